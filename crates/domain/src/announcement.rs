@@ -1,0 +1,139 @@
+//! Announcements: the events that the product hears.
+//!
+//! `decide` appends them when a session's state changes; replay reads them and derives none.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::{json, storable};
+use crate::ids::{LiveStreamId, VideoId};
+
+/// What is said of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionNews {
+    /// The session.
+    pub session: Uuid,
+    /// Its live stream; none where it could not be made.
+    #[serde(default)]
+    pub live_stream: Option<LiveStreamId>,
+    /// The product's account.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Why, or what to tell the user.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// What is said of a part of a recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartNews {
+    /// The session.
+    pub session: Uuid,
+    /// The part's number, from 1, in order of time.
+    pub part: usize,
+    /// The platform's video.
+    pub video: VideoId,
+    /// Its status.
+    pub status: String,
+    /// Milliseconds.
+    #[serde(default)]
+    pub duration_ms: Option<i64>,
+}
+
+/// What is said of a cleanup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupNews {
+    /// The run.
+    pub run: Uuid,
+    /// The live stream.
+    pub live_stream: LiveStreamId,
+    /// Whether it was deleted.
+    pub deleted: bool,
+    /// Why it was, or why it was kept.
+    pub reason: String,
+}
+
+/// An announcement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// The encoder may connect.
+    SessionReady(SessionNews),
+    /// The encoder sends; the audience does not see it yet.
+    SessionTestStarted(SessionNews),
+    /// On air.
+    SessionWentLive(SessionNews),
+    /// The encoder was lost for longer than the grace period: ask the user to start again.
+    SessionInterrupted(SessionNews),
+    /// On air again after an interruption.
+    SessionResumed(SessionNews),
+    /// Off air; videos may still be processed.
+    SessionStopped(SessionNews),
+    /// Over, its last video processed.
+    SessionEnded(SessionNews),
+    /// A call failed for good; `retry` goes on from there.
+    SessionFailed(SessionNews),
+    /// A part of the recording can be played.
+    RecordingPartReady(PartNews),
+    /// All parts are ready.
+    RecordingReady(SessionNews),
+    /// A live stream was cleaned up, or kept.
+    CleanupDone(CleanupNews),
+}
+
+impl Announcement {
+    /// Its name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SessionReady(_) => "SessionReady",
+            Self::SessionTestStarted(_) => "SessionTestStarted",
+            Self::SessionWentLive(_) => "SessionWentLive",
+            Self::SessionInterrupted(_) => "SessionInterrupted",
+            Self::SessionResumed(_) => "SessionResumed",
+            Self::SessionStopped(_) => "SessionStopped",
+            Self::SessionEnded(_) => "SessionEnded",
+            Self::SessionFailed(_) => "SessionFailed",
+            Self::RecordingPartReady(_) => "RecordingPartReady",
+            Self::RecordingReady(_) => "RecordingReady",
+            Self::CleanupDone(_) => "CleanupDone",
+        }
+    }
+
+    /// Its body as stored.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        match self {
+            Self::SessionReady(n)
+            | Self::SessionTestStarted(n)
+            | Self::SessionWentLive(n)
+            | Self::SessionInterrupted(n)
+            | Self::SessionResumed(n)
+            | Self::SessionStopped(n)
+            | Self::SessionEnded(n)
+            | Self::SessionFailed(n)
+            | Self::RecordingReady(n) => json(n),
+            Self::RecordingPartReady(n) => json(n),
+            Self::CleanupDone(n) => json(n),
+        }
+    }
+
+    /// Reads one; `None` where name or body is unknown.
+    pub(crate) fn read(name: &str, bytes: &[u8]) -> Option<Self> {
+        let bytes = &*storable(bytes);
+        let session = || serde_json::from_slice::<SessionNews>(bytes).ok();
+        match name {
+            "SessionReady" => session().map(Self::SessionReady),
+            "SessionTestStarted" => session().map(Self::SessionTestStarted),
+            "SessionWentLive" => session().map(Self::SessionWentLive),
+            "SessionInterrupted" => session().map(Self::SessionInterrupted),
+            "SessionResumed" => session().map(Self::SessionResumed),
+            "SessionStopped" => session().map(Self::SessionStopped),
+            "SessionEnded" => session().map(Self::SessionEnded),
+            "SessionFailed" => session().map(Self::SessionFailed),
+            "RecordingReady" => session().map(Self::RecordingReady),
+            "RecordingPartReady" => {
+                serde_json::from_slice(bytes).ok().map(Self::RecordingPartReady)
+            }
+            "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
+            _ => None,
+        }
+    }
+}

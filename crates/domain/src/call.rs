@@ -1,0 +1,225 @@
+//! Platform calls as values: what is to be called, and what came of it.
+//!
+//! A call holds every decided value: the job that makes it decides nothing more. One variant is
+//! one job kind and one file in `worker/jobs/`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::event::SessionOptions;
+use crate::ids::{BroadcastId, LiveStreamId, VideoId};
+
+/// A platform call to make.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Call {
+    /// Create a live stream, inactive, with our ownership tag.
+    CreateLiveStream {
+        /// Its name.
+        name: String,
+        /// How it shall run.
+        options: SessionOptions,
+    },
+    /// Give a reused live stream the next session's settings.
+    UpdateLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+        /// Its new name.
+        name: String,
+        /// How it shall run.
+        options: SessionOptions,
+    },
+    /// Drop the rewind window, so that viewers cannot rewind into the previous session.
+    ClearDvr {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Create a broadcast bound to a live stream, pending.
+    CreateBroadcast {
+        /// The live stream.
+        live_stream: LiveStreamId,
+        /// Its name; a suffix makes it findable.
+        name: String,
+    },
+    /// Let the encoder in: takes a slot of the active quota.
+    ActivateLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Shut the encoder out: frees the slot.
+    DeactivateLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Set what the player shows.
+    SetBroadcastStatus {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// `live`, `paused` or `finished`.
+        status: String,
+    },
+    /// Start recording.
+    StartRecording {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Stop recording; the file becomes a video.
+    StopRecording {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Delete a broadcast.
+    DeleteBroadcast {
+        /// The broadcast.
+        broadcast: BroadcastId,
+    },
+    /// Ask how a live stream is.
+    ObserveLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Ask which videos a live stream has.
+    ListVideos {
+        /// The live stream.
+        live_stream: LiveStreamId,
+    },
+    /// Ask how a video is.
+    FetchVideo {
+        /// The video.
+        video: VideoId,
+    },
+    /// Delete a live stream of ours, after guards, recordings first.
+    DeleteLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+        /// The cleanup run.
+        run: Uuid,
+        /// Delete its recordings too.
+        delete_recordings: bool,
+    },
+}
+
+impl Call {
+    /// All job kinds that make a platform call, in the order of a session's life. Nobody else may
+    /// enqueue them: SQL `enqueue` refuses the same list.
+    pub const KINDS: [&str; 14] = [
+        "create_live_stream",
+        "clear_dvr",
+        "update_live_stream",
+        "create_broadcast",
+        "activate_live_stream",
+        "set_broadcast_status",
+        "start_recording",
+        "stop_recording",
+        "deactivate_live_stream",
+        "delete_broadcast",
+        "fetch_video",
+        "list_videos",
+        "observe_live_stream",
+        "delete_live_stream",
+    ];
+
+    /// The job kind that makes this call.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateLiveStream { .. } => "create_live_stream",
+            Self::UpdateLiveStream { .. } => "update_live_stream",
+            Self::ClearDvr { .. } => "clear_dvr",
+            Self::CreateBroadcast { .. } => "create_broadcast",
+            Self::ActivateLiveStream { .. } => "activate_live_stream",
+            Self::DeactivateLiveStream { .. } => "deactivate_live_stream",
+            Self::SetBroadcastStatus { .. } => "set_broadcast_status",
+            Self::StartRecording { .. } => "start_recording",
+            Self::StopRecording { .. } => "stop_recording",
+            Self::DeleteBroadcast { .. } => "delete_broadcast",
+            Self::ObserveLiveStream { .. } => "observe_live_stream",
+            Self::ListVideos { .. } => "list_videos",
+            Self::FetchVideo { .. } => "fetch_video",
+            Self::DeleteLiveStream { .. } => "delete_live_stream",
+        }
+    }
+
+    /// Whether it only reads: its failure is no failure of the session.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::ObserveLiveStream { .. } | Self::ListVideos { .. } | Self::FetchVideo { .. }
+        )
+    }
+}
+
+/// What the platform answered. Observed objects are kept as JSON without their secrets and read
+/// by [`crate::webhook`], like webhooks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum CallResult {
+    /// A live stream was created, changed or looked at.
+    LiveStream {
+        /// The object.
+        observed: Value,
+    },
+    /// A broadcast was created or changed.
+    Broadcast {
+        /// The object.
+        observed: Value,
+    },
+    /// A recording was started.
+    RecordingStarted {
+        /// What the platform warned of, such as storage nearly full.
+        warnings: Vec<String>,
+    },
+    /// The platform accepted the command to record and said why it will not.
+    RecordingRefused {
+        /// Its reasons.
+        errors: Vec<String>,
+    },
+    /// A recording was stopped; `None`: there was nothing recorded.
+    RecordingStopped {
+        /// The video made of it.
+        video: Option<Value>,
+    },
+    /// The videos of a live stream.
+    Videos {
+        /// The objects.
+        observed: Vec<Value>,
+    },
+    /// A video.
+    Video {
+        /// The object.
+        observed: Value,
+    },
+    /// The object is gone: deleted now or before.
+    Gone,
+    /// Done, with nothing to tell.
+    Done,
+    /// A live stream was deleted, and these videos before it.
+    Deleted {
+        /// The videos.
+        videos: Vec<VideoId>,
+    },
+    /// The account has no room for it now, such as no free slot of the quota. The planner waits
+    /// and decides anew, so that a session can be ended meanwhile.
+    Deferred {
+        /// In the platform's words.
+        reason: String,
+    },
+    /// A guard kept the live stream.
+    Kept {
+        /// Which guard, for people.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_kinds_is_complete() {
+        let call = Call::FetchVideo { video: VideoId(1) };
+        assert!(Call::KINDS.contains(&call.kind()));
+        let distinct: std::collections::BTreeSet<&str> = Call::KINDS.into_iter().collect();
+        assert_eq!(distinct.len(), Call::KINDS.len());
+    }
+}

@@ -1,0 +1,197 @@
+//! Stored forms: one golden body per event and version, which must be readable for ever.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::announcement::Announcement;
+use crate::webhook::VideoStatus;
+
+/// `golden/{event type}.v{version}.json`.
+fn golden_files() -> Vec<(String, i16, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let (name, version) = stem.split_once(".v").unwrap();
+            (name.to_owned(), version.parse().unwrap(), path)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn stored(name: &str, version: i16, payload: Vec<u8>) -> RecordedEvent {
+    RecordedEvent {
+        slice: 0,
+        position: 1,
+        recorded_at: Timestamp::default(),
+        received_at: Timestamp::default(),
+        event_id: Uuid::nil(),
+        subject: Subject::from_stored("gcore-main/stream/320423".to_owned()),
+        event_type: name.to_owned(),
+        schema_version: version,
+        causation_id: None,
+        correlation_id: None,
+        meta: None,
+        payload,
+    }
+}
+
+/// The names that this build writes, webhooks aside: their bodies are the platform's.
+const NAMES: [&str; 27] = [
+    "SessionRequested",
+    "GoLiveRequested",
+    "EndRequested",
+    "RetryRequested",
+    "AccountDeleted",
+    "CleanupRequested",
+    "SessionBound",
+    "Bound",
+    "VideoChanged",
+    "BroadcastChanged",
+    "CallIntended",
+    "CallSucceeded",
+    "CallFailed",
+    "TimerElapsed",
+    "JobCompleted",
+    "JobDiscarded",
+    "SessionReady",
+    "SessionTestStarted",
+    "SessionWentLive",
+    "SessionInterrupted",
+    "SessionResumed",
+    "SessionStopped",
+    "SessionEnded",
+    "SessionFailed",
+    "RecordingPartReady",
+    "RecordingReady",
+    "CleanupDone",
+];
+
+#[test]
+fn every_event_has_a_golden_body() {
+    let named: BTreeSet<String> = golden_files().into_iter().map(|(name, ..)| name).collect();
+    for name in NAMES {
+        assert!(named.contains(name), "{name}");
+    }
+    assert_eq!(named.len(), NAMES.len() + 1, "WebhookReceived has one too");
+}
+
+#[test]
+fn golden_bodies_are_readable_for_ever() {
+    for (name, version, path) in golden_files() {
+        let event = Event::decode(&stored(&name, version, std::fs::read(&path).unwrap()));
+        assert_eq!(event.name(), name, "{}", path.display());
+        if let Event::WebhookReceived(webhook) = &event {
+            assert_ne!(webhook.observation, Observation::Unrecognized);
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_what_was_read() {
+    for (name, version, path) in golden_files() {
+        let bytes = std::fs::read(&path).unwrap();
+        let event = Event::decode(&stored(&name, version, bytes.clone()));
+        if matches!(event, Event::WebhookReceived(_)) {
+            continue;
+        }
+        let (written_name, written_version, body) = event.encode();
+        assert_eq!((written_name, written_version), (name.as_str(), version));
+        let (golden, written): (Value, Value) =
+            (serde_json::from_slice(&bytes).unwrap(), serde_json::from_slice(&body).unwrap());
+        assert_eq!(written, golden, "{name}");
+    }
+}
+
+#[test]
+fn every_call_and_every_result_has_a_stable_form() {
+    let call = |json: &str| serde_json::from_str::<Call>(json).unwrap().kind();
+    let ids = r#""live_stream":1,"broadcast":2,"video":3,"name":"n","status":"live","options":{}"#;
+    let run = r#""run":"00000000-0000-0000-0000-000000000000","delete_recordings":true"#;
+    for kind in [
+        "create_live_stream",
+        "update_live_stream",
+        "clear_dvr",
+        "create_broadcast",
+        "activate_live_stream",
+        "deactivate_live_stream",
+        "set_broadcast_status",
+        "start_recording",
+        "stop_recording",
+        "delete_broadcast",
+        "observe_live_stream",
+        "list_videos",
+        "fetch_video",
+        "delete_live_stream",
+    ] {
+        assert_eq!(call(&format!(r#"{{"kind":"{kind}",{ids},{run}}}"#)), kind);
+    }
+    for result in [
+        r#"{"type":"live_stream","observed":{"id":1}}"#,
+        r#"{"type":"broadcast","observed":null}"#,
+        r#"{"type":"recording_started","warnings":["w"]}"#,
+        r#"{"type":"recording_refused","errors":["e"]}"#,
+        r#"{"type":"recording_stopped","video":null}"#,
+        r#"{"type":"videos","observed":[]}"#,
+        r#"{"type":"video","observed":{}}"#,
+        r#"{"type":"gone"}"#,
+        r#"{"type":"done"}"#,
+        r#"{"type":"deleted","videos":[1]}"#,
+        r#"{"type":"kept","reason":"r"}"#,
+    ] {
+        let read: CallResult = serde_json::from_str(result).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), result);
+    }
+}
+
+#[test]
+fn an_unknown_type_or_body_is_unrecognized() {
+    for (name, payload) in [
+        ("SessionPaused", "{}"),
+        ("SessionRequested", "{}"),
+        ("SessionRequested", "not json"),
+        ("SessionEnded", "[]"),
+        ("", ""),
+    ] {
+        let event = Event::decode(&stored(name, 1, payload.as_bytes().to_vec()));
+        assert_eq!(event, Event::Unrecognized, "{name}");
+    }
+}
+
+#[test]
+fn a_field_of_a_later_build_is_ignored() {
+    let body = br#"{"timer":"poll","generation":7,"later":true}"#;
+    let event = Event::decode(&stored("TimerElapsed", 2, body.to_vec()));
+    let elapsed = TimerElapsed { timer: TimerKind::Poll, generation: 7 };
+    assert_eq!(event, Event::TimerElapsed(elapsed));
+}
+
+#[test]
+fn a_news_body_without_its_optional_fields_is_read() {
+    let body = br#"{"session":"00000000-0000-0000-0000-000000000000","live_stream":5}"#;
+    let event = Event::decode(&stored("SessionReady", 1, body.to_vec()));
+    let Event::Announced(Announcement::SessionReady(news)) = event else { panic!("{event:?}") };
+    assert_eq!(news.live_stream, Some(LiveStreamId(5)));
+}
+
+#[test]
+fn nul_in_stored_text_is_replaced() {
+    let body = br#"{"intent":"00000000-0000-0000-0000-000000000000","reason":"a\u0000b"}"#;
+    let event = Event::decode(&stored("CallFailed", 1, body.to_vec()));
+    let Event::CallFailed(failed) = event else { panic!("{event:?}") };
+    assert_eq!(failed.reason, "a\u{fffd}b");
+}
+
+#[test]
+fn video_statuses_are_stored_by_name() {
+    for status in [VideoStatus::Unknown, VideoStatus::Empty, VideoStatus::Deleted] {
+        let text = serde_json::to_value(status).unwrap();
+        assert_eq!(text, status.name());
+    }
+}

@@ -1,0 +1,47 @@
+//! The domain: events, state, `evolve`, `decide`, effects and job arguments, as plain values.
+//!
+//! One way round: an event is appended, [`evolve`](state::evolve) folds it into the state of its
+//! subject, [`decide`](decide::decide) names the effects of the change, the worker performs them,
+//! and what comes of them is appended again. Nothing here reads a clock, the environment or
+//! anything outside its arguments; nothing here fails.
+//!
+//! * [`ids`], [`slice`](mod@slice): subjects, derived ids, the slice of a subject
+//! * [`event`], [`announcement`], [`call`], [`timer`]: what the log holds
+//! * [`webhook`], [`redact`](mod@redact): the platform's bodies, read leniently, without secrets
+//! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
+//!   [`account`]: state and its fold
+//! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
+//! * [`view`]: rows of the projections; [`summary`]: events in words
+//!
+//! Words: a *session* is one run on a *live stream*; a *recording* is its ordered parts, each a
+//! *video*; a *subject* groups events, a *slice* groups subjects; a *source* is a platform account.
+
+pub mod ids;
+pub mod slice;
+
+pub mod announcement;
+pub mod call;
+pub mod event;
+pub mod timer;
+
+pub mod redact;
+pub mod webhook;
+
+pub mod account;
+pub mod broadcast;
+pub mod live_stream;
+pub mod recording;
+pub mod request;
+pub mod session;
+pub mod video;
+
+pub mod decide;
+pub mod effect;
+pub mod plan;
+pub mod retry;
+pub mod state;
+pub mod summary;
+pub mod view;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod scenario;

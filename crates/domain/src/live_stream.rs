@@ -1,0 +1,293 @@
+//! State of a live stream: the platform's object as observed, the sessions on it, and the one call
+//! in flight. `evolve` is total: an event that fits nothing changes nothing.
+//!
+//! What a call's outcome means is in [`outcome`].
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::call::Call;
+use crate::event::{CleanupRequested, Event, SessionBound, TimerElapsed};
+use crate::ids::{LiveStreamId, Timestamp, VideoId};
+use crate::plan::Watch;
+use crate::recording::Owners;
+use crate::session::Session;
+use crate::timer::TimerKind;
+use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
+
+mod outcome;
+
+/// Who made a live stream: the part of the ownership tag that matching needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The installation.
+    pub installation: Uuid,
+    /// The intent.
+    pub key: Uuid,
+}
+
+/// The call that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Its id.
+    pub intent: Uuid,
+    /// What is called.
+    pub call: Call,
+}
+
+/// A live stream.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveStream {
+    /// Its id.
+    pub id: LiveStreamId,
+    /// Who made it, by its tag; `None`: not one of ours, or not known.
+    pub owner: Option<Owner>,
+    /// The product's account of its latest session.
+    pub account: Option<String>,
+    /// The switch, as last told.
+    pub active: Option<bool>,
+    /// Primary ingest runs.
+    pub live: bool,
+    /// Backup ingest runs.
+    pub backup_live: bool,
+    /// A recording runs, as last told.
+    pub recording: Option<bool>,
+    /// Addresses for players.
+    pub playback: Option<Playback>,
+    /// Since when it has had no session, was not live and not active.
+    pub idle_since: Option<Timestamp>,
+    /// It was deleted.
+    pub deleted: bool,
+    /// Platform calls made for it.
+    pub calls: u64,
+    /// The call that runs.
+    pub in_flight: Option<InFlight>,
+    /// Its waits, which timers end.
+    pub watch: Watch,
+    /// It is time to ask the platform.
+    pub poll_due: bool,
+    /// The platform was last asked for videos, and not for the live stream.
+    pub listed_last: bool,
+    /// Losses of the encoder while on air, in all sessions: numbers the grace timers.
+    pub interruptions: u64,
+    /// Sessions that are not over, in order; and for one event those that just ended.
+    pub sessions: Vec<Session>,
+    /// Which session a video belongs to, for ever.
+    #[serde(with = "crate::recording::owners")]
+    pub videos: Owners,
+    /// A cleanup run proposed to delete it.
+    pub cleanup: Option<CleanupRequested>,
+}
+
+impl LiveStream {
+    /// A live stream of which nothing is known.
+    pub(crate) fn new(id: LiveStreamId) -> Self {
+        Self {
+            id,
+            owner: None,
+            account: None,
+            active: None,
+            live: false,
+            backup_live: false,
+            recording: None,
+            playback: None,
+            idle_since: None,
+            deleted: false,
+            calls: 0,
+            in_flight: None,
+            watch: Watch::default(),
+            poll_due: false,
+            listed_last: false,
+            interruptions: 0,
+            sessions: Vec::new(),
+            videos: Owners::new(),
+            cleanup: None,
+        }
+    }
+
+    /// Whether an encoder sends, by either way in: failover is no interruption.
+    pub fn is_on_air(&self) -> bool {
+        self.live || self.backup_live
+    }
+
+    /// The session that has the live stream: the first that is not off air.
+    pub fn running(&self) -> Option<&Session> {
+        self.sessions.iter().find(|s| !s.is_off_air())
+    }
+
+    fn running_mut(&mut self) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|s| !s.is_off_air())
+    }
+
+    fn session_mut(&mut self, id: Uuid) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|s| s.id == id)
+    }
+
+    /// Applies one event.
+    pub(crate) fn evolve(&mut self, event: &Event, at: Timestamp) {
+        self.sessions.retain(|s| !s.is_over());
+        match event {
+            Event::WebhookReceived(webhook) => {
+                if let Observation::LiveStream(seen) = &webhook.observation {
+                    self.observe(seen, at);
+                }
+            }
+            Event::SessionBound(bound) => self.bind(bound, at),
+            Event::GoLiveRequested(r) => self.command(r.session, |s| s.go_live = true),
+            Event::EndRequested(r) => self.command(r.session, Session::command_end),
+            Event::RetryRequested(r) => self.command(r.session, Session::command_retry),
+            Event::VideoChanged(changed) => self.video(&changed.video, false),
+            Event::BroadcastChanged(changed) => {
+                let is_it = |s: &&mut Session| {
+                    s.broadcast.as_ref().is_some_and(|b| b.id == changed.broadcast)
+                };
+                if let Some(session) = self.sessions.iter_mut().find(is_it) {
+                    session.broadcast_shows(&changed.status);
+                }
+            }
+            Event::CleanupRequested(request) => {
+                if self.cleanup_refusal().is_none() {
+                    self.cleanup = Some(request.clone());
+                }
+            }
+            Event::CallIntended(intended) => self.call_intended(intended),
+            Event::CallSucceeded(done) => self.call_succeeded(done, at),
+            Event::CallFailed(failed) => self.call_failed(failed),
+            Event::TimerElapsed(elapsed) => self.timer(*elapsed),
+            Event::SessionRequested(_)
+            | Event::AccountDeleted(_)
+            | Event::Bound(_)
+            | Event::JobCompleted(_)
+            | Event::JobDiscarded(_)
+            | Event::Announced(_)
+            | Event::Unrecognized => {}
+        }
+        self.settle(at);
+    }
+
+    /// Derives what follows from the rest.
+    fn settle(&mut self, at: Timestamp) {
+        let (on_air, deleted) = (self.is_on_air(), self.deleted);
+        if let Some(session) = self.running_mut() {
+            session.began_at.get_or_insert(at);
+            if deleted && !session.end {
+                session.fail("observe_live_stream", "the live stream was deleted on the platform");
+            }
+        }
+        for session in &mut self.sessions {
+            session.settle(on_air, at);
+        }
+        let idle =
+            !on_air && self.active != Some(true) && self.sessions.iter().all(Session::is_over);
+        self.idle_since = if idle { self.idle_since.or(Some(at)) } else { None };
+        let wait = self.wait_for();
+        self.watch.note(wait);
+    }
+
+    fn command(&mut self, session: Uuid, apply: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.session_mut(session) {
+            apply(session);
+        }
+    }
+
+    fn bind(&mut self, bound: &SessionBound, at: Timestamp) {
+        if self.sessions.iter().any(|s| s.id == bound.request.session) {
+            return;
+        }
+        self.account.clone_from(&bound.request.account);
+        self.cleanup = None;
+        self.sessions.push(Session::new(bound, at));
+        if let Some(observed) = &bound.observed {
+            self.observe(&webhook::live_stream(observed), at);
+        }
+    }
+
+    /// Why a proposal to delete the live stream is turned down at once, if it is. The job that
+    /// deletes asks the platform besides.
+    pub(crate) fn cleanup_refusal(&self) -> Option<&'static str> {
+        if self.deleted {
+            Some("it is deleted already")
+        } else if self.sessions.iter().any(|s| !s.is_over()) {
+            Some("it has an open session")
+        } else if self.is_on_air() {
+            Some("an encoder sends to it")
+        } else if self.cleanup.is_some() {
+            Some("another cleanup run is deleting it")
+        } else {
+            None
+        }
+    }
+
+    /// Applies what was told of the platform's object.
+    fn observe(&mut self, seen: &LiveStreamObserved, at: Timestamp) {
+        let was_on_air = self.is_on_air();
+        let was_recording = self.recording;
+        self.active = seen.active.or(self.active);
+        self.live = seen.live.unwrap_or(self.live);
+        self.backup_live = seen.backup_live.unwrap_or(self.backup_live);
+        self.recording = seen.recording.or(self.recording);
+        if let Some(tag) = &seen.tag {
+            self.owner = Some(Owner { installation: tag.installation, key: tag.key });
+        }
+        if seen.playback.is_some() {
+            self.playback.clone_from(&seen.playback);
+        }
+        let on_air = self.is_on_air();
+        let number = self.interruptions + 1;
+        let mut was_interrupted = false;
+        if let Some(session) = self.running_mut() {
+            if on_air != was_on_air {
+                was_interrupted = session.encoder(on_air, at, number);
+            }
+            session.recorded(was_recording, seen.recording, on_air);
+        }
+        self.interruptions += u64::from(was_interrupted);
+    }
+
+    /// Applies what was told of a video, and attaches it to its session: the one that is known for
+    /// it, else the one that had the live stream when it was recorded.
+    fn video(&mut self, seen: &VideoObserved, by_api: bool) {
+        let known = self.videos.get(&seen.id).copied();
+        let Some(id) = known.or_else(|| self.session_at(seen.began_at())) else { return };
+        self.videos.insert(seen.id, id);
+        self.command(id, |session| session.recording.part(seen, by_api));
+    }
+
+    /// The session of a video that began at `began`. Without that time only the one session of a
+    /// live stream that was made for it is certain: elsewhere the video may be an earlier one's,
+    /// and a list of the live stream's videos will tell.
+    fn session_at(&self, began: Option<Timestamp>) -> Option<Uuid> {
+        let mut holders = self.sessions.iter().rev().filter_map(|s| Some((s, s.began_at?)));
+        let (session, _) = match began {
+            Some(time) => holders.find(|(s, since)| s.created || *since <= time)?,
+            None => holders.next().filter(|(s, _)| s.created)?,
+        };
+        Some(session.id)
+    }
+
+    fn timer(&mut self, elapsed: TimerElapsed) {
+        match elapsed.timer {
+            TimerKind::Poll => {
+                let is_mine = elapsed.generation == self.watch.number;
+                self.poll_due |= is_mine && self.watch.now.is_some();
+            }
+            TimerKind::Grace => {
+                if !self.is_on_air()
+                    && let Some(session) = self.running_mut()
+                {
+                    session.grace_elapsed(elapsed.generation);
+                }
+            }
+        }
+    }
+
+    /// The session that `video` belongs to, if it is not over.
+    fn session_of(&mut self, video: VideoId) -> Option<&mut Session> {
+        let id = self.videos.get(&video).copied()?;
+        self.session_mut(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

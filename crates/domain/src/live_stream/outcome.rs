@@ -1,0 +1,267 @@
+//! What the outcome of a platform call means for a live stream and the session it was made for.
+//!
+//! Every outcome of every call leads on: whatever the platform answers, the planner does not name
+//! the same call again because of it. Not its job: which call comes next.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{InFlight, LiveStream};
+use crate::call::{Call, CallResult};
+use crate::event::{CallFailed, CallIntended, CallSucceeded};
+use crate::ids::{Timestamp, VideoId};
+use crate::session::Session;
+use crate::webhook::{self, LiveStreamObserved};
+
+impl LiveStream {
+    /// Applies that a call was decided.
+    pub(super) fn call_intended(&mut self, intended: &CallIntended) {
+        self.poll_due = false;
+        let call = intended.call.clone();
+        if !call.is_read()
+            && let Some(session) = self.running_mut()
+        {
+            session.calling = true;
+        }
+        self.in_flight = Some(InFlight { intent: intended.intent, call });
+    }
+
+    /// Takes the call in flight, if `intent` is its id, with the session it was made for.
+    fn take_call(&mut self, intent: Uuid) -> Option<(Call, Option<Uuid>)> {
+        let call = self.in_flight.take_if(|c| c.intent == intent)?.call;
+        self.calls += 1;
+        self.watch.polls = if call.is_read() { self.watch.polls.saturating_add(1) } else { 0 };
+        self.listed_last = matches!(call, Call::ListVideos { .. });
+        let caller = self.running().map(|session| session.id);
+        for session in &mut self.sessions {
+            session.calling = false;
+        }
+        Some((call, caller))
+    }
+
+    fn on(&mut self, session: Option<Uuid>, apply: impl FnOnce(&mut Session)) {
+        if let Some(session) = session.and_then(|id| self.session_mut(id)) {
+            apply(session);
+        }
+    }
+
+    /// Applies that a call was given up.
+    pub(super) fn call_failed(&mut self, failed: &CallFailed) {
+        let Some((call, caller)) = self.take_call(failed.intent) else { return };
+        let reason = failed.reason.as_str();
+        match &call {
+            Call::DeleteLiveStream { .. } => self.cleanup = None,
+            Call::FetchVideo { video } => {
+                if let Some(session) = self.session_of(*video) {
+                    session.call_failed(&call, reason);
+                }
+            }
+            Call::ListVideos { .. } => {
+                self.list_failed();
+                let last = self.sessions.last().map(|s| s.id);
+                self.on(caller.or(last), |s| s.call_failed(&call, reason));
+            }
+            Call::CreateLiveStream { .. }
+            | Call::UpdateLiveStream { .. }
+            | Call::ClearDvr { .. }
+            | Call::CreateBroadcast { .. }
+            | Call::ActivateLiveStream { .. }
+            | Call::DeactivateLiveStream { .. }
+            | Call::SetBroadcastStatus { .. }
+            | Call::StartRecording { .. }
+            | Call::StopRecording { .. }
+            | Call::DeleteBroadcast { .. }
+            | Call::ObserveLiveStream { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
+        }
+    }
+
+    /// Applies that a call was made.
+    pub(super) fn call_succeeded(&mut self, done: &CallSucceeded, at: Timestamp) {
+        let Some((call, caller)) = self.take_call(done.intent) else { return };
+        let result = &done.result;
+        if matches!(result, CallResult::Gone) {
+            return self.gone(&call, caller);
+        }
+        let mut seen = live_stream_of(result);
+        if let Call::ObserveLiveStream { .. } = call {
+            self.assume_stopped(&mut seen);
+        }
+        if let CallResult::LiveStream { .. } = result {
+            self.observe(&seen, at);
+        }
+        match &call {
+            Call::CreateLiveStream { .. } => {}
+            Call::UpdateLiveStream { .. } => self.on(caller, |s| s.configured = true),
+            Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
+            Call::CreateBroadcast { .. } => {
+                let created = broadcast_of(result).and_then(webhook::broadcast);
+                self.on(caller, |s| s.broadcast_created(created));
+            }
+            Call::ActivateLiveStream { .. } => self.activated(caller, result, &seen),
+            Call::DeactivateLiveStream { .. } => self.deactivated(&call, caller, &seen),
+            Call::SetBroadcastStatus { status, .. } => {
+                self.on(caller, |s| s.broadcast_shows(status));
+            }
+            Call::StartRecording { .. } => self.on(caller, |s| s.recording_started(result)),
+            Call::StopRecording { .. } => self.recording_stopped(caller, result),
+            Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
+            Call::ObserveLiveStream { .. } => self.looked(caller, &seen),
+            Call::ListVideos { .. } => self.listed(result),
+            Call::FetchVideo { video } => self.fetched(*video, result),
+            Call::DeleteLiveStream { .. } => {
+                self.cleanup = None;
+                self.deleted |= matches!(result, CallResult::Deleted { .. });
+            }
+        }
+    }
+
+    /// The platform may have no slot free, and say so, or accept the activation and leave the live
+    /// stream inactive.
+    fn activated(&mut self, caller: Option<Uuid>, result: &CallResult, seen: &LiveStreamObserved) {
+        let refused = if let CallResult::Deferred { reason } = result {
+            Some(reason.as_str())
+        } else {
+            (seen.active == Some(false)).then_some("the platform left it inactive")
+        };
+        if let Some(reason) = refused {
+            return self.on(caller, |s| s.waits_for_slot = Some(reason.to_owned()));
+        }
+        self.active = Some(true);
+        if !self.is_on_air() {
+            // Without an encoder nothing is recorded: what an earlier session left is over.
+            self.recording = Some(false);
+        }
+        self.on(caller, |s| {
+            s.activated = true;
+            s.waits_for_slot = None;
+        });
+    }
+
+    fn deactivated(&mut self, call: &Call, caller: Option<Uuid>, seen: &LiveStreamObserved) {
+        if seen.active == Some(true) {
+            return self.on(caller, |s| s.call_failed(call, "the platform left it active"));
+        }
+        self.active = Some(false);
+        self.on(caller, |s| s.activated = false);
+    }
+
+    /// The video that a stop of ours returned belongs to the session that made the call. Without
+    /// one, a recording that ran may still become a video.
+    fn recording_stopped(&mut self, caller: Option<Uuid>, result: &CallResult) {
+        let was_running = self.recording == Some(true);
+        let video = if let CallResult::RecordingStopped { video: Some(video) } = result {
+            webhook::video(video)
+        } else {
+            None
+        };
+        self.on(caller, |s| s.recording.stopped(was_running, video.as_ref()));
+        if let (Some(video), Some(session)) = (video, caller) {
+            self.videos.entry(video.id).or_insert(session);
+        }
+    }
+
+    /// Not every answer tells the recording flag: some time after a stop it is taken as cleared.
+    fn assume_stopped(&self, seen: &mut LiveStreamObserved) {
+        let stopping = self.running().is_some_and(|s| s.recording.stopping);
+        if stopping && seen.recording.is_none() {
+            seen.recording = Some(false);
+        }
+    }
+
+    /// After asking how the live stream is: a recording that should run and does not, or a live
+    /// stream that somebody else switched off.
+    fn looked(&mut self, caller: Option<Uuid>, seen: &LiveStreamObserved) {
+        self.on(caller, |session| {
+            if session.recording.starting && seen.recording != Some(true) {
+                session.recording.start_had_no_effect();
+            }
+            if seen.active == Some(false) && session.activated {
+                session.switched_off();
+            }
+        });
+    }
+
+    /// Applies the list of the live stream's videos. A part that it lacks is asked for by itself:
+    /// a list proves no absence.
+    fn listed(&mut self, result: &CallResult) {
+        let CallResult::Videos { observed } = result else { return self.list_failed() };
+        let videos: Vec<_> = observed.iter().filter_map(webhook::video).collect();
+        for video in &videos {
+            self.video(video, true);
+        }
+        for session in &mut self.sessions {
+            let off_air = session.is_off_air();
+            session.recording.listed(off_air, |id| videos.iter().any(|v| v.id == id));
+        }
+    }
+
+    fn list_failed(&mut self) {
+        let off_air = |s: &&mut Session| s.is_off_air();
+        self.sessions.iter_mut().filter(off_air).for_each(|s| s.recording.list_failed());
+    }
+
+    fn fetched(&mut self, id: VideoId, result: &CallResult) {
+        if let CallResult::Video { observed } = result
+            && let Some(video) = webhook::video(observed)
+        {
+            self.video(&video, true);
+        }
+        if let Some(session) = self.session_of(id) {
+            session.recording.fetched(id);
+        }
+    }
+
+    /// The object of `call` does not exist any more.
+    fn gone(&mut self, call: &Call, caller: Option<Uuid>) {
+        match call {
+            Call::FetchVideo { video } => {
+                if let Some(session) = self.session_of(*video) {
+                    session.recording.gone(*video);
+                }
+            }
+            Call::UpdateLiveStream { .. }
+            | Call::ActivateLiveStream { .. }
+            | Call::DeactivateLiveStream { .. }
+            | Call::ObserveLiveStream { .. }
+            | Call::DeleteLiveStream { .. } => self.deleted_elsewhere(caller),
+            Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
+            Call::SetBroadcastStatus { .. } => self.on(caller, Session::broadcast_gone),
+            Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
+            Call::StopRecording { .. } => self.on(caller, |s| s.recording.stopped(false, None)),
+            Call::ListVideos { .. } => self.list_failed(),
+            Call::CreateLiveStream { .. }
+            | Call::CreateBroadcast { .. }
+            | Call::StartRecording { .. } => {
+                self.on(caller, |s| s.call_failed(call, "the platform does not know its object"));
+            }
+        }
+    }
+
+    /// The live stream does not exist: nothing is sent, recorded or switched on.
+    fn deleted_elsewhere(&mut self, caller: Option<Uuid>) {
+        self.deleted = true;
+        self.cleanup = None;
+        self.active = Some(false);
+        self.live = false;
+        self.backup_live = false;
+        self.recording = Some(false);
+        self.on(caller, |session| {
+            session.activated = false;
+            session.recording.starting = false;
+        });
+    }
+}
+
+/// What an answer tells of the live stream: nothing, if it is about something else.
+fn live_stream_of(result: &CallResult) -> LiveStreamObserved {
+    if let CallResult::LiveStream { observed } = result {
+        webhook::live_stream(observed)
+    } else {
+        LiveStreamObserved::default()
+    }
+}
+
+/// The broadcast in an answer; its body may be empty.
+fn broadcast_of(result: &CallResult) -> Option<&Value> {
+    if let CallResult::Broadcast { observed } = result { Some(observed) } else { None }
+}

@@ -1,0 +1,246 @@
+//! Rules of a live stream that several sessions use one after another, and of its deletion.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::announcement::Announcement;
+use crate::call::CallResult;
+use crate::ids::{LiveStreamId, VideoId};
+use crate::scenario::{Answer, Scenario};
+use crate::session::Status;
+
+const STREAM: i64 = 320_423;
+const VIDEO: i64 = 803_111;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn reuse(s: &mut Scenario, key: &str) -> Uuid {
+    s.request(key, |r| {
+        r.live_stream = Some(LiveStreamId(STREAM));
+        r.options.auto_go_live = true;
+    })
+}
+
+/// A session off air whose video is being processed, its live stream quiet.
+fn processing() -> (Scenario, Uuid) {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |r| r.options.auto_go_live = true);
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    s.pass(seconds(60));
+    s.end(session);
+    s.recording_shows(STREAM, false);
+    s.tell_video(VIDEO, "pending");
+    s.encoder_drops(STREAM);
+    s.then_status(session, Status::Processing);
+    s.pass(seconds(5));
+    s.given();
+    (s, session)
+}
+
+fn parts(s: &Scenario, session: Uuid) -> Vec<i64> {
+    s.session(session).recording.parts.iter().map(|p| p.video.id.0).collect()
+}
+
+#[test]
+fn a_reused_live_stream_is_cleared_and_updated_first() {
+    let (mut s, first) = processing();
+    let second = reuse(&mut s, "key-2");
+    s.then_calls(&["clear_dvr", "update_live_stream", "create_broadcast", "activate_live_stream"]);
+    s.then_status(second, Status::Ready);
+    s.then_status(first, Status::Processing);
+    s.tell_video(VIDEO, "ready");
+    s.then_status(first, Status::Ended);
+    s.then_status(second, Status::Ready);
+}
+
+#[test]
+fn a_session_waits_until_the_one_before_it_is_off_air() {
+    let mut s = Scenario::new();
+    let first = s.request("key-1", |_| {});
+    s.given();
+    let second = reuse(&mut s, "key-2");
+    s.pass(seconds(20));
+    s.then_nothing();
+    s.then_status(second, Status::Preparing);
+    s.end(first);
+    s.then_status(second, Status::Ready);
+}
+
+#[test]
+fn a_late_video_of_an_earlier_session_never_attaches_to_the_next() {
+    let (mut s, first) = processing();
+    let recorded = s.now() - seconds(40);
+    let second = reuse(&mut s, "key-2");
+    s.encoder_connects(STREAM);
+    let late = |id: i64, began: Option<String>, name: String| {
+        json!({"type": "video", "message": {"video": {"id": id, "stream_id": STREAM,
+            "status": "pending", "duration": 10_000, "recording_started_at": began, "name": name}}})
+        .to_string()
+    };
+    let end = (recorded + seconds(10)).format("%Y-%m-%d %H:%M:%S %z");
+    s.webhook(late(1, Some(recorded.to_rfc3339()), String::new()).as_bytes());
+    s.webhook(late(2, None, format!("Stream Record: test_stream, {end}")).as_bytes());
+    s.webhook(late(3, None, "renamed".to_owned()).as_bytes());
+    assert_eq!(parts(&s, first), [1, 2, VIDEO]);
+    assert_eq!(parts(&s, second), [0; 0]);
+    for video in [1, 2, VIDEO] {
+        s.platform.add_video(STREAM, video, "ready", recorded);
+        s.tell_video(video, "ready");
+    }
+    s.then_status(first, Status::Ended);
+    s.webhook(late(4, Some(recorded.to_rfc3339()), String::new()).as_bytes());
+    s.webhook(late(1, None, "again".to_owned()).as_bytes());
+    assert_eq!(parts(&s, second), [0; 0]);
+}
+
+#[test]
+fn videos_of_an_earlier_session_are_asked_for_while_the_next_runs() {
+    let (mut s, first) = processing();
+    let second = reuse(&mut s, "key-2");
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    s.platform.set_video(VIDEO, "ready");
+    s.pass(seconds(90));
+    s.then_status(first, Status::Ended);
+    s.then_status(second, Status::Live);
+}
+
+#[test]
+fn a_recording_flag_left_by_an_earlier_session_does_not_stop_the_next_from_recording() {
+    let mut s = Scenario::new();
+    let first = s.request("key-1", |r| r.options.auto_go_live = true);
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    s.end(first);
+    s.platform.set(STREAM, |t| t.live = false);
+    s.pass(seconds(120));
+    assert_eq!(s.live_stream(STREAM).recording, Some(true));
+    reuse(&mut s, "key-2");
+    s.given();
+    s.webhook(br#"{"type":"stream","message":{"stream":{"id":320423,"live":true}}}"#);
+    s.then_calls(&["set_broadcast_status", "start_recording"]);
+}
+
+#[test]
+fn a_session_bound_twice_is_one() {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |_| {});
+    s.given();
+    let again = s.request("key-1", |_| {});
+    assert_eq!(session, again);
+    s.then_nothing();
+    assert_eq!(s.live_stream(STREAM).sessions.len(), 1);
+}
+
+#[test]
+fn a_session_on_a_deleted_live_stream_fails_with_a_reason() {
+    let (mut s, _) = processing();
+    s.tell_video(VIDEO, "ready");
+    s.clean_up(STREAM);
+    s.given();
+    let session = reuse(&mut s, "key-2");
+    s.then_status(session, Status::Failed);
+    s.then_announced(&["SessionFailed"]);
+    s.then_calls(&[]);
+    s.end(session);
+    s.then_status(session, Status::Ended);
+}
+
+fn cleanup_news(s: &mut Scenario) -> Vec<(Uuid, bool, String)> {
+    let news = s.announcements().into_iter().filter_map(|a| {
+        let Announcement::CleanupDone(news) = a else { return None };
+        Some((news.run, news.deleted, news.reason))
+    });
+    news.collect()
+}
+
+#[test]
+fn cleanup_deletes_an_idle_live_stream() {
+    let (mut s, _) = processing();
+    s.tell_video(VIDEO, "ready");
+    assert!(s.live_stream(STREAM).idle_since.is_some());
+    s.given();
+    let run = s.clean_up(STREAM);
+    s.then_calls(&["delete_live_stream"]);
+    assert!(s.live_stream(STREAM).deleted);
+    let reason = "idle for 30 days, its account deleted".to_owned();
+    assert_eq!(cleanup_news(&mut s), [(run, true, reason)]);
+    s.clean_up(STREAM);
+    s.then_calls(&[]);
+    assert!(!cleanup_news(&mut s)[0].1);
+}
+
+#[test]
+fn cleanup_that_a_guard_stopped_or_that_failed_is_over() {
+    let kept = CallResult::Kept { reason: "it is live".to_owned() };
+    for answer in [Answer::Done(kept), Answer::Failed("it is live".to_owned())] {
+        let (mut s, _) = processing();
+        s.tell_video(VIDEO, "ready");
+        s.platform.script("delete_live_stream", answer);
+        s.given();
+        let run = s.clean_up(STREAM);
+        s.then_calls(&["delete_live_stream"]);
+        assert_eq!(cleanup_news(&mut s), [(run, false, "it is live".to_owned())]);
+        assert!(!s.live_stream(STREAM).deleted);
+        s.clean_up(STREAM);
+        s.then_calls(&["delete_live_stream"]);
+    }
+}
+
+#[test]
+fn cleanup_is_refused_while_a_session_is_open_or_an_encoder_sends() {
+    let (mut s, _) = processing();
+    let run = s.clean_up(STREAM);
+    s.then_calls(&[]);
+    assert_eq!(cleanup_news(&mut s), [(run, false, "it has an open session".to_owned())]);
+    s.tell_video(VIDEO, "ready");
+    s.encoder_connects(STREAM);
+    s.given();
+    let run = s.clean_up(STREAM);
+    s.then_calls(&[]);
+    assert_eq!(cleanup_news(&mut s), [(run, false, "an encoder sends to it".to_owned())]);
+}
+
+#[test]
+fn a_failed_deletion_does_not_fail_the_session_that_came_meanwhile() {
+    let (mut s, _) = processing();
+    s.tell_video(VIDEO, "ready");
+    s.platform.hold("delete_live_stream");
+    s.clean_up(STREAM);
+    let session = reuse(&mut s, "key-2");
+    s.answer("delete_live_stream", Answer::Failed("500".to_owned()));
+    s.then_status(session, Status::Ready);
+}
+
+#[test]
+fn account_deletion_counts_once() {
+    let mut s = Scenario::new();
+    s.delete_account("user-17");
+    let first = s.now();
+    s.pass(seconds(60));
+    s.delete_account("user-17");
+    let subject = crate::ids::Subject::account("gcore-main", "user-17");
+    let Some(crate::state::Body::Account(account)) = s.state(&subject).map(|state| &state.body)
+    else {
+        panic!("no account")
+    };
+    assert_eq!(account.deleted_at, Some(first));
+}
+
+#[test]
+fn a_video_found_by_a_list_learns_its_live_stream() {
+    let (mut s, first) = processing();
+    s.platform.add_video(STREAM, 7, "pending", s.now() - seconds(50));
+    s.pass(seconds(61));
+    assert_eq!(parts(&s, first), [VIDEO, 7]);
+    let subject = crate::ids::Subject::video("gcore-main", VideoId(7));
+    s.given();
+    s.platform.add_video(STREAM, 7, "ready", s.now() - seconds(50));
+    s.tell_video(7, "ready");
+    assert_eq!(s.calls(), ["fetch_video"], "its final state, and no look-up of {subject}");
+}

@@ -1,0 +1,268 @@
+//! The planner: from what is desired and observed to the next platform call, or to what is waited
+//! for. Reads the state alone, so every event, from wherever it comes, leads on from the truth.
+//!
+//! The order is the platform tutorial's: broadcast pending, live stream active, broadcast live,
+//! recording started; recording stopped, broadcast finished, live stream inactive, broadcast
+//! deleted; videos fetched when final.
+//!
+//! Two promises hold in every state: a call whose outcome came in is not made again by that
+//! outcome, and a session that is not over has a call due, a call in flight, a wait with a timer,
+//! or a failure that people were told of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::Call;
+use crate::live_stream::LiveStream;
+use crate::session::Session;
+
+/// Times the platform is asked whether a stop took effect before the session goes on without.
+const MAX_SETTLE_POLLS: u32 = 4;
+
+/// What a live stream waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitFor {
+    /// An effect of a call of ours.
+    Effect,
+    /// A free slot of the account's quota.
+    Slot,
+    /// The encoder.
+    Encoder,
+    /// The loss of the encoder, which is on air.
+    Loss,
+    /// Videos.
+    Videos,
+}
+
+/// A wait, to be ended by a poll if nothing is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// What for.
+    pub what: WaitFor,
+    /// Which one: each poll ends a wait and opens a new one.
+    pub generation: u64,
+    /// Times the platform was asked for the same before.
+    pub polls: u32,
+}
+
+/// Counts the waits of a live stream, so that each timer belongs to one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// What is waited for now; `None`: a call is due or in flight, or nothing can be missed.
+    pub now: Option<WaitFor>,
+    /// What was waited for last.
+    pub last: Option<WaitFor>,
+    /// Waits so far.
+    pub number: u64,
+    /// Times the platform was asked since a call of ours changed something, or since something
+    /// else is waited for.
+    pub polls: u32,
+}
+
+impl Watch {
+    /// Notes what is waited for after an event.
+    pub(crate) fn note(&mut self, now: Option<WaitFor>) {
+        if now.is_some() && now != self.now {
+            self.number += 1;
+            if now != self.last {
+                self.polls = 0;
+            }
+            self.last = now;
+        }
+        self.now = now;
+    }
+}
+
+impl LiveStream {
+    /// The next call, if one is to be made now. At most one is in flight.
+    pub fn next_call(&self) -> Option<Call> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if self.poll_due {
+            return Some(self.poll_call());
+        }
+        let running = self.running().and_then(|session| self.session_call(session));
+        running.or_else(|| self.video_call()).or_else(|| self.cleanup_call())
+    }
+
+    /// What it waits for, if anything may be missed by waiting only for webhooks.
+    pub fn wait(&self) -> Option<Wait> {
+        let Watch { now, number, polls, .. } = self.watch;
+        now.map(|what| Wait { what, generation: number, polls })
+    }
+
+    /// What is to be waited for in this state.
+    pub(crate) fn wait_for(&self) -> Option<WaitFor> {
+        if self.in_flight.is_some() || self.next_call().is_some() {
+            return None;
+        }
+        let running = self.running().and_then(|session| self.waits(session));
+        running.or_else(|| self.waits_for_videos().then_some(WaitFor::Videos))
+    }
+
+    /// The call of the session that has the live stream.
+    fn session_call(&self, session: &Session) -> Option<Call> {
+        if session.failure.is_some() {
+            self.release_call(session)
+        } else if session.end {
+            self.end_call(session)
+        } else {
+            self.prepare_call(session).or_else(|| self.show_call(session))
+        }
+    }
+
+    /// Makes the session's objects and lets the encoder in.
+    fn prepare_call(&self, session: &Session) -> Option<Call> {
+        let live_stream = self.id;
+        if !session.dvr_cleared {
+            Some(Call::ClearDvr { live_stream })
+        } else if !session.configured {
+            let (name, options) = (session.name.clone(), session.options.clone());
+            Some(Call::UpdateLiveStream { live_stream, name, options })
+        } else if session.broadcast.is_none() {
+            Some(Call::CreateBroadcast { live_stream, name: session.name.clone() })
+        } else if !session.activated && session.waits_for_slot.is_none() {
+            Some(Call::ActivateLiveStream { live_stream })
+        } else {
+            None
+        }
+    }
+
+    /// Shows and records what the encoder sends, or pauses the show while it sends nothing.
+    fn show_call(&self, session: &Session) -> Option<Call> {
+        let live_stream = self.id;
+        let broadcast = session.open_broadcast()?.id;
+        let set = |status: &str| Call::SetBroadcastStatus { broadcast, status: status.to_owned() };
+        let recording = &session.recording;
+        if self.is_on_air() && (session.go_live || session.went_live_at.is_some()) {
+            if !session.shows("live") {
+                return Some(set("live"));
+            }
+            let start = session.options.record && recording.wants_start(self.recording);
+            return start.then_some(Call::StartRecording { live_stream });
+        }
+        if session.is_interrupted() {
+            // The platform may hold the file open for a return: the part ends here.
+            if recording.wants_stop(self.recording) {
+                return Some(Call::StopRecording { live_stream });
+            }
+            return session.shows("live").then(|| set("paused"));
+        }
+        None
+    }
+
+    /// Takes the session off air. What cannot be undone waits until its cause is confirmed.
+    fn end_call(&self, session: &Session) -> Option<Call> {
+        let live_stream = self.id;
+        if !self.deleted && session.recording.wants_stop(self.recording) {
+            return Some(Call::StopRecording { live_stream });
+        }
+        let open = session.open_broadcast();
+        let finished = open.is_some_and(|b| b.status == "finished");
+        if !finished && self.waits_for_file(session) {
+            return None;
+        }
+        if let Some(broadcast) = open.filter(|_| !finished) {
+            let (broadcast, status) = (broadcast.id, "finished".to_owned());
+            return Some(Call::SetBroadcastStatus { broadcast, status });
+        }
+        if session.activated {
+            return Some(Call::DeactivateLiveStream { live_stream });
+        }
+        if self.waits_for_silence() {
+            return None;
+        }
+        open.map(|b| Call::DeleteBroadcast { broadcast: b.id })
+    }
+
+    /// A failed session does not hold a slot of the quota, unless its encoder is sending or may
+    /// come back within the grace period.
+    fn release_call(&self, session: &Session) -> Option<Call> {
+        let live_stream = self.id;
+        let failed_here =
+            session.failure.as_ref().is_some_and(|f| f.call == "deactivate_live_stream");
+        let lost = session.went_live_at.is_none() || session.is_interrupted();
+        if !session.activated || self.is_on_air() || !lost || failed_here {
+            None
+        } else if session.recording.wants_stop(self.recording) {
+            Some(Call::StopRecording { live_stream })
+        } else {
+            Some(Call::DeactivateLiveStream { live_stream })
+        }
+    }
+
+    /// Asks for the final state of videos, then for any that were missed.
+    fn video_call(&self) -> Option<Call> {
+        if let Some(video) = self.sessions.iter().find_map(|s| s.recording.to_fetch()) {
+            return Some(Call::FetchVideo { video });
+        }
+        let list = self.sessions.iter().any(|s| s.is_off_air() && s.recording.wants_list());
+        list.then_some(Call::ListVideos { live_stream: self.id })
+    }
+
+    /// Deletes a live stream that a cleanup run proposed, if nothing came between.
+    fn cleanup_call(&self) -> Option<Call> {
+        let request = self.cleanup.as_ref().filter(|_| self.sessions.is_empty())?;
+        Some(Call::DeleteLiveStream {
+            live_stream: self.id,
+            run: request.run,
+            delete_recordings: request.delete_recordings,
+        })
+    }
+
+    /// Whether the file of a stopped recording has not shown itself: its flag still set, or its
+    /// video not heard of. Finishing the broadcast cannot be undone, so it waits.
+    fn waits_for_file(&self, session: &Session) -> bool {
+        let recording = &session.recording;
+        let open = recording.stopping && self.recording == Some(true);
+        (open || recording.awaits_part())
+            && session.activated
+            && self.watch.polls < MAX_SETTLE_POLLS
+    }
+
+    /// Whether the encoder is still said to send after the live stream was deactivated: `live`
+    /// lags behind `active`.
+    fn waits_for_silence(&self) -> bool {
+        self.is_on_air() && self.watch.polls < MAX_SETTLE_POLLS
+    }
+
+    fn waits(&self, session: &Session) -> Option<WaitFor> {
+        if session.lacks_slot() {
+            return Some(WaitFor::Slot);
+        }
+        if session.failure.is_none() && (session.end || session.recording.starting) {
+            return Some(WaitFor::Effect);
+        }
+        let encoder = if self.is_on_air() { WaitFor::Loss } else { WaitFor::Encoder };
+        session.activated.then_some(encoder)
+    }
+
+    fn waits_for_videos(&self) -> bool {
+        self.sessions.iter().any(|s| s.is_off_air() && !s.recording.is_done())
+    }
+
+    /// How to ask: a file that is awaited is found by its live stream, all else is told by the
+    /// live stream itself. A session that runs and earlier ones with videos take turns.
+    fn poll_call(&self) -> Call {
+        let live_stream = self.id;
+        if self.running().is_some_and(Session::lacks_slot) {
+            return Call::ActivateLiveStream { live_stream };
+        }
+        let lists = self.running().is_none_or(|session| {
+            if session.end {
+                self.recording != Some(true) && session.recording.awaits_part()
+            } else {
+                self.waits_for_videos() && !self.listed_last
+            }
+        });
+        if lists {
+            Call::ListVideos { live_stream }
+        } else {
+            Call::ObserveLiveStream { live_stream }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! The logical recording of a session: ordered parts, each a platform video, and the gaps between.
+//!
+//! How many parts there are is observed, never predicted: the platform bridges short drops, cuts
+//! long files, and people press buttons.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::VideoId;
+use crate::video::merge;
+use crate::webhook::{VideoObserved, VideoStatus};
+
+/// Starts of a recording without effect after which no further one is tried.
+const MAX_STARTS: u32 = 3;
+
+/// Lists without the file of a recording that ran, after which none is expected any more: what is
+/// shorter than 10 s never becomes a video.
+const MAX_LISTS: u32 = 3;
+
+/// A session's recording.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// A start was accepted whose effect has not been seen.
+    pub starting: bool,
+    /// A stop was accepted whose effect has not been seen.
+    pub stopping: bool,
+    /// Starts without effect so far.
+    pub starts: u32,
+    /// It ran at least once, or a start was accepted.
+    pub ran: bool,
+    /// A recording ran whose video has not been heard of.
+    pub expects_file: bool,
+    /// Somebody else stopped it while on air: not started again.
+    pub stopped_by_hand: bool,
+    /// Why the platform does not record.
+    pub refused: Option<String>,
+    /// What the platform warned of.
+    pub warnings: Vec<String>,
+    /// The parts, in order of time.
+    pub parts: Vec<Part>,
+    /// Times the platform was asked for all videos after the session's end.
+    pub lists: u32,
+    /// They need not be asked for again.
+    pub listed: bool,
+}
+
+/// A part of a recording.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// What is known of its video.
+    pub video: VideoObserved,
+    /// It could be played at some time.
+    pub was_playable: bool,
+    /// Its final state was asked for.
+    pub fetched: bool,
+    /// A list of the live stream's videos lacked it, and it has not been asked for by itself.
+    pub unlisted: bool,
+}
+
+/// A gap between two parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The part before it, from 1.
+    pub after_part: usize,
+    /// Milliseconds between the end of that part and the start of the next, both as the platform
+    /// reports them.
+    pub ms: i64,
+}
+
+impl Part {
+    /// Whether its video can change no more: ready, failed, deleted, or viewable with no rendition
+    /// left in work and one that failed.
+    pub fn is_final(&self) -> bool {
+        match self.video.status {
+            VideoStatus::Ready | VideoStatus::Error | VideoStatus::Deleted => true,
+            VideoStatus::Viewable => {
+                let is = |status: &str| self.video.renditions.iter().any(|r| r.status == status);
+                (is("error") || self.video.error.is_some()) && !is("processing")
+            }
+            VideoStatus::Unknown | VideoStatus::Empty | VideoStatus::Pending => false,
+        }
+    }
+
+    /// Whether it is to be asked for by itself.
+    fn needs_fetch(&self) -> bool {
+        let is_deleted = self.video.status == VideoStatus::Deleted;
+        !is_deleted && (self.unlisted || (self.is_final() && !self.fetched))
+    }
+}
+
+impl Recording {
+    /// Whether a start should be sent, given that the session is on air and `running` was told.
+    pub(crate) fn wants_start(&self, running: Option<bool>) -> bool {
+        running != Some(true)
+            && !self.starting
+            && !self.stopped_by_hand
+            && self.refused.is_none()
+            && self.starts < MAX_STARTS
+    }
+
+    /// Whether a stop should be sent, given that `running` was told.
+    pub(crate) fn wants_stop(&self, running: Option<bool>) -> bool {
+        (running == Some(true) || self.starting) && !self.stopping
+    }
+
+    /// Applies what was told of the platform's recording flag.
+    pub(crate) fn flag(&mut self, before: Option<bool>, now: Option<bool>, on_air: bool) {
+        match now {
+            Some(true) => {
+                if before != Some(true) {
+                    // Another file: a stop before it was for the one before.
+                    self.stopping = false;
+                    self.stopped_by_hand = false;
+                    self.refused = None;
+                    self.expects_file = true;
+                }
+                self.ran = true;
+                self.starting = false;
+                self.starts = 0;
+            }
+            Some(false) => {
+                let fell = before == Some(true);
+                self.stopped_by_hand |= fell && on_air && !self.stopping;
+                self.stopping = false;
+            }
+            None => {}
+        }
+    }
+
+    /// The encoder's connection is gone: its return starts afresh, refused or not.
+    pub(crate) fn connection_lost(&mut self) {
+        self.starting = false;
+        self.stopped_by_hand = false;
+        self.refused = None;
+        self.starts = 0;
+    }
+
+    /// A start was accepted.
+    pub(crate) fn started(&mut self, warnings: &[String]) {
+        self.starting = true;
+        self.stopping = false;
+        self.starts += 1;
+        self.ran = true;
+        self.warnings = warnings.to_vec();
+    }
+
+    /// A stop was accepted; `video` is what the platform made of the file.
+    pub(crate) fn stopped(&mut self, was_running: bool, video: Option<&VideoObserved>) {
+        self.starting = false;
+        self.stopping = true;
+        self.expects_file |= was_running;
+        if let Some(video) = video {
+            // The answer names the video; that it is there is believed when it reports itself.
+            let named = VideoObserved { status: VideoStatus::Unknown, ..video.clone() };
+            self.part(&named, false);
+            self.expects_file = false;
+        }
+    }
+
+    /// The platform was asked after a start, and the recording does not run.
+    pub(crate) fn start_had_no_effect(&mut self) {
+        self.starting = false;
+        if self.starts >= MAX_STARTS {
+            self.refused = Some("the platform accepted the start and did not record".to_owned());
+        }
+    }
+
+    /// Adds or updates a part.
+    pub(crate) fn part(&mut self, seen: &VideoObserved, by_api: bool) {
+        self.ran = true;
+        if let Some(part) = self.parts.iter_mut().find(|part| part.video.id == seen.id) {
+            merge(&mut part.video, seen, by_api);
+            part.was_playable |= part.video.status.is_playable();
+        } else {
+            self.expects_file = false;
+            self.parts.push(Part {
+                video: seen.clone(),
+                was_playable: seen.status.is_playable(),
+                fetched: false,
+                unlisted: false,
+            });
+        }
+        self.sort();
+    }
+
+    /// Orders the parts: by the time they began where all tell it, else by id, which the platform
+    /// gives in the order in which files are closed.
+    fn sort(&mut self) {
+        let all_tell = self.parts.iter().all(|p| p.video.recording_started_at.is_some());
+        let time = |p: &Part| p.video.recording_started_at.filter(|_| all_tell);
+        self.parts.sort_by_key(|p| (time(p), p.video.id));
+    }
+
+    /// The gaps that are known.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let end = |part: &Part| {
+            let duration = chrono::TimeDelta::try_milliseconds(part.video.duration_ms?)?;
+            part.video.recording_started_at?.checked_add_signed(duration)
+        };
+        let gap = |(n, pair): (usize, &[Part])| {
+            let ms = pair[1].video.recording_started_at? - end(&pair[0])?;
+            Some(Gap { after_part: n + 1, ms: ms.num_milliseconds() })
+        };
+        self.parts.windows(2).enumerate().filter_map(gap).collect()
+    }
+
+    /// A video that is to be asked for by itself.
+    pub(crate) fn to_fetch(&self) -> Option<VideoId> {
+        self.parts.iter().find(|part| part.needs_fetch()).map(|part| part.video.id)
+    }
+
+    /// Notes that a video was asked for, whether or not an answer came.
+    pub(crate) fn fetched(&mut self, video: VideoId) {
+        for part in self.parts.iter_mut().filter(|part| part.video.id == video) {
+            part.unlisted = false;
+            part.fetched |= part.is_final();
+        }
+    }
+
+    /// Notes that a video does not exist any more.
+    pub(crate) fn gone(&mut self, video: VideoId) {
+        for part in self.parts.iter_mut().filter(|part| part.video.id == video) {
+            part.video.status = VideoStatus::Deleted;
+            part.unlisted = false;
+        }
+    }
+
+    /// Notes a list of the live stream's videos, and which of the parts it holds.
+    pub(crate) fn listed(&mut self, off_air: bool, holds: impl Fn(VideoId) -> bool) {
+        for part in &mut self.parts {
+            part.unlisted |= !part.is_final() && !holds(part.video.id);
+        }
+        if off_air {
+            self.lists += 1;
+            self.listed = !self.expects_file || self.lists >= MAX_LISTS;
+        }
+    }
+
+    /// Notes that the platform did not tell the live stream's videos.
+    pub(crate) fn list_failed(&mut self) {
+        self.lists += 1;
+        self.listed |= self.lists >= MAX_LISTS;
+    }
+
+    /// Whether all videos should be asked for at once: no known one is in work, and none is
+    /// expected. Later tries are left to the poll.
+    pub(crate) fn wants_list(&self) -> bool {
+        self.ran && self.lists == 0 && !self.expects_file && self.is_final()
+    }
+
+    /// Whether nothing more will come of it.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_final() && (self.listed || !self.ran)
+    }
+
+    /// Whether all known parts are in their final state.
+    fn is_final(&self) -> bool {
+        self.parts.iter().all(|part| part.is_final() && !part.needs_fetch())
+    }
+
+    /// Whether a part was announced by a stop and its video has not reported itself.
+    pub(crate) fn awaits_part(&self) -> bool {
+        self.parts.iter().any(|part| part.video.status <= VideoStatus::Empty)
+    }
+}
+
+/// Which session a video belongs to, for as long as the live stream is known.
+pub(crate) type Owners = std::collections::BTreeMap<VideoId, Uuid>;
+
+/// [`Owners`] as a list of pairs: numbers as keys of a JSON object cannot be read back inside an
+/// internally tagged enum.
+pub(crate) mod owners {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Owners, Uuid, VideoId};
+
+    /// Writes pairs.
+    pub(crate) fn serialize<S: Serializer>(owners: &Owners, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(owners)
+    }
+
+    /// Reads pairs.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Owners, D::Error> {
+        Vec::<(VideoId, Uuid)>::deserialize(from).map(|pairs| pairs.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! State of a session's request: from "run this session" until its live stream is known. From
+//! then on it only forwards commands to the live stream's subject.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::announcement::{Announcement, SessionNews};
+use crate::call::{Call, CallResult};
+use crate::effect::Effects;
+use crate::event::{Event, RecordedEvent, SessionBound, SessionRef, SessionRequested};
+use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id};
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// What was asked for.
+    pub request: SessionRequested,
+    /// When.
+    pub requested_at: Timestamp,
+    /// Platform calls made for it.
+    pub calls: u64,
+    /// A call runs.
+    pub in_flight: bool,
+    /// The live stream, once known.
+    pub live_stream: Option<LiveStreamId>,
+    /// Go-live was commanded.
+    pub go_live: bool,
+    /// The end was commanded.
+    pub end: bool,
+    /// Why the live stream could not be made.
+    pub failure: Option<String>,
+}
+
+impl Request {
+    /// The request that a `SessionRequested` opens.
+    pub(crate) fn new(request: SessionRequested, at: Timestamp) -> Self {
+        Self {
+            live_stream: request.live_stream,
+            request,
+            requested_at: at,
+            calls: 0,
+            in_flight: false,
+            go_live: false,
+            end: false,
+            failure: None,
+        }
+    }
+
+    /// Applies one event.
+    pub(crate) fn evolve(&mut self, event: &Event) {
+        let was_in_flight = self.in_flight;
+        match event {
+            Event::GoLiveRequested(_) => self.go_live = true,
+            Event::EndRequested(_) => self.end = true,
+            Event::RetryRequested(_) => self.failure = None,
+            Event::CallIntended(_) => self.in_flight = true,
+            Event::CallSucceeded(done) if was_in_flight => {
+                self.calls += 1;
+                self.in_flight = false;
+                if let CallResult::LiveStream { observed } = &done.result {
+                    self.live_stream = created_id(observed);
+                    self.failure = None;
+                }
+                if self.live_stream.is_none() {
+                    self.failure = Some("the platform's answer names no live stream".to_owned());
+                }
+            }
+            Event::CallFailed(failed) if was_in_flight => {
+                self.calls += 1;
+                self.in_flight = false;
+                self.failure = Some(failed.reason.clone());
+            }
+            Event::CallSucceeded(_)
+            | Event::CallFailed(_)
+            | Event::WebhookReceived(_)
+            | Event::SessionRequested(_)
+            | Event::AccountDeleted(_)
+            | Event::CleanupRequested(_)
+            | Event::SessionBound(_)
+            | Event::Bound(_)
+            | Event::VideoChanged(_)
+            | Event::BroadcastChanged(_)
+            | Event::TimerElapsed(_)
+            | Event::JobCompleted(_)
+            | Event::JobDiscarded(_)
+            | Event::Announced(_)
+            | Event::Unrecognized => {}
+        }
+    }
+
+    /// Creates the live stream, binds the session to it, forwards commands.
+    pub(crate) fn decide(
+        &self,
+        before: Option<&Self>,
+        event: &Event,
+        cause: &RecordedEvent,
+        to: &mut Effects,
+    ) {
+        if let Some(live_stream) = self.live_stream {
+            let subject = Subject::live_stream(&self.request.source, live_stream);
+            if before.is_none_or(|b| b.live_stream.is_none()) {
+                // A session is bound once, whatever is told twice. The intent's own key is taken by
+                // its `CallIntended`, which may lie in the live stream's slice too.
+                let key = derived_id("bound", &[cause.subject.as_str()]);
+                to.forward(
+                    subject,
+                    &Event::SessionBound(self.bound(live_stream, event)),
+                    Some(key),
+                );
+            } else if is_command(event) {
+                to.forward(subject, event, None);
+            }
+        } else if !self.in_flight && self.failure.is_none() && !self.end {
+            let (name, options) = (self.request.name.clone(), self.request.options.clone());
+            to.call(self.calls, Call::CreateLiveStream { name, options });
+        }
+        self.announce(before, to);
+    }
+
+    /// Says that the live stream could not be made, or was not wanted any more. Once it is bound
+    /// its own subject speaks.
+    fn announce(&self, before: Option<&Self>, to: &mut Effects) {
+        let status = self.status();
+        if before.map(Self::status) == Some(status) {
+            return;
+        }
+        let news = SessionNews {
+            session: self.request.session,
+            live_stream: None,
+            account: self.request.account.clone(),
+            note: self.failure.as_ref().map(|reason| format!("create_live_stream: {reason}")),
+        };
+        match status {
+            "failed" => to.announce(Announcement::SessionFailed(news)),
+            "ended" => to.announce(Announcement::SessionEnded(news)),
+            _ => {}
+        }
+    }
+
+    /// What the live stream's subject is told.
+    fn bound(&self, live_stream: LiveStreamId, event: &Event) -> SessionBound {
+        let observed = if let Event::CallSucceeded(done) = event
+            && let CallResult::LiveStream { observed } = &done.result
+        {
+            Some(observed.clone())
+        } else {
+            None
+        };
+        SessionBound {
+            request: self.request.clone(),
+            live_stream,
+            created: self.request.live_stream.is_none(),
+            observed,
+            go_live: self.go_live,
+            end: self.end,
+        }
+    }
+
+    /// Its status while no live stream is bound.
+    pub fn status(&self) -> &'static str {
+        match (&self.live_stream, &self.failure) {
+            (Some(_), _) => "preparing",
+            (None, _) if self.end && !self.in_flight => "ended",
+            (None, Some(_)) => "failed",
+            (None, None) => "requested",
+        }
+    }
+}
+
+/// Whether `event` commands a session.
+fn is_command(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::GoLiveRequested(SessionRef { .. })
+            | Event::EndRequested(SessionRef { .. })
+            | Event::RetryRequested(SessionRef { .. })
+    )
+}
+
+/// The id of a created live stream.
+fn created_id(observed: &Value) -> Option<LiveStreamId> {
+    observed.get("id").and_then(Value::as_i64).filter(|id| *id > 0).map(LiveStreamId)
+}
+
+#[cfg(test)]
+mod tests;

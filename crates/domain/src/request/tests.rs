@@ -1,0 +1,97 @@
+//! Rules of a request until its live stream is known.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::call::CallResult;
+use crate::ids::Subject;
+use crate::scenario::{Answer, SOURCE, Scenario};
+use crate::session::Status;
+use crate::state::Body;
+
+fn status(s: &Scenario, session: Uuid) -> &'static str {
+    let Some(Body::Request(request)) =
+        s.state(&Subject::request(SOURCE, session)).map(|state| &state.body)
+    else {
+        panic!("no request")
+    };
+    request.status()
+}
+
+#[test]
+fn a_creation_that_failed_is_told_and_a_retry_resumes() {
+    let mut s = Scenario::new();
+    s.platform.script("create_live_stream", Answer::Failed("401".to_owned()));
+    let session = s.request("key-1", |_| {});
+    s.then_announced(&["SessionFailed"]);
+    assert_eq!(status(&s, session), "failed");
+    s.retry(session);
+    s.then_announced(&["SessionReady"]);
+    s.then_status(session, Status::Ready);
+}
+
+#[test]
+fn an_answer_without_a_live_stream_is_a_failure() {
+    for observed in [json!({}), json!({"id": "x"}), json!(null), json!({"id": 0})] {
+        let mut s = Scenario::new();
+        let answer = Answer::Done(CallResult::LiveStream { observed });
+        s.platform.script("create_live_stream", answer);
+        let session = s.request("key-1", |_| {});
+        assert_eq!(status(&s, session), "failed");
+        s.then_calls(&["create_live_stream"]);
+    }
+}
+
+#[test]
+fn an_end_before_the_live_stream_is_known_ends_it_once_known() {
+    let mut s = Scenario::new();
+    s.platform.hold("create_live_stream");
+    let session = s.request("key-1", |_| {});
+    s.end(session);
+    s.then_announced(&[]);
+    s.let_go("create_live_stream");
+    s.then_status(session, Status::Ended);
+    s.then_calls(&["create_live_stream"]);
+    s.then_announced(&["SessionEnded"]);
+}
+
+#[test]
+fn an_end_after_a_failure_ends_it_without_another_call() {
+    let mut s = Scenario::new();
+    s.platform.script("create_live_stream", Answer::Failed("422".to_owned()));
+    let session = s.request("key-1", |_| {});
+    s.given();
+    s.end(session);
+    s.retry(session);
+    s.then_calls(&[]);
+    s.then_announced(&["SessionEnded"]);
+    assert_eq!(status(&s, session), "ended");
+}
+
+#[test]
+fn commands_before_the_live_stream_is_known_are_not_lost() {
+    let mut s = Scenario::new();
+    s.platform.hold("create_live_stream");
+    let session = s.request("key-1", |_| {});
+    s.go_live(session);
+    s.let_go("create_live_stream");
+    assert!(s.session(session).go_live);
+}
+
+#[test]
+fn one_key_creates_one_live_stream() {
+    let mut s = Scenario::new();
+    for _ in 0..3 {
+        s.request("key-1", |_| {});
+    }
+    assert_eq!(s.calls().iter().filter(|kind| **kind == "create_live_stream").count(), 1);
+}
+
+#[test]
+fn commands_to_an_unknown_session_change_nothing() {
+    let mut s = Scenario::new();
+    s.end(Uuid::nil());
+    s.go_live(Uuid::nil());
+    s.then_nothing();
+    assert_eq!(s.states().count(), 0);
+}

@@ -1,0 +1,168 @@
+//! A platform that obeys: it answers each call as the real one does when nothing goes wrong, and
+//! keeps the truth that polls are answered from. It sends no webhook: the test does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::{Value, json};
+
+use crate::call::{Call, CallResult};
+use crate::ids::Timestamp;
+
+/// What the platform answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The call was made.
+    Done(CallResult),
+    /// The call was given up, for this reason.
+    Failed(String),
+}
+
+/// A live stream as it really is.
+#[expect(clippy::struct_excessive_bools, reason = "the platform's own flags")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Truth {
+    /// The switch.
+    pub active: bool,
+    /// Primary ingest.
+    pub live: bool,
+    /// Backup ingest.
+    pub backup_live: bool,
+    /// A recording runs.
+    pub recording: bool,
+}
+
+/// The obedient platform.
+#[derive(Debug, Default)]
+pub struct Platform {
+    streams: BTreeMap<i64, Truth>,
+    videos: BTreeMap<i64, Value>,
+    created: i64,
+    broadcasts: i64,
+    scripted: BTreeMap<&'static str, VecDeque<Answer>>,
+    held: BTreeSet<&'static str>,
+}
+
+impl Platform {
+    /// An empty account. Ids begin with those of the platform's tutorial.
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers the next call of `kind` so; may be said several times.
+    pub fn script(&mut self, kind: &'static str, answer: Answer) {
+        self.scripted.entry(kind).or_default().push_back(answer);
+    }
+
+    /// Keeps calls of `kind` in flight until the test answers them.
+    pub fn hold(&mut self, kind: &'static str) {
+        self.held.insert(kind);
+    }
+
+    /// Answers calls of `kind` again.
+    pub fn release(&mut self, kind: &'static str) {
+        self.held.remove(kind);
+    }
+
+    /// Changes a live stream without a webhook.
+    pub fn set(&mut self, live_stream: i64, change: impl FnOnce(&mut Truth)) {
+        change(self.streams.entry(live_stream).or_default());
+    }
+
+    /// Adds a video of `live_stream`, or changes it.
+    pub fn add_video(&mut self, live_stream: i64, id: i64, status: &str, began: Timestamp) {
+        let video = json!({
+            "id": id, "status": status, "duration": 48_410, "stream_id": live_stream,
+            "recording_started_at": began.to_rfc3339(), "name": "Stream Record",
+        });
+        self.videos.insert(id, video);
+    }
+
+    /// Sets the status of a video, if there is one.
+    pub fn set_video(&mut self, id: i64, status: &str) {
+        if let Some(video) = self.videos.get_mut(&id) {
+            video["status"] = json!(status);
+        }
+    }
+
+    /// Forgets a video: asked for, it is gone.
+    pub fn delete_video(&mut self, id: i64) {
+        self.videos.remove(&id);
+    }
+
+    /// A webhook that tells a live stream as it is.
+    pub(super) fn webhook_of(&self, live_stream: i64) -> Value {
+        let truth = self.streams.get(&live_stream).copied().unwrap_or_default();
+        json!({"type": "stream", "message": {"stream": {
+            "id": live_stream, "live": truth.live, "backup_live": truth.backup_live,
+            "recording": truth.recording,
+        }}})
+    }
+
+    /// The answer to `call`; `None`: it is held.
+    pub(super) fn answer(&mut self, call: &Call, now: Timestamp) -> Option<Answer> {
+        let kind = call.kind();
+        if self.held.contains(kind) {
+            return None;
+        }
+        let scripted = self.scripted.get_mut(kind).and_then(VecDeque::pop_front);
+        Some(scripted.unwrap_or_else(|| self.obey(call, now)))
+    }
+
+    /// Does what is called for.
+    pub(super) fn obey(&mut self, call: &Call, now: Timestamp) -> Answer {
+        Answer::Done(match call {
+            Call::CreateLiveStream { .. } => {
+                let id = 320_423 + self.created;
+                self.created += 1;
+                self.set(id, |s| s.active = false);
+                self.told(id)
+            }
+            Call::UpdateLiveStream { live_stream, .. }
+            | Call::ObserveLiveStream { live_stream } => self.told(live_stream.0),
+            Call::ActivateLiveStream { live_stream } => {
+                self.set(live_stream.0, |s| s.active = true);
+                self.told(live_stream.0)
+            }
+            Call::DeactivateLiveStream { live_stream } => {
+                self.set(live_stream.0, |s| s.active = false);
+                // `live` lags behind `active`: it is told as it was.
+                self.told(live_stream.0)
+            }
+            Call::CreateBroadcast { .. } => {
+                let id = 192_470 + self.broadcasts;
+                self.broadcasts += 1;
+                CallResult::Broadcast { observed: json!({"id": id, "status": "pending"}) }
+            }
+            Call::SetBroadcastStatus { broadcast, status } => {
+                CallResult::Broadcast { observed: json!({"id": broadcast.0, "status": status}) }
+            }
+            Call::StartRecording { .. } => CallResult::RecordingStarted { warnings: Vec::new() },
+            Call::StopRecording { live_stream } => {
+                let id = 803_111 + i64::try_from(self.videos.len()).unwrap_or_default();
+                self.add_video(live_stream.0, id, "empty", now - chrono::TimeDelta::seconds(60));
+                CallResult::RecordingStopped { video: self.videos.get(&id).cloned() }
+            }
+            Call::ListVideos { live_stream } => {
+                let of = |v: &&Value| v["stream_id"] == json!(live_stream.0);
+                super::array(&self.videos.values().filter(of).cloned().collect::<Vec<_>>())
+            }
+            Call::FetchVideo { video } => self
+                .videos
+                .get(&video.0)
+                .map_or(CallResult::Gone, |video| CallResult::Video { observed: video.clone() }),
+            Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
+            Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
+        })
+    }
+
+    /// A live stream as the API tells it.
+    fn told(&self, id: i64) -> CallResult {
+        let truth = self.streams.get(&id).copied().unwrap_or_default();
+        CallResult::LiveStream {
+            observed: json!({
+                "id": id, "active": truth.active, "live": truth.live,
+                "backup_live": truth.backup_live, "recording": truth.recording,
+            }),
+        }
+    }
+}

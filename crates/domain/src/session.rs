@@ -1,0 +1,427 @@
+//! State of a session: what is desired, what was observed, what went wrong.
+//!
+//! A session is a planner's input, not a script: [`crate::plan`] looks at it and names the next
+//! call. It lives in the folded state of its live stream until its last video is final.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::call::{Call, CallResult};
+use crate::event::{SessionBound, SessionOptions};
+use crate::ids::{BroadcastId, Timestamp};
+use crate::recording::Recording;
+use crate::webhook::BroadcastObserved;
+
+/// Where a session stands, for people and products. Derived from the rest of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its objects are being made.
+    Preparing,
+    /// The encoder may connect.
+    Ready,
+    /// The encoder sends; the audience does not see it.
+    Testing,
+    /// On air.
+    Live,
+    /// The encoder was lost for longer than the grace period.
+    Interrupted,
+    /// Being taken off air.
+    Ending,
+    /// Off air; its videos are being processed.
+    Processing,
+    /// Over.
+    Ended,
+    /// A call failed for good.
+    Failed,
+}
+
+impl Status {
+    /// All of them, in the order of a session's life.
+    pub const ALL: [Self; 9] = [
+        Self::Preparing,
+        Self::Ready,
+        Self::Testing,
+        Self::Live,
+        Self::Interrupted,
+        Self::Ending,
+        Self::Processing,
+        Self::Ended,
+        Self::Failed,
+    ];
+
+    /// Its name, as our API writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Ready => "ready",
+            Self::Testing => "testing",
+            Self::Live => "live",
+            Self::Interrupted => "interrupted",
+            Self::Ending => "ending",
+            Self::Processing => "processing",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The player-side object of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionBroadcast {
+    /// Its id.
+    pub id: BroadcastId,
+    /// `pending`, `live`, `paused`, `finished`.
+    pub status: String,
+    /// It was deleted.
+    pub deleted: bool,
+}
+
+/// The encoder's connection was lost while on air.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruption {
+    /// Which one on its live stream, from 1: the grace timer's generation.
+    pub number: u64,
+    /// When it began.
+    pub since: Timestamp,
+    /// It outlasted the grace period.
+    pub confirmed: bool,
+}
+
+/// A call failed for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which call, by its kind.
+    pub call: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// When a session came to a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The status.
+    pub status: Status,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Problems that are kept: beyond them the same trouble has been told often enough.
+const MAX_PROBLEMS: usize = 20;
+
+/// Moments that are kept, for an encoder that comes and goes all day.
+const MAX_MOMENTS: usize = 200;
+
+/// A session on its live stream.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: Uuid,
+    /// The product's account that owns it.
+    pub account: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// How it shall run.
+    pub options: SessionOptions,
+    /// Its live stream was made for it, with its settings.
+    pub created: bool,
+    /// Desired: on air.
+    pub go_live: bool,
+    /// Desired: over.
+    pub end: bool,
+    /// A call for it is in flight that changes something.
+    pub calling: bool,
+    /// When it got the live stream for itself.
+    pub began_at: Option<Timestamp>,
+    /// A reused live stream's rewind window was cleared.
+    pub dvr_cleared: bool,
+    /// The live stream has its settings.
+    pub configured: bool,
+    /// Its broadcast.
+    pub broadcast: Option<SessionBroadcast>,
+    /// The platform had no slot free for it, in the platform's words.
+    #[serde(default)]
+    pub waits_for_slot: Option<String>,
+    /// The live stream is active for it.
+    pub activated: bool,
+    /// When it first went on air.
+    pub went_live_at: Option<Timestamp>,
+    /// The present interruption.
+    pub interruption: Option<Interruption>,
+    /// Interruptions so far, short ones included.
+    pub interruptions: u64,
+    /// Its recording.
+    pub recording: Recording,
+    /// The call that failed.
+    pub failure: Option<Failure>,
+    /// What went wrong without failing it.
+    pub problems: Vec<String>,
+    /// Where it stands.
+    pub status: Status,
+    /// How it came there.
+    pub moments: Vec<Moment>,
+}
+
+impl Session {
+    /// The session that `bound` puts on its live stream.
+    pub(crate) fn new(bound: &SessionBound, at: Timestamp) -> Self {
+        let request = &bound.request;
+        Self {
+            id: request.session,
+            account: request.account.clone(),
+            name: request.name.clone(),
+            options: request.options.clone(),
+            created: bound.created,
+            go_live: bound.go_live || request.options.auto_go_live,
+            end: bound.end,
+            calling: false,
+            began_at: None,
+            dvr_cleared: bound.created,
+            configured: bound.created,
+            broadcast: None,
+            waits_for_slot: None,
+            activated: false,
+            went_live_at: None,
+            interruption: None,
+            interruptions: 0,
+            recording: Recording::default(),
+            failure: None,
+            problems: Vec::new(),
+            status: Status::Preparing,
+            moments: vec![Moment { status: Status::Preparing, at }],
+        }
+    }
+
+    /// Whether nothing is left to do but to follow its videos.
+    pub fn is_off_air(&self) -> bool {
+        self.end
+            && !self.activated
+            && !self.calling
+            && self.broadcast.as_ref().is_none_or(|b| b.deleted)
+    }
+
+    /// Whether it is over and leaves the live stream's state.
+    pub fn is_over(&self) -> bool {
+        self.status == Status::Ended
+    }
+
+    /// Whether the encoder has been lost for longer than the grace period.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interruption.as_ref().is_some_and(|i| i.confirmed)
+    }
+
+    /// Whether all it waits for is a free slot of the account's quota.
+    pub(crate) fn lacks_slot(&self) -> bool {
+        self.waits_for_slot.is_some() && !self.activated && !self.end && self.failure.is_none()
+    }
+
+    /// Commands its end; what failed before does not hold it up.
+    pub(crate) fn command_end(&mut self) {
+        self.end = true;
+        self.failure = None;
+    }
+
+    /// Commands to try again what failed: the call, and the recording that was refused.
+    pub(crate) fn command_retry(&mut self) {
+        self.failure = None;
+        self.recording.refused = None;
+        self.recording.starts = 0;
+    }
+
+    /// The broadcast, unless it was deleted.
+    pub(crate) fn open_broadcast(&self) -> Option<&SessionBroadcast> {
+        self.broadcast.as_ref().filter(|b| !b.deleted)
+    }
+
+    /// Whether its broadcast shows `status`.
+    pub(crate) fn shows(&self, status: &str) -> bool {
+        self.broadcast.as_ref().is_some_and(|b| b.status == status)
+    }
+
+    /// Applies that the encoder came (`on_air`) or went. Returns whether that opened the
+    /// interruption `number`.
+    pub(crate) fn encoder(&mut self, on_air: bool, at: Timestamp, number: u64) -> bool {
+        let was_on_air = self.went_live_at.is_some() && !self.end;
+        match (on_air, &self.interruption) {
+            (false, None) if was_on_air => {
+                self.interruptions += 1;
+                self.interruption = Some(Interruption { number, since: at, confirmed: false });
+                return true;
+            }
+            // Shorter than the grace period: nothing visible. Longer: over once on air again.
+            (true, Some(i)) if !i.confirmed => self.interruption = None,
+            (true | false, _) => {}
+        }
+        false
+    }
+
+    /// Applies what was told of the platform's recording flag.
+    pub(crate) fn recorded(&mut self, before: Option<bool>, now: Option<bool>, on_air: bool) {
+        self.recording.flag(before, now, on_air);
+        if !on_air && !self.end {
+            self.recording.connection_lost();
+        }
+    }
+
+    /// Applies that the grace period of interruption `number` is over, and the encoder not back.
+    pub(crate) fn grace_elapsed(&mut self, number: u64) {
+        if let Some(i) = self.interruption.as_mut().filter(|i| i.number == number) {
+            i.confirmed = true;
+        }
+    }
+
+    /// Applies a label of its broadcast.
+    pub(crate) fn broadcast_shows(&mut self, status: &str) {
+        if let Some(broadcast) = self.broadcast.as_mut() {
+            status.clone_into(&mut broadcast.status);
+        }
+    }
+
+    /// Applies that a broadcast was created.
+    pub(crate) fn broadcast_created(&mut self, seen: Option<BroadcastObserved>) {
+        let Some(seen) = seen else {
+            return self.fail("create_broadcast", "the platform's answer names no broadcast");
+        };
+        let status = seen.status.unwrap_or_else(|| "pending".to_owned());
+        self.broadcast = Some(SessionBroadcast { id: seen.id, status, deleted: false });
+    }
+
+    /// Applies that its broadcast was deleted.
+    pub(crate) fn broadcast_deleted(&mut self) {
+        if let Some(broadcast) = self.broadcast.as_mut() {
+            broadcast.deleted = true;
+        }
+    }
+
+    /// Applies that its broadcast was deleted by somebody else. A session that shall go on needs
+    /// another: players that show the old one have to be told, so that is left to a retry.
+    pub(crate) fn broadcast_gone(&mut self) {
+        if self.end {
+            return self.broadcast_deleted();
+        }
+        self.broadcast = None;
+        self.fail("set_broadcast_status", "the broadcast was deleted on the platform");
+    }
+
+    /// Applies that somebody else deactivated the live stream.
+    pub(crate) fn switched_off(&mut self) {
+        self.activated = false;
+        if self.end {
+            self.failure = None;
+        } else {
+            self.fail("observe_live_stream", "the live stream was deactivated by somebody else");
+        }
+    }
+
+    /// Applies the answer to a start of the recording: accepted, or accepted and refused.
+    pub(crate) fn recording_started(&mut self, result: &CallResult) {
+        match result {
+            CallResult::RecordingRefused { errors } => self.refuse_recording(&errors.join("; ")),
+            CallResult::RecordingStarted { warnings } => self.recording.started(warnings),
+            CallResult::LiveStream { .. }
+            | CallResult::Broadcast { .. }
+            | CallResult::RecordingStopped { .. }
+            | CallResult::Videos { .. }
+            | CallResult::Video { .. }
+            | CallResult::Gone
+            | CallResult::Done
+            | CallResult::Deleted { .. }
+            | CallResult::Deferred { .. }
+            | CallResult::Kept { .. } => self.recording.started(&[]),
+        }
+    }
+
+    fn refuse_recording(&mut self, reason: &str) {
+        self.recording.refused = Some(reason.to_owned());
+        self.problem("start_recording", reason);
+    }
+
+    /// Notes what went wrong without failing it, once.
+    fn problem(&mut self, call: &str, reason: &str) {
+        let problem = format!("{call}: {reason}");
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Fails it, unless it failed before: the first reason is the cause of the next.
+    pub(crate) fn fail(&mut self, call: &str, reason: &str) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure { call: call.to_owned(), reason: reason.to_owned() });
+        }
+    }
+
+    /// Applies that `call` was given up. What the show can go on without is a problem, no failure;
+    /// so is what was to prepare a session that shall end.
+    pub(crate) fn call_failed(&mut self, call: &Call, reason: &str) {
+        match call {
+            Call::StartRecording { .. } => return self.refuse_recording(reason),
+            Call::DeactivateLiveStream { .. } => {
+                let call = call.kind().to_owned();
+                self.failure = Some(Failure { call, reason: reason.to_owned() });
+                return;
+            }
+            Call::StopRecording { .. } => self.recording.stopped(true, None),
+            Call::SetBroadcastStatus { status, .. } if status != "live" => {
+                self.broadcast_shows(status);
+            }
+            Call::DeleteBroadcast { .. } => self.broadcast_deleted(),
+            Call::ClearDvr { .. } => self.dvr_cleared = true,
+            Call::FetchVideo { video } => self.recording.fetched(*video),
+            Call::ObserveLiveStream { .. } | Call::ListVideos { .. } => {}
+            Call::CreateLiveStream { .. }
+            | Call::UpdateLiveStream { .. }
+            | Call::CreateBroadcast { .. }
+            | Call::ActivateLiveStream { .. }
+            | Call::SetBroadcastStatus { .. }
+            | Call::DeleteLiveStream { .. } => {
+                // A last try without an answer may have worked: then there is a slot to free.
+                self.activated |= matches!(call, Call::ActivateLiveStream { .. });
+                if !self.end {
+                    return self.fail(call.kind(), reason);
+                }
+            }
+        }
+        self.problem(call.kind(), reason);
+    }
+
+    /// Sets the status that follows from the rest; called last for every event.
+    pub(crate) fn settle(&mut self, on_air: bool, at: Timestamp) {
+        if on_air && self.shows("live") {
+            self.went_live_at = self.went_live_at.or(Some(at));
+            self.interruption = None;
+        }
+        let status = self.derive_status(on_air);
+        if status != self.status {
+            self.status = status;
+            if self.moments.len() == MAX_MOMENTS {
+                // The first moment, when it was asked for, stays.
+                self.moments.remove(1);
+            }
+            self.moments.push(Moment { status, at });
+        }
+    }
+
+    fn derive_status(&self, on_air: bool) -> Status {
+        if self.is_off_air() {
+            return if self.recording.is_done() { Status::Ended } else { Status::Processing };
+        }
+        if self.failure.is_some() {
+            Status::Failed
+        } else if self.end {
+            Status::Ending
+        } else if self.went_live_at.is_some() {
+            if self.is_interrupted() { Status::Interrupted } else { Status::Live }
+        } else if !self.activated {
+            Status::Preparing
+        } else if on_air {
+            Status::Testing
+        } else {
+            Status::Ready
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! `evolve`: state and event to state. Total and pure: live, replay and verify run the same fold.
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::Account;
+use crate::broadcast::Broadcast;
+use crate::event::{Event, RecordedEvent};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
+use crate::live_stream::LiveStream;
+use crate::request::Request;
+use crate::video::Video;
+
+/// The folded state of a subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Domain time: the latest `received_at` of the subject; never runs backwards.
+    pub at: Timestamp,
+    /// What the subject is.
+    pub body: Body,
+}
+
+/// What a subject is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Body {
+    /// A session's request.
+    Request(Request),
+    /// A live stream and the sessions on it.
+    LiveStream(LiveStream),
+    /// A video.
+    Video(Video),
+    /// A broadcast.
+    Broadcast(Broadcast),
+    /// An account of the product.
+    Account(Account),
+}
+
+/// Applies `event` to the state of its subject. `None`: the subject has no state, because nothing
+/// is folded for its kind or nothing was told yet.
+pub fn evolve(state: Option<State>, stored: &RecordedEvent, event: &Event) -> Option<State> {
+    let mut state = match state {
+        Some(state) => state,
+        None => State { at: stored.received_at, body: open(stored, event)? },
+    };
+    state.at = state.at.max(stored.received_at);
+    let at = state.at;
+    match &mut state.body {
+        Body::Request(request) => request.evolve(event),
+        Body::LiveStream(live_stream) => live_stream.evolve(event, at),
+        Body::Video(video) => video.evolve(event),
+        Body::Broadcast(broadcast) => broadcast.evolve(event),
+        Body::Account(account) => account.evolve(event, at),
+    }
+    Some(state)
+}
+
+/// Whether `event` may be a subject's first. Others may lie on it, such as the outcome of a plain
+/// job that named it, and tell nothing of it.
+fn opens(kind: &str, event: &Event) -> bool {
+    let webhook = matches!(event, Event::WebhookReceived(_));
+    match kind {
+        "request" => matches!(event, Event::SessionRequested(_)),
+        "stream" => {
+            let told = matches!(
+                event,
+                Event::SessionBound(_)
+                    | Event::VideoChanged(_)
+                    | Event::BroadcastChanged(_)
+                    | Event::CleanupRequested(_)
+            );
+            webhook || told
+        }
+        "video" | "broadcast" => webhook || matches!(event, Event::Bound(_)),
+        "account" => matches!(event, Event::AccountDeleted(_)),
+        _ => false,
+    }
+}
+
+/// The state before a subject's first event.
+fn open(stored: &RecordedEvent, event: &Event) -> Option<Body> {
+    let (_, kind, id) = stored.subject.parts()?;
+    if !opens(kind, event) {
+        return None;
+    }
+    let number = || id.parse::<i64>().ok();
+    match kind {
+        "request" => {
+            let Event::SessionRequested(request) = event else { return None };
+            Some(Body::Request(Request::new(request.clone(), stored.received_at)))
+        }
+        "stream" => Some(Body::LiveStream(LiveStream::new(LiveStreamId(number()?)))),
+        "video" => Some(Body::Video(Video::new(VideoId(number()?)))),
+        "broadcast" => Some(Body::Broadcast(Broadcast::new(BroadcastId(number()?)))),
+        "account" => Some(Body::Account(Account::new(id))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+//! Laws of the fold and of decisions, for any events in any order.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::call::{Call, CallResult};
+use crate::decide::decide;
+use crate::effect::Effect;
+use crate::event::{
+    Bound, BroadcastChanged, CallFailed, CallIntended, CallSucceeded, CleanupRequested, JobEnded,
+    SessionBound, SessionOptions, SessionRef, SessionRequested, TimerElapsed, VideoChanged,
+};
+use crate::ids::{Subject, derived_id, intent_id};
+use crate::scenario::{Answer, SOURCE, Scenario};
+use crate::timer::{Policy, TimerKind};
+use crate::view::rows;
+use crate::webhook;
+
+const STREAM: i64 = 320_423;
+
+/// The bodies of all webhooks in the fixtures.
+fn webhooks() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/webhooks");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn session(n: u8) -> Uuid {
+    derived_id("session", &[&n.to_string()])
+}
+
+fn arb_call() -> impl Strategy<Value = Call> {
+    let live_stream = LiveStreamId(STREAM);
+    let options = SessionOptions::default();
+    let (broadcast, video) = (BroadcastId(192_470), VideoId(803_111));
+    let status = |status: &str| Call::SetBroadcastStatus { broadcast, status: status.to_owned() };
+    prop::sample::select(vec![
+        Call::CreateLiveStream { name: "n".to_owned(), options: options.clone() },
+        Call::UpdateLiveStream { live_stream, name: "n".to_owned(), options },
+        Call::ClearDvr { live_stream },
+        Call::CreateBroadcast { live_stream, name: "n".to_owned() },
+        Call::ActivateLiveStream { live_stream },
+        Call::DeactivateLiveStream { live_stream },
+        status("live"),
+        status("paused"),
+        status("finished"),
+        Call::StartRecording { live_stream },
+        Call::StopRecording { live_stream },
+        Call::DeleteBroadcast { broadcast },
+        Call::ObserveLiveStream { live_stream },
+        Call::ListVideos { live_stream },
+        Call::FetchVideo { video },
+        Call::DeleteLiveStream { live_stream, run: Uuid::nil(), delete_recordings: false },
+    ])
+}
+
+fn arb_stream() -> impl Strategy<Value = serde_json::Value> {
+    let flag = prop::option::of(any::<bool>());
+    (flag.clone(), flag.clone(), flag.clone(), flag).prop_map(
+        |(active, live, backup, recording)| {
+            json!({"id": STREAM, "active": active, "live": live, "backup_live": backup,
+            "recording": recording})
+        },
+    )
+}
+
+fn arb_video() -> impl Strategy<Value = serde_json::Value> {
+    let status = prop::sample::select(vec!["empty", "pending", "viewable", "ready", "error", "?"]);
+    let rendition = prop::sample::select(vec!["processing", "complete", "error"]);
+    (803_111..803_114_i64, status, prop::option::of(any::<i64>()), rendition, any::<bool>())
+        .prop_map(|(id, status, duration, rendition, tells)| {
+            let began = tells.then_some("2022-06-03T13:24:29.000Z");
+            json!({"id": id, "status": status, "duration": duration, "stream_id": STREAM,
+                "recording_started_at": began,
+                "converted_videos": [{"name": "a", "status": rendition}]})
+        })
+}
+
+fn arb_result() -> impl Strategy<Value = CallResult> {
+    prop_oneof![
+        arb_stream().prop_map(|observed| CallResult::LiveStream { observed }),
+        prop::sample::select(vec![json!({"id": 192_470, "status": "live"}), json!(null)])
+            .prop_map(|observed| CallResult::Broadcast { observed }),
+        Just(CallResult::RecordingStarted { warnings: vec!["w".to_owned()] }),
+        Just(CallResult::RecordingRefused { errors: vec!["e".to_owned()] }),
+        prop::option::of(arb_video()).prop_map(|video| CallResult::RecordingStopped { video }),
+        prop::collection::vec(arb_video(), 0..3)
+            .prop_map(|observed| CallResult::Videos { observed }),
+        arb_video().prop_map(|observed| CallResult::Video { observed }),
+        Just(CallResult::Gone),
+        Just(CallResult::Done),
+        Just(CallResult::Deleted { videos: Vec::new() }),
+        Just(CallResult::Kept { reason: "k".to_owned() }),
+    ]
+}
+
+fn arb_bound() -> impl Strategy<Value = Event> {
+    (0..3_u8, any::<[bool; 5]>()).prop_map(|(n, [created, go_live, end, record, auto])| {
+        let options = SessionOptions { record, auto_go_live: auto, ..SessionOptions::default() };
+        let request = SessionRequested {
+            session: session(n),
+            source: SOURCE.to_owned(),
+            account: None,
+            name: "n".to_owned(),
+            live_stream: None,
+            options,
+        };
+        let live_stream = LiveStreamId(STREAM);
+        let observed = None;
+        Event::SessionBound(SessionBound { request, live_stream, created, observed, go_live, end })
+    })
+}
+
+/// Any event that a live stream's subject may hold, and some that it may not.
+fn arb_event() -> impl Strategy<Value = Event> {
+    let subject = Subject::live_stream(SOURCE, LiveStreamId(STREAM));
+    let intent = (0..6_u64).prop_map(move |n| intent_id(&subject, n));
+    let session = (0..3_u8).prop_map(|n| SessionRef { session: session(n) });
+    let webhook = prop::sample::select(webhooks());
+    let told =
+        arb_stream().prop_map(|stream| json!({"type": "stream", "message": {"stream": stream}}));
+    let video = arb_video().prop_filter_map("a video", |video| webhook::video(&video));
+    let status = prop::sample::select(vec!["pending", "live", "paused", "finished"]);
+    prop_oneof![
+        2 => webhook.prop_map(|body| Event::WebhookReceived(webhook::read(&body))),
+        4 => told.prop_map(|b| Event::WebhookReceived(webhook::read(b.to_string().as_bytes()))),
+        2 => arb_bound(),
+        1 => session.clone().prop_map(Event::GoLiveRequested),
+        1 => session.clone().prop_map(Event::EndRequested),
+        1 => session.prop_map(Event::RetryRequested),
+        2 => video.prop_map(|video| Event::VideoChanged(VideoChanged { video })),
+        1 => status.prop_map(|status| Event::BroadcastChanged(BroadcastChanged {
+            broadcast: BroadcastId(192_470), status: status.to_owned() })),
+        1 => Just(Event::Bound(Bound { live_stream: LiveStreamId(STREAM) })),
+        1 => Just(Event::CleanupRequested(CleanupRequested {
+            run: Uuid::nil(), reason: "r".to_owned(), delete_recordings: true })),
+        4 => (intent.clone(), arb_call())
+            .prop_map(|(intent, call)| Event::CallIntended(CallIntended { intent, call })),
+        4 => (intent.clone(), arb_result())
+            .prop_map(|(intent, result)| Event::CallSucceeded(CallSucceeded { intent, result })),
+        2 => intent.prop_map(|intent| Event::CallFailed(CallFailed {
+            intent, reason: "r".to_owned() })),
+        2 => (any::<bool>(), 0..8_u64).prop_map(|(grace, generation)| {
+            let timer = if grace { TimerKind::Grace } else { TimerKind::Poll };
+            Event::TimerElapsed(TimerElapsed { timer, generation })
+        }),
+        1 => Just(Event::Unrecognized),
+    ]
+}
+
+fn arb_events() -> impl Strategy<Value = Vec<(Event, i64)>> {
+    prop::collection::vec((arb_event(), -100..100_000_i64), 0..40)
+}
+
+fn recorded(subject: &Subject, n: usize, seconds: i64) -> RecordedEvent {
+    let received_at = Timestamp::from_timestamp(1_654_262_600 + seconds, 0).unwrap();
+    RecordedEvent {
+        slice: 2,
+        position: i64::try_from(n).unwrap() + 1,
+        recorded_at: received_at,
+        received_at,
+        event_id: derived_id("test", &[&n.to_string()]),
+        subject: subject.clone(),
+        event_type: String::new(),
+        schema_version: 1,
+        causation_id: None,
+        correlation_id: None,
+        meta: None,
+        payload: Vec::new(),
+    }
+}
+
+fn fold(subject: &Subject, from: Option<State>, events: &[(Event, i64)]) -> Option<State> {
+    events.iter().enumerate().fold(from, |state, (n, (event, seconds))| {
+        evolve(state, &recorded(subject, n, *seconds), event)
+    })
+}
+
+fn stored(state: Option<&State>) -> Option<State> {
+    let text = serde_json::to_string(&state).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn subjects() -> Vec<Subject> {
+    let object = |kind: &str, id: &str| Subject::from_stored(format!("{SOURCE}/{kind}/{id}"));
+    vec![
+        object("stream", "320423"),
+        object("video", "803111"),
+        object("broadcast", "192470"),
+        object("request", &session(0).to_string()),
+        object("account", "user-17"),
+        object("restream", "1"),
+        object("unrecognized", ""),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_fold_may_be_cut_and_stored_anywhere(events in arb_events(), cut in 0..40_usize) {
+        let cut = cut.min(events.len());
+        for subject in subjects() {
+            let whole = fold(&subject, None, &events);
+            let half = stored(fold(&subject, None, &events[..cut]).as_ref());
+            prop_assert_eq!(fold(&subject, half, &events[cut..]), whole);
+        }
+    }
+
+    #[test]
+    fn no_order_of_events_panics_or_decides_a_second_call(events in arb_events()) {
+        for subject in subjects() {
+            let mut state = None;
+            for (n, (event, seconds)) in events.iter().enumerate() {
+                let cause = recorded(&subject, n, *seconds);
+                let after = evolve(state.clone(), &cause, event);
+                let effects = decide(&Policy::default(), state.as_ref(), &cause, event, after.as_ref());
+                let intended = effects.iter().filter(|effect| matches!(effect,
+                    Effect::Append(event) if event.event_type == "CallIntended")).count();
+                prop_assert!(intended <= 1);
+                if let Some(State { body: Body::LiveStream(stream), .. }) = &after {
+                    prop_assert!(stream.in_flight.is_none() || intended == 0);
+                    prop_assert!(stream.in_flight.is_none() || stream.next_call().is_none());
+                }
+                if let Some(after) = &after {
+                    let _ = rows(&subject, after);
+                    prop_assert!(state.as_ref().is_none_or(|before| before.at <= after.at));
+                }
+                state = after;
+            }
+        }
+    }
+
+    /// A session that is not over has a call due or in flight, a wait, or a failure.
+    #[test]
+    fn nothing_is_ever_stuck(events in arb_events()) {
+        let subject = Subject::live_stream(SOURCE, LiveStreamId(STREAM));
+        let Some(State { body: Body::LiveStream(stream), .. }) = fold(&subject, None, &events)
+        else { return Ok(()) };
+        prop_assert!(!is_stuck(&stream), "{:?}", stream);
+    }
+
+    /// An outcome, whatever it says, never leads to the very call that it is the outcome of: a
+    /// refusal of the platform is not answered in a tight loop.
+    #[test]
+    fn no_outcome_leads_to_the_same_call(
+        events in prop::collection::vec((arb_input(), prop::option::weighted(0.4, arb_outcome())), 1..60),
+    ) {
+        let mut walk = Walk::default();
+        for (event, outcome) in events {
+            walk.apply(&event);
+            let mut outcome = outcome;
+            for calls in 0.. {
+                prop_assert!(calls < 30, "calls without end: {:?}", walk.stream());
+                let Some(call) = walk.stream().and_then(LiveStream::next_call) else { break };
+                let intent = derived_id("walk", &[&walk.n.to_string()]);
+                walk.apply(&Event::CallIntended(CallIntended { intent, call: call.clone() }));
+                match outcome.take().unwrap_or_else(|| Some(obedient(&call))) {
+                    Some(result) => walk.apply(&Event::CallSucceeded(CallSucceeded { intent, result })),
+                    None => walk.apply(&Event::CallFailed(CallFailed { intent, reason: "r".to_owned() })),
+                }
+                let next = walk.stream().and_then(LiveStream::next_call);
+                prop_assert_ne!(next, Some(call), "{:?}", walk.stream());
+            }
+            prop_assert!(!walk.stream().is_some_and(is_stuck), "{:?}", walk.stream());
+        }
+    }
+
+    /// What a webhook tells twice is known once.
+    #[test]
+    fn a_repeated_webhook_announces_and_calls_nothing(
+        events in arb_events(),
+        body in prop::sample::select(webhooks()),
+    ) {
+        let webhook = Event::WebhookReceived(webhook::read(&body));
+        for subject in subjects() {
+            let known = fold(&subject, fold(&subject, None, &events), &[(webhook.clone(), 200_000)]);
+            let cause = recorded(&subject, 99, 200_000);
+            let after = evolve(known.clone(), &cause, &webhook);
+            let effects = decide(&Policy::default(), known.as_ref(), &cause, &webhook, after.as_ref());
+            let due = |state: &Option<State>| match state.as_ref().map(|s| &s.body) {
+                Some(Body::LiveStream(stream)) => stream.next_call(),
+                Some(Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_))
+                | None => None,
+            };
+            // A call that was due before is named again and kept once by its intent.
+            let news = effects.iter().any(|effect| matches!(effect,
+                Effect::Append(event) if event.event_type != "CallIntended"));
+            prop_assert!(!news, "{:?}", effects);
+            prop_assert_eq!(due(&known), due(&after));
+        }
+    }
+}
+
+/// Whether a session is open and nothing will ever move it: no call due or in flight, no wait with
+/// a timer, and no failure that people were told of.
+fn is_stuck(stream: &LiveStream) -> bool {
+    let open = stream.sessions.iter().any(|s| !s.is_over());
+    let moves = stream.in_flight.is_some()
+        || stream.next_call().is_some()
+        || stream.wait().is_some()
+        || stream.running().is_some_and(|s| s.failure.is_some());
+    open && !moves
+}
+
+/// A live stream whose calls are made one by one.
+struct Walk {
+    subject: Subject,
+    state: Option<State>,
+    n: usize,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { subject: Subject::live_stream(SOURCE, LiveStreamId(STREAM)), state: None, n: 0 }
+    }
+}
+
+impl Walk {
+    fn apply(&mut self, event: &Event) {
+        let seconds = i64::try_from(self.n).unwrap();
+        let cause = recorded(&self.subject, self.n, seconds);
+        self.state = evolve(self.state.take(), &cause, event);
+        self.n += 1;
+    }
+
+    fn stream(&self) -> Option<&LiveStream> {
+        match &self.state.as_ref()?.body {
+            Body::LiveStream(stream) => Some(stream),
+            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) => None,
+        }
+    }
+}
+
+/// What comes from outside, not from our own calls.
+fn arb_input() -> impl Strategy<Value = Event> {
+    arb_event().prop_filter("an input", |event| {
+        !matches!(event, Event::CallIntended(_) | Event::CallSucceeded(_) | Event::CallFailed(_))
+    })
+}
+
+/// An answer, fitting or not; `None`: the call was given up.
+fn arb_outcome() -> impl Strategy<Value = Option<CallResult>> {
+    prop::option::weighted(0.8, arb_result())
+}
+
+/// The answer of a platform on which nothing goes wrong.
+fn obedient(call: &Call) -> CallResult {
+    match call {
+        Call::CreateBroadcast { .. } => {
+            CallResult::Broadcast { observed: json!({"id": 192_470, "status": "pending"}) }
+        }
+        Call::StartRecording { .. } => CallResult::RecordingStarted { warnings: Vec::new() },
+        Call::StopRecording { .. } => CallResult::RecordingStopped { video: None },
+        Call::ListVideos { .. } => CallResult::Videos { observed: Vec::new() },
+        Call::CreateLiveStream { .. }
+        | Call::UpdateLiveStream { .. }
+        | Call::ClearDvr { .. }
+        | Call::ActivateLiveStream { .. }
+        | Call::DeactivateLiveStream { .. }
+        | Call::SetBroadcastStatus { .. }
+        | Call::DeleteBroadcast { .. }
+        | Call::ObserveLiveStream { .. }
+        | Call::FetchVideo { .. }
+        | Call::DeleteLiveStream { .. } => CallResult::Done,
+    }
+}
+
+proptest! {
+    // Each case is days of a whole installation.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A whole installation, driven at random: whatever happens, commands to end and time end
+    /// every session, and the platform's answers are obeyed by no loop.
+    #[test]
+    fn whatever_happens_every_session_can_be_ended(steps in prop::collection::vec(0..16_u8, 0..40)) {
+        let mut s = Scenario::new();
+        let ids = drive(&mut s, &steps);
+        for kind in KINDS {
+            s.platform.release(kind);
+        }
+        while let Some(kind) = s.held().first().map(|held| held.call.kind()) {
+            s.let_go(kind);
+        }
+        s.platform.set(STREAM, |t| { t.live = false; t.backup_live = false; t.recording = false; });
+        s.given();
+        for _ in 0..15 {
+            for id in &ids {
+                s.end(*id);
+            }
+            s.pass(std::time::Duration::from_mins(10));
+        }
+        prop_assert!(s.calls().len() < 1000);
+        let open: Vec<_> = s.states().filter_map(|(_, state)| match &state.body {
+            Body::LiveStream(stream) => Some(stream),
+            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) => None,
+        }).flat_map(|stream| &stream.sessions).filter(|session| {
+            session.recording.parts.iter().all(crate::recording::Part::is_final) && !session.is_over()
+        }).collect();
+        prop_assert!(open.is_empty(), "{:?}", open);
+    }
+}
+
+const KINDS: [&str; 6] = [
+    "create_live_stream",
+    "create_broadcast",
+    "activate_live_stream",
+    "set_broadcast_status",
+    "stop_recording",
+    "deactivate_live_stream",
+];
+
+/// Plays `steps` on an installation; returns its sessions.
+fn drive(s: &mut Scenario, steps: &[u8]) -> Vec<Uuid> {
+    let mut ids = vec![s.request("key-0", |r| r.options.auto_go_live = true)];
+    for (n, step) in steps.iter().enumerate() {
+        let kind = KINDS[n % KINDS.len()];
+        match step {
+            0 => ids.push(s.request(&format!("key-{n}"), |r| {
+                r.live_stream = Some(LiveStreamId(STREAM));
+            })),
+            1 => s.encoder_connects(STREAM),
+            2 => s.encoder_drops(STREAM),
+            3 => s.recording_shows(STREAM, true),
+            4 => s.recording_shows(STREAM, false),
+            5 => s.end(ids[n % ids.len()]),
+            6 => s.go_live(ids[n % ids.len()]),
+            7 => s.retry(ids[n % ids.len()]),
+            8 => s.platform.script(kind, Answer::Failed("500".to_owned())),
+            9 => s.platform.script(kind, Answer::Done(CallResult::Gone)),
+            10 => s.platform.hold(kind),
+            11 => s.platform.release(kind),
+            12 => s.tell_video(803_111 + i64::try_from(n % 3).unwrap(), "ready"),
+            13 => s.platform.script("observe_live_stream", Answer::Failed("503".to_owned())),
+            _ => s.pass(std::time::Duration::from_secs(u64::from(*step) * 2)),
+        }
+    }
+    ids
+}
+
+#[test]
+fn domain_time_never_runs_backwards() {
+    let subject = Subject::live_stream(SOURCE, LiveStreamId(STREAM));
+    let told = Event::BroadcastChanged(BroadcastChanged {
+        broadcast: BroadcastId(1),
+        status: "live".to_owned(),
+    });
+    let late = fold(&subject, None, &[(told, 60), (Event::Unrecognized, 10)]).unwrap();
+    assert_eq!(late.at, Timestamp::from_timestamp(1_654_262_660, 0).unwrap());
+}
+
+#[test]
+fn what_tells_nothing_of_a_subject_opens_no_state() {
+    let job = Event::JobCompleted(JobEnded {
+        job: Uuid::nil(),
+        kind: "maintain".to_owned(),
+        attempt: 1,
+        value: None,
+        error: None,
+    });
+    for subject in ["a/stream/1", "a/video/1", "a/broadcast/1", "a/account/x", "a/request/x"] {
+        let subject = Subject::from_stored(subject.to_owned());
+        assert_eq!(fold(&subject, None, &[(job.clone(), 0)]), None, "{subject}");
+    }
+}

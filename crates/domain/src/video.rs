@@ -1,0 +1,141 @@
+//! State of a video: how far it is, reported to its live stream. Which session it belongs to is
+//! the live stream's business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, CallResult};
+use crate::effect::Effects;
+use crate::event::{Event, RecordedEvent, VideoChanged};
+use crate::ids::{LiveStreamId, Subject, VideoId};
+use crate::webhook::{self, Observation, VideoObserved, VideoStatus};
+
+/// A video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Video {
+    /// What is known of it, from all webhooks and answers.
+    pub seen: VideoObserved,
+    /// It was asked for, or need not be, to learn its live stream.
+    pub looked_up: bool,
+    /// Platform calls made about it.
+    pub calls: u64,
+    /// A call runs.
+    pub in_flight: bool,
+}
+
+impl Video {
+    /// A video of which nothing is known.
+    pub(crate) fn new(id: VideoId) -> Self {
+        Self {
+            seen: VideoObserved {
+                id,
+                live_stream: None,
+                tells_live_stream: false,
+                status: VideoStatus::Unknown,
+                name: None,
+                duration_ms: None,
+                recording_started_at: None,
+                renditions: Vec::new(),
+                error: None,
+                hls_url: None,
+            },
+            looked_up: false,
+            calls: 0,
+            in_flight: false,
+        }
+    }
+
+    /// The live stream it was recorded from, once known.
+    pub fn live_stream(&self) -> Option<LiveStreamId> {
+        self.seen.live_stream
+    }
+
+    /// Applies one event.
+    pub(crate) fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::Bound(bound) => self.seen.live_stream = Some(bound.live_stream),
+            Event::WebhookReceived(webhook) => {
+                if let Observation::Video(seen) = &webhook.observation {
+                    merge(&mut self.seen, seen, false);
+                    self.looked_up |= seen.tells_live_stream;
+                }
+            }
+            Event::CallIntended(_) => self.in_flight = true,
+            Event::CallFailed(_) => self.call_ended(),
+            Event::CallSucceeded(done) => {
+                self.call_ended();
+                if let CallResult::Gone = done.result {
+                    self.seen.status = VideoStatus::Deleted;
+                }
+                if let CallResult::Video { observed } = &done.result
+                    && let Some(seen) = webhook::video(observed)
+                {
+                    merge(&mut self.seen, &seen, true);
+                }
+            }
+            Event::SessionRequested(_)
+            | Event::GoLiveRequested(_)
+            | Event::EndRequested(_)
+            | Event::RetryRequested(_)
+            | Event::AccountDeleted(_)
+            | Event::CleanupRequested(_)
+            | Event::SessionBound(_)
+            | Event::VideoChanged(_)
+            | Event::BroadcastChanged(_)
+            | Event::TimerElapsed(_)
+            | Event::JobCompleted(_)
+            | Event::JobDiscarded(_)
+            | Event::Announced(_)
+            | Event::Unrecognized => {}
+        }
+    }
+
+    fn call_ended(&mut self) {
+        self.calls += 1;
+        self.in_flight = false;
+        self.looked_up = true;
+    }
+
+    /// Reports a change to the live stream; asks the platform once for an unknown one.
+    pub(crate) fn decide(&self, before: Option<&Self>, cause: &RecordedEvent, to: &mut Effects) {
+        if let Some(live_stream) = self.seen.live_stream {
+            if before.map(|b| &b.seen) != Some(&self.seen) {
+                let event = VideoChanged { video: self.seen.clone() };
+                let subject = Subject::live_stream(cause.subject.source(), live_stream);
+                to.forward(subject, &Event::VideoChanged(event), None);
+            }
+        } else if !self.looked_up && !self.in_flight && self.seen.status < VideoStatus::Deleted {
+            to.call(self.calls, Call::FetchVideo { video: self.seen.id });
+        }
+    }
+}
+
+/// Merges an observation into what is known. A webhook never lowers the status, since nothing
+/// tells the order of webhooks; the API's answer may; nothing undoes a deletion.
+pub(crate) fn merge(known: &mut VideoObserved, seen: &VideoObserved, by_api: bool) {
+    let status = match (by_api && seen.status != VideoStatus::Unknown, known.status) {
+        (_, VideoStatus::Deleted) => VideoStatus::Deleted,
+        (true, _) => seen.status,
+        (false, status) => status.max(seen.status),
+    };
+    if !seen.renditions.is_empty() && (by_api || status == seen.status) {
+        known.renditions.clone_from(&seen.renditions);
+    }
+    known.status = status;
+    known.live_stream = known.live_stream.or(seen.live_stream);
+    known.tells_live_stream |= seen.tells_live_stream;
+    keep(&mut known.name, seen.name.as_ref());
+    keep(&mut known.duration_ms, seen.duration_ms.as_ref());
+    keep(&mut known.recording_started_at, seen.recording_started_at.as_ref());
+    keep(&mut known.error, seen.error.as_ref());
+    keep(&mut known.hls_url, seen.hls_url.as_ref());
+}
+
+/// Replaces `known` where something was seen.
+fn keep<T: Clone>(known: &mut Option<T>, seen: Option<&T>) {
+    if seen.is_some() {
+        *known = seen.cloned();
+    }
+}
+
+#[cfg(test)]
+mod tests;
