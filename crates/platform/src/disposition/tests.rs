@@ -1,0 +1,180 @@
+//! The table of dispositions, read column by column.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const RETRY: Disposition = Disposition::Retry { after: None };
+const WAIT: Disposition = Disposition::Wait { after: None };
+const ALL: [Operation; 16] = [
+    Operation::CreateStream,
+    Operation::GetStream,
+    Operation::ListStreams,
+    Operation::UpdateStream,
+    Operation::DeleteStream,
+    Operation::StartRecording,
+    Operation::StopRecording,
+    Operation::DvrCleanup,
+    Operation::CreateBroadcast,
+    Operation::GetBroadcast,
+    Operation::ListBroadcasts,
+    Operation::UpdateBroadcast,
+    Operation::DeleteBroadcast,
+    Operation::GetVideo,
+    Operation::ListVideos,
+    Operation::DeleteVideo,
+];
+
+/// The disposition of a bare status.
+fn bare(operation: Operation, status: u16) -> Disposition {
+    of_answer(operation, status, &Refusal::default(), None)
+}
+
+/// The disposition of a status with a body.
+fn with_body(operation: Operation, status: u16, body: &Value) -> Disposition {
+    of_answer(operation, status, &Refusal::read(body.to_string().as_bytes(), &[]), None)
+}
+
+/// operation, outcome unknown (no answer, 408, 5xx), 404, 410
+#[rustfmt::skip]
+const ROWS: [(Operation, Disposition, Disposition, Disposition); 16] = {
+    use Disposition::{Ambiguous, Done, Refused};
+    [
+        (Operation::CreateStream,    Ambiguous, Refused, Refused),
+        (Operation::GetStream,       RETRY,     WAIT,    Refused),
+        (Operation::ListStreams,     RETRY,     Refused, Refused),
+        (Operation::UpdateStream,    RETRY,     WAIT,    Refused),
+        (Operation::DeleteStream,    RETRY,     Done,    Done),
+        (Operation::StartRecording,  Ambiguous, WAIT,    Refused),
+        (Operation::StopRecording,   Ambiguous, WAIT,    Refused),
+        (Operation::DvrCleanup,      Ambiguous, WAIT,    Refused),
+        (Operation::CreateBroadcast, Ambiguous, Refused, Refused),
+        (Operation::GetBroadcast,    RETRY,     WAIT,    Refused),
+        (Operation::ListBroadcasts,  RETRY,     Refused, Refused),
+        (Operation::UpdateBroadcast, RETRY,     WAIT,    Refused),
+        (Operation::DeleteBroadcast, RETRY,     Done,    Done),
+        (Operation::GetVideo,        RETRY,     WAIT,    Refused),
+        (Operation::ListVideos,      RETRY,     Refused, Refused),
+        (Operation::DeleteVideo,     RETRY,     Done,    Done),
+    ]
+};
+
+#[test]
+fn every_operation_has_its_own_row() {
+    assert_eq!(ROWS.map(|row| row.0), ALL);
+    for (operation, unknown, missing, gone) in ROWS {
+        assert_eq!(of_unknown(operation, None), unknown, "{operation}");
+        for status in [408, 500, 501, 502, 503, 504, 520, 599] {
+            assert_eq!(bare(operation, status), unknown, "{operation} {status}");
+        }
+        assert_eq!(bare(operation, 404), missing, "{operation} 404");
+        assert_eq!(bare(operation, 410), gone, "{operation} 410");
+    }
+}
+
+#[test]
+fn the_other_statuses_mean_the_same_for_all() {
+    let rows = [
+        (301, Disposition::Refused),
+        (302, Disposition::Refused),
+        (400, Disposition::Refused),
+        (401, Disposition::Unauthorized),
+        (402, Disposition::Refused),
+        (403, Disposition::Unauthorized),
+        (405, Disposition::Refused),
+        (409, WAIT),
+        (412, Disposition::Refused),
+        (413, Disposition::Refused),
+        (415, Disposition::Refused),
+        (422, Disposition::Refused),
+        (425, WAIT),
+        (429, WAIT),
+    ];
+    for operation in ALL {
+        for (status, expected) in rows {
+            assert_eq!(bare(operation, status), expected, "{operation} {status}");
+        }
+    }
+}
+
+#[test]
+fn retry_after_turns_503_into_a_wait_and_is_passed_on() {
+    let after = Some(Duration::from_secs(7));
+    let none = Refusal::default();
+    for (operation, unknown, ..) in ROWS {
+        for status in [503, 429, 425, 409] {
+            let wait = Disposition::Wait { after };
+            assert_eq!(of_answer(operation, status, &none, after), wait, "{operation} {status}");
+        }
+        let is_ambiguous = unknown == Disposition::Ambiguous;
+        let expected = if is_ambiguous { unknown } else { Disposition::Retry { after } };
+        assert_eq!(of_answer(operation, 500, &none, after), expected, "{operation}");
+    }
+}
+
+#[test]
+fn a_text_that_names_a_limit_is_a_quota_in_every_shape() {
+    let bodies = [
+        json!({"errors": {"active": ["Active streams limit reached"]}}),
+        json!({"errors": {"name": ["Error text: No space for recording the stream."]}}),
+        json!({"status": 422, "error": "Quota exceeded"}),
+        json!({"error": "Queue limit reached (100), try later."}),
+        json!({"exception_class": "QuotaLimitExceed", "message": "volume_size by 70"}),
+        json!({"exception_class": "SomeError", "message": "the storage limit has been exceeded"}),
+    ];
+    for body in bodies {
+        for status in [400, 403, 409, 422, 429] {
+            let operation = Operation::UpdateStream;
+            let disposition = with_body(operation, status, &body);
+            assert_eq!(disposition, Disposition::Quota, "{status} {body}");
+        }
+        assert_eq!(with_body(Operation::CreateStream, 401, &body), Disposition::Unauthorized);
+        assert_eq!(with_body(Operation::CreateStream, 500, &body), Disposition::Ambiguous);
+    }
+}
+
+#[test]
+fn a_rate_limit_is_a_wait_and_no_quota() {
+    let bodies = [
+        json!({"message": "Rate limit exceeded"}),
+        json!({"error": "Too many requests, limit is 4 requests per second"}),
+        json!({"error": "Request was throttled. Quota exceeded."}),
+    ];
+    for body in bodies {
+        for status in [403, 429] {
+            assert_eq!(with_body(Operation::CreateStream, status, &body), WAIT, "{status} {body}");
+        }
+    }
+    let limit = Refusal::read(br#"{"error":"limit reached"}"#, &[]);
+    let after = Some(Duration::from_secs(1));
+    let disposition = of_answer(Operation::CreateStream, 429, &limit, after);
+    assert_eq!(disposition, Disposition::Wait { after }, "Retry-After outweighs the text");
+}
+
+#[test]
+fn a_limit_on_the_length_of_a_text_is_refused() {
+    for text in [
+        "is too long (limit is 255 characters)",
+        "exceeds the maximum length of 4096",
+        "namespace is unlimited",
+    ] {
+        let body = json!({"errors": {"name": [text]}});
+        let disposition = with_body(Operation::CreateStream, 422, &body);
+        assert_eq!(disposition, Disposition::Refused, "{text}");
+    }
+}
+
+#[test]
+fn a_disabled_feature_is_named_as_such() {
+    let body = json!({"error": "Feature is disabled. Contact support to enable."});
+    for operation in ALL {
+        assert_eq!(with_body(operation, 422, &body), Disposition::FeatureMissing, "{operation}");
+    }
+}
+
+#[test]
+fn the_gateways_forbidden_error_stands_for_capacity_and_not_for_rights() {
+    let body = json!({"exception_class": "ForbiddenError", "message": "not now"});
+    assert_eq!(with_body(Operation::CreateStream, 403, &body), Disposition::Quota);
+    assert_eq!(with_body(Operation::CreateStream, 422, &body), Disposition::Refused);
+}
