@@ -1,0 +1,186 @@
+//! The pretend platform as a pure, seeded state machine.
+//!
+//! A *world* takes requests and encoder actions together with the time at which they happen, answers
+//! at once, and plans what follows in its agenda. It reads no clock and does no I/O: whoever owns it
+//! tells it the time (`advance`) and carries away the webhooks it wants sent (`take_webhooks`). The
+//! same seed, requests and times give the same answers and webhooks, byte for byte.
+//!
+//! Not its job: the network, faults of the network, sending webhooks.
+
+mod accounts;
+mod agenda;
+mod broadcasts;
+mod dice;
+mod encoder;
+mod ingest;
+mod live_stream;
+mod options;
+mod pages;
+mod quota;
+mod recorder;
+mod reply;
+mod routes;
+mod snapshot;
+mod streams;
+mod transcoder;
+mod video;
+mod videos;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+pub(crate) use self::encoder::Action;
+pub use self::encoder::Line;
+pub use self::reply::ErrorShape;
+pub(crate) use self::reply::{Reply, ReplyBody, Request, error_body};
+pub(crate) use self::snapshot::Webhook;
+
+use self::accounts::Account;
+use self::agenda::{Agenda, Step};
+use self::broadcasts::Broadcast;
+use self::dice::{Dice, Pace};
+use self::live_stream::LiveStream;
+use self::video::Video;
+use crate::{Behaviour, Config};
+
+/// The whole state of one pretend account.
+pub(crate) struct World {
+    behaviour: Behaviour,
+    legacy_broadcast_webhooks: bool,
+    active_quota: usize,
+    account: Account,
+    pace: Pace,
+    dice: Dice,
+    agenda: Agenda,
+    outbox: Vec<Webhook>,
+    /// The latest time seen; the world's time never runs backwards.
+    now: DateTime<Utc>,
+    /// When the last webhook is due: they leave in the order in which things happened.
+    last_due: DateTime<Utc>,
+    streams: BTreeMap<i64, LiveStream>,
+    broadcasts: BTreeMap<i64, Broadcast>,
+    videos: BTreeMap<i64, Video>,
+    next_stream: i64,
+    next_broadcast: i64,
+    next_video: i64,
+    next_rendition: i64,
+}
+
+/// The account of the tutorial's samples.
+const CLIENT_ID: i64 = 58_725;
+
+impl World {
+    /// Makes an empty world. Ids begin with those of the tutorial, so that its walk prints the same.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            behaviour: config.behaviour.clone(),
+            legacy_broadcast_webhooks: config.legacy_broadcast_webhooks,
+            active_quota: usize::try_from(config.active_quota).unwrap_or(usize::MAX),
+            account: Account::new(config),
+            pace: Pace::new(config.time_scale),
+            dice: Dice::new(config.seed),
+            agenda: Agenda::default(),
+            outbox: Vec::new(),
+            now: DateTime::<Utc>::MIN_UTC,
+            last_due: DateTime::<Utc>::MIN_UTC,
+            streams: BTreeMap::new(),
+            broadcasts: BTreeMap::new(),
+            videos: BTreeMap::new(),
+            next_stream: 320_423,
+            next_broadcast: 192_470,
+            next_video: 803_111,
+            next_rendition: 25_889_825,
+        }
+    }
+
+    /// Does everything that is due, each at its own time.
+    pub(crate) fn advance(&mut self, now: DateTime<Utc>) {
+        while let Some((due, step)) = self.agenda.pop_due(now) {
+            self.now = self.now.max(due);
+            self.perform(step);
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Returns when something is due next, or `None` while nothing is planned.
+    pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.agenda.next_due()
+    }
+
+    /// Returns the webhooks that were decided since the last call, in order of their due times.
+    pub(crate) fn take_webhooks(&mut self) -> Vec<Webhook> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Replaces the switches; what is planned already stays planned.
+    pub(crate) fn behave(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour;
+    }
+
+    /// Returns the switches in force.
+    pub(crate) fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
+    }
+
+    /// Answers one request of the platform's API.
+    pub(crate) fn request(&mut self, now: DateTime<Utc>, request: &Request) -> Reply {
+        self.advance(now);
+        self.route(request)
+    }
+
+    /// Returns the whole state as JSON, for people; it holds secrets until it is redacted.
+    pub(crate) fn state(&mut self, now: DateTime<Utc>) -> Value {
+        self.advance(now);
+        let streams: Vec<Value> = self.streams.values().map(LiveStream::state).collect();
+        let broadcasts: Vec<Value> = self.broadcasts.values().map(Broadcast::view).collect();
+        let videos: Vec<Value> = self.videos.values().map(Video::view).collect();
+        json!({
+            "now": timestamp(self.now),
+            "active_streams": self.active_streams(),
+            "active_quota": self.active_quota,
+            "streams": streams,
+            "broadcasts": broadcasts,
+            "videos": videos,
+        })
+    }
+
+    /// Does one planned step. A step whose cause has passed does nothing.
+    fn perform(&mut self, step: Step) {
+        match step {
+            Step::IngestLives { stream, line, connection } => {
+                self.ingest_lives(stream, line, connection);
+            }
+            Step::IngestTimesOut { stream, line, connection } => {
+                self.ingest_times_out(stream, line, connection);
+            }
+            Step::TranscodingStarts { stream, run } => self.transcoding_starts(stream, run),
+            Step::SwitchedOff { stream, switches } => self.switched_off(stream, switches),
+            Step::PullGivesUp { stream, idle } => self.pull_gives_up(stream, idle),
+            Step::RecordingStarts { stream, order } => self.recording_starts(stream, order),
+            Step::HoldEnds { stream, losses } => self.hold_ends(stream, losses),
+            Step::RecordingIsCut { stream, part } => self.recording_is_cut(stream, part),
+            Step::Transcodes { video, stage } => self.transcodes(video, stage),
+        }
+    }
+
+    /// Plans a step for the given number of nominal seconds from now.
+    fn plan(&mut self, nominal_seconds: f64, step: Step) {
+        self.agenda.plan(self.pace.after(self.now, nominal_seconds), step);
+    }
+
+    /// Plans a step for a moment between two nominal delays, chosen by the seed.
+    fn plan_between(&mut self, low_seconds: f64, high_seconds: f64, step: Step) {
+        let delay = self.dice.between(low_seconds, high_seconds);
+        self.plan(delay, step);
+    }
+}
+
+/// Writes a time as the platform does: `2022-06-03T13:24:29.000Z`.
+fn timestamp(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}

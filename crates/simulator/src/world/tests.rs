@@ -1,0 +1,8 @@
+//! What the world promises, in virtual time: nothing here sleeps or opens a socket.
+
+mod access;
+mod ingest;
+mod objects;
+mod play;
+mod recording;
+mod transcoding;
