@@ -1,0 +1,173 @@
+//! What can go wrong with the database, sorted by what to do about it.
+
+use uuid::Uuid;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be read.
+    #[error(
+        "read the database address ({reason}): use postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+    )]
+    BadUrl {
+        /// What is wrong, without the address.
+        reason: String,
+    },
+    /// Nothing answers, or the connection broke: try again.
+    #[error("reach the database")]
+    Unreachable {
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The tables are missing.
+    #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
+    NotMigrated,
+    /// A migration failed.
+    #[error("migrate the database")]
+    Migrate {
+        /// The cause.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// The installation has another number of slices.
+    #[error("set {wanted} slices: this installation has {present}, and the number is fixed")]
+    SlicesFixed {
+        /// What was asked for.
+        wanted: i16,
+        /// What is there.
+        present: i16,
+    },
+    /// Another process owns the slice now: forget it.
+    #[error("work on slice {slice}: its lease has passed to another process")]
+    Fenced {
+        /// The slice.
+        slice: i16,
+    },
+    /// A position is missing: the log is damaged.
+    #[error("read slice {slice} after position {after}: the next event has position {found}")]
+    Hole {
+        /// The slice.
+        slice: i16,
+        /// The last position read.
+        after: i64,
+        /// The next one found.
+        found: i64,
+    },
+    /// The data was refused (SQLSTATE classes 22 and 23, and 54: too large or too deep; or an event
+    /// in a slice that is not its subject's): trying again will not help.
+    #[error("store what is refused")]
+    Data {
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row does not have the shape it should.
+    #[error("read {table} {row}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// Which row.
+        row: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A caller's argument was refused.
+    #[error("{reason}")]
+    Invalid {
+        /// Why, for the caller.
+        reason: String,
+    },
+    /// No such job.
+    #[error("find dead job {id}")]
+    NoSuchJob {
+        /// The job.
+        id: Uuid,
+    },
+    /// A seal does not open: another key, or damaged.
+    #[error("open the sealed secrets of {subject}: is this the key they were sealed with?")]
+    Seal {
+        /// Whose.
+        subject: String,
+    },
+    /// Any other failure of the database.
+    #[error("use the database")]
+    Database {
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl Error {
+    /// Whether a lock was waited for in vain.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        let Self::Database { source } = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == "55P03")
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Database { source } => source
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| is_transient_code(&code)),
+            Self::BadUrl { .. }
+            | Self::NotMigrated
+            | Self::Migrate { .. }
+            | Self::SlicesFixed { .. }
+            | Self::Fenced { .. }
+            | Self::Hole { .. }
+            | Self::Data { .. }
+            | Self::Inconsistent { .. }
+            | Self::Invalid { .. }
+            | Self::NoSuchJob { .. }
+            | Self::Seal { .. } => false,
+        }
+    }
+}
+
+/// Serialization, resources, operator intervention, lock not available; and a primary that has
+/// just become a replica.
+fn is_transient_code(code: &str) -> bool {
+    matches!(code.get(..2), Some("40" | "53" | "55" | "57")) || matches!(code, "25006" | "25P03")
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(source: sqlx::Error) -> Self {
+        if let Some(error) = source.as_database_error() {
+            let code = error.code().unwrap_or_default().into_owned();
+            return match code.get(..2).unwrap_or_default() {
+                "22" | "23" | "54" => Self::Data { source },
+                // Our own functions' refusals, in their words.
+                "TL" => Self::Invalid { reason: error.message().to_owned() },
+                "08" => Self::Unreachable { source },
+                // Undefined table, schema or function.
+                "3F" => Self::NotMigrated,
+                "42" if matches!(code.as_str(), "42P01" | "42883") => Self::NotMigrated,
+                _ => Self::Database { source },
+            };
+        }
+        let is_unreachable = matches!(
+            source,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+        );
+        if is_unreachable {
+            Self::Unreachable { source }
+        } else if matches!(source, sqlx::Error::Encode(_)) {
+            Self::Data { source }
+        } else {
+            Self::Database { source }
+        }
+    }
+}

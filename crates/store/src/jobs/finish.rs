@@ -1,0 +1,250 @@
+//! How runs of jobs end: in groups, one statement per kind of ending, and their outcomes appended
+//! in the same transaction.
+//!
+//! A run is told by (job, attempt). Where that is not what the table says, somebody else has ended
+//! it, and its outcome is dropped.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use domain::event::NewEvent;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::consumer::{Consumer, fence, micros};
+use crate::{Error, Store, log};
+
+/// How a run of a job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    /// The job.
+    pub id: Uuid,
+    /// The start that ended.
+    pub attempt: i32,
+    /// How.
+    pub ending: Ending,
+    /// Events to append with it, all of the job's slice.
+    pub events: Vec<NewEvent>,
+}
+
+/// What becomes of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Done.
+    Completed,
+    /// Failed: again after a delay.
+    Retry {
+        /// Why.
+        error: String,
+        /// From now, by the database's clock.
+        after: Duration,
+    },
+    /// Not now: again after a delay, without counting a failure.
+    Snooze {
+        /// From now, by the database's clock.
+        after: Duration,
+    },
+    /// Given up.
+    Discarded {
+        /// Why.
+        error: String,
+    },
+    /// Given up, because its process died with it again and again.
+    Quarantined {
+        /// Why.
+        error: String,
+    },
+    /// Interrupted by a clean stop: at once again, without counting anything.
+    Released,
+}
+
+/// A run: a job and the number of its start.
+type Run = (Uuid, i32);
+
+impl Store {
+    /// Ends runs of jobs of one slice and appends their outcomes, in one transaction. Returns the
+    /// ids that were ended; a missing one was ended by somebody else, and its events are dropped.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] where the lease has passed on, [`Error::Data`] where the database refuses
+    /// a value: nothing happened.
+    pub async fn finish(
+        &self,
+        slice: i16,
+        epoch: i64,
+        finishes: &[Finish],
+    ) -> Result<HashSet<Uuid>, Error> {
+        self.check_slice(slice, finishes.iter().flat_map(|f| &f.events))?;
+        let mut tx = self.pool.begin().await?;
+        fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
+        let sorted = Sorted::of(finishes);
+        let mut ended = HashSet::new();
+        complete(&mut tx, slice, &sorted.completed, &mut ended).await?;
+        reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;
+        bury(&mut tx, slice, &sorted.dead, &mut ended).await?;
+        let ids = ended.iter().map(|(id, _)| *id).collect();
+        // Taken out, so that a run that is told twice appends once.
+        let told = finishes.iter().filter(|f| ended.remove(&(f.id, f.attempt)));
+        let events: Vec<NewEvent> = told.flat_map(|f| f.events.iter().cloned()).collect();
+        log::append(&mut tx, slice, None, &events).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+}
+
+/// A run that goes on later.
+struct Again {
+    run: Run,
+    after: Duration,
+    /// Counts a failure.
+    error: Option<String>,
+}
+
+/// A run whose job is given up.
+struct Dead {
+    run: Run,
+    state: &'static str,
+    error: String,
+}
+
+/// Runs by what becomes of their jobs.
+#[derive(Default)]
+struct Sorted {
+    completed: Vec<Run>,
+    again: Vec<Again>,
+    dead: Vec<Dead>,
+}
+
+impl Sorted {
+    fn of(finishes: &[Finish]) -> Self {
+        let mut sorted = Self::default();
+        let mut seen = HashSet::new();
+        for finish in finishes {
+            let run = (finish.id, finish.attempt);
+            if seen.insert(run) {
+                sorted.add(run, &finish.ending);
+            }
+        }
+        sorted
+    }
+
+    fn add(&mut self, run: Run, ending: &Ending) {
+        let again = |after, error| Again { run, after, error };
+        let dead = |state, error: &String| Dead { run, state, error: storable(error) };
+        match ending {
+            Ending::Completed => self.completed.push(run),
+            Ending::Retry { error, after } => self.again.push(again(*after, Some(storable(error)))),
+            Ending::Snooze { after } => self.again.push(again(*after, None)),
+            Ending::Released => self.again.push(again(Duration::ZERO, None)),
+            Ending::Discarded { error } => self.dead.push(dead("discarded", error)),
+            Ending::Quarantined { error } => self.dead.push(dead("quarantined", error)),
+        }
+    }
+}
+
+/// A text as PostgreSQL takes it.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Deletes the completed jobs.
+async fn complete(
+    connection: &mut PgConnection,
+    slice: i16,
+    runs: &[Run],
+    ended: &mut HashSet<Run>,
+) -> Result<(), Error> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = runs.iter().copied().unzip();
+    let deleted = sqlx::query!(
+        "DELETE FROM tallylight.job j
+          USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
+          WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+      RETURNING j.id, j.attempt",
+        slice,
+        &ids,
+        &attempts,
+    )
+    .fetch_all(connection)
+    .await?;
+    ended.extend(deleted.into_iter().map(|r| (r.id, r.attempt)));
+    Ok(())
+}
+
+/// Makes jobs due again after their delays; none leaves `run_at` as it was.
+async fn reschedule(
+    connection: &mut PgConnection,
+    slice: i16,
+    again: &[Again],
+    ended: &mut HashSet<Run>,
+) -> Result<(), Error> {
+    if again.is_empty() {
+        return Ok(());
+    }
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = again.iter().map(|a| a.run).unzip();
+    let delays: Vec<i64> = again.iter().map(|a| micros(a.after)).collect();
+    let errors: Vec<Option<&str>> = again.iter().map(|a| a.error.as_deref()).collect();
+    let updated = sqlx::query!(
+        "UPDATE tallylight.job j
+            SET run_at = CASE WHEN run.delay = 0 THEN j.run_at
+                              ELSE now() + run.delay * interval '1 microsecond' END,
+                run_epoch = NULL, started_at = NULL,
+                errors = j.errors + (run.error IS NOT NULL)::int,
+                last_error = coalesce(run.error, j.last_error)
+           FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[])
+                AS run (id, attempt, delay, error)
+          WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+      RETURNING j.id, j.attempt",
+        slice,
+        &ids,
+        &attempts,
+        &delays,
+        &errors as &[Option<&str>],
+    )
+    .fetch_all(connection)
+    .await?;
+    ended.extend(updated.into_iter().map(|r| (r.id, r.attempt)));
+    Ok(())
+}
+
+/// Moves jobs to the dead letters.
+async fn bury(
+    connection: &mut PgConnection,
+    slice: i16,
+    dead: &[Dead],
+    ended: &mut HashSet<Run>,
+) -> Result<(), Error> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = dead.iter().map(|d| d.run).unzip();
+    let states: Vec<&str> = dead.iter().map(|d| d.state).collect();
+    let errors: Vec<&str> = dead.iter().map(|d| d.error.as_str()).collect();
+    let buried = sqlx::query!(
+        "WITH dead AS (
+           DELETE FROM tallylight.job j
+            USING unnest($2::uuid[], $3::int[], $4::text[], $5::text[])
+                  AS run (id, attempt, state, error)
+            WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+        RETURNING j.*, run.state, run.error)
+         INSERT INTO tallylight.job_dead (slice, id, kind, subject, args, priority, max_attempts,
+                causation_id, correlation_id, enqueued_at, attempt, errors, crashes, last_error, state)
+         SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id, correlation_id,
+                enqueued_at, attempt, errors + 1, crashes, error, state FROM dead
+         ON CONFLICT (slice, id) DO UPDATE
+            SET attempt = excluded.attempt, errors = excluded.errors, crashes = excluded.crashes,
+                last_error = excluded.last_error, state = excluded.state, died_at = now()
+      RETURNING id, attempt",
+        slice,
+        &ids,
+        &attempts,
+        &states as &[&str],
+        &errors as &[&str],
+    )
+    .fetch_all(connection)
+    .await?;
+    ended.extend(buried.into_iter().map(|r| (r.id, r.attempt)));
+    Ok(())
+}

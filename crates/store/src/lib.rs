@@ -1,0 +1,199 @@
+//! Everything that touches our tables: the event log, leases and checkpoints, projections, jobs.
+//!
+//! A transaction touches one slice. Every transaction of a consumer begins with its *fence*: the
+//! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
+//! else, and nothing here decides anything.
+
+use std::time::Duration;
+
+use domain::slice::SliceCount;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use uuid::Uuid;
+
+mod consumer;
+mod error;
+mod install;
+mod jobs;
+mod log;
+mod projection;
+mod react;
+mod read;
+mod rebuild;
+mod seal;
+mod wake;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use consumer::{Consumer, Lease};
+pub use error::Error;
+pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
+pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
+pub use log::Stored;
+pub use react::{Committed, ParkedEvent, Reaction};
+pub use read::{
+    CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
+    VideoView,
+};
+pub use rebuild::{Digest, Rebuilt};
+pub use seal::SealingKey;
+pub use wake::{Notifier, Wakes};
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `postgres://..`, with its password.
+    pub url: SecretString,
+    /// Most connections of this process.
+    pub max_connections: u32,
+    /// Longest wait for one of them.
+    pub acquire_timeout: Duration,
+}
+
+impl Config {
+    /// The usual settings for `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: SecretString::from(url.into()),
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The database of one installation.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    slices: SliceCount,
+    installation: Uuid,
+}
+
+impl Store {
+    /// Connects to a database that `migrate` has prepared.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] where nothing answers, [`Error::NotMigrated`] where the tables of
+    /// this version are missing.
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        let pool = pool(config)?;
+        let (installation, slices) = match install::installation(&pool).await {
+            Ok(found) => found,
+            Err(error) => return Err(with_cause(config, error).await),
+        };
+        Ok(Self { pool, slices, installation })
+    }
+
+    /// The number of slices.
+    pub fn slices(&self) -> SliceCount {
+        self.slices
+    }
+
+    /// Which installation this is; part of the ownership tag.
+    pub fn installation(&self) -> Uuid {
+        self.installation
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes all connections; calls after it fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Limits of a serving connection, so that no statement, lock or forgotten transaction holds up a
+/// slice. Set by a statement and not at the start of the connection, which poolers refuse.
+const SERVING: &str = "SET lock_timeout = '2s'; SET statement_timeout = '30s'; \
+                       SET idle_in_transaction_session_timeout = '5s'";
+
+/// A connection that was idle for longer than this is asked for a sign of life before its use.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// The pool of a serving process.
+fn pool(config: &Config) -> Result<PgPool, Error> {
+    let options = pool_options(config).max_connections(config.max_connections).after_connect(
+        |connection, _| Box::pin(async move { connection.execute(SERVING).await.map(|_| ()) }),
+    );
+    Ok(options.connect_lazy_with(connect_options(config)?))
+}
+
+/// While a migration waits for a table, everybody behind it waits too; how long it runs is its
+/// own affair.
+const MIGRATING: &str = "SET lock_timeout = '5s'";
+
+/// The pool of a migration: one connection to hold its turn, one to work.
+fn migration_pool(config: &Config) -> Result<PgPool, Error> {
+    let options = pool_options(config).max_connections(2).after_connect(|connection, _| {
+        Box::pin(async move { connection.execute(MIGRATING).await.map(|_| ()) })
+    });
+    Ok(options.connect_lazy_with(connect_options(config)?))
+}
+
+fn pool_options(config: &Config) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .acquire_timeout(config.acquire_timeout)
+        // A connection that was just used costs no question.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+}
+
+/// How to connect. The driver itself asks for UTC.
+fn connect_options(config: &Config) -> Result<PgConnectOptions, Error> {
+    let options: PgConnectOptions = config
+        .url
+        .expose_secret()
+        .parse()
+        .map_err(|source: sqlx::Error| Error::BadUrl { reason: redacted(&source) })?;
+    Ok(options
+        .application_name("tallylight")
+        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1)))
+}
+
+/// Longest try to learn why nothing answers.
+const LEARN: Duration = Duration::from_secs(1);
+
+/// A pool that got no connection in time does not tell why; one more try does.
+async fn with_cause(config: &Config, error: Error) -> Error {
+    let Error::Unreachable { source: sqlx::Error::PoolTimedOut } = &error else { return error };
+    let Ok(options) = connect_options(config) else { return error };
+    match tokio::time::timeout(LEARN, PgConnection::connect_with(&options)).await {
+        Ok(Err(cause)) => Error::Unreachable { source: cause },
+        Ok(Ok(_)) | Err(_) => error,
+    }
+}
+
+/// The text of a configuration error, which may quote the address: only its kind is kept.
+fn redacted(source: &sqlx::Error) -> String {
+    let text = source.to_string();
+    text.split("://").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_address_is_not_quoted() {
+        for url in
+            ["postgres://me:hunter2@[::1", "not an address hunter2", "postgres://u:hunter2@h:no/x"]
+        {
+            let error = pool(&Config::new(url)).unwrap_err();
+            assert!(matches!(error, Error::BadUrl { .. }), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The event log: append to one slice, read a slice in order.
+
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Subject, Timestamp};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Error, Store};
+
+/// An event that an append stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub event_id: Uuid,
+    /// Its position in the slice.
+    pub position: i64,
+}
+
+impl Store {
+    /// The slice of `subject`.
+    pub fn slice_of(&self, subject: &Subject) -> i16 {
+        self.slices.slice_of(subject)
+    }
+
+    /// Appends events, all of `slice`, in order, and returns after commit. An event that does not
+    /// come back was stored before: by its key, or with its batch.
+    ///
+    /// `batch` makes the call safe to repeat after a lost reply: give each batch one id and never
+    /// change it once sent.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where a value is refused, also an event whose subject lies in another slice;
+    /// nothing is stored then.
+    pub async fn append(
+        &self,
+        slice: i16,
+        batch: Option<Uuid>,
+        events: &[NewEvent],
+    ) -> Result<Vec<Stored>, Error> {
+        self.check_slice(slice, events)?;
+        let mut connection = self.pool.acquire().await?;
+        append(&mut connection, slice, batch, events).await
+    }
+
+    /// An event in a slice that is not its subject's would be out of order, and never found again.
+    pub(crate) fn check_slice<'a>(
+        &self,
+        slice: i16,
+        events: impl IntoIterator<Item = &'a NewEvent>,
+    ) -> Result<(), Error> {
+        for event in events {
+            let own = self.slice_of(&event.subject);
+            if own != slice {
+                let subject = &event.subject;
+                let reason = format!("the event of {subject} belongs to slice {own}, not {slice}");
+                return Err(Error::Data { source: sqlx::Error::InvalidArgument(reason) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends one event to the slice of its subject. Returns `None` where its key was stored
+    /// before.
+    pub async fn append_one(&self, event: NewEvent) -> Result<Option<Stored>, Error> {
+        let slice = self.slice_of(&event.subject);
+        Ok(self.append(slice, None, &[event]).await?.pop())
+    }
+
+    /// Reads up to `limit` events of a slice after `position`, which was recorded at `since`.
+    ///
+    /// # Errors
+    /// [`Error::Hole`] where a position is missing.
+    pub async fn read_after(
+        &self,
+        slice: i16,
+        position: i64,
+        since: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<RecordedEvent>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        read(&mut connection, slice, position, since, limit).await
+    }
+
+    /// Reads up to `limit` events of one subject after `position`.
+    pub async fn read_subject(
+        &self,
+        subject: &Subject,
+        position: i64,
+        limit: i64,
+    ) -> Result<Vec<RecordedEvent>, Error> {
+        let rows = sqlx::query_as!(
+            EventRow,
+            r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
+                      schema_version, causation_id, correlation_id, meta as "meta: Value", payload
+                 FROM tallylight.event
+                WHERE slice = $1 AND subject = $2 AND position > $3
+                ORDER BY position LIMIT $4"#,
+            self.slice_of(subject),
+            subject.as_str(),
+            position,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(RecordedEvent::from).collect())
+    }
+
+    /// Reads the event at a position.
+    pub async fn read_event(
+        &self,
+        slice: i16,
+        position: i64,
+    ) -> Result<Option<RecordedEvent>, Error> {
+        let events =
+            self.read_after(slice, position.saturating_sub(1), Timestamp::default(), 1).await;
+        match events {
+            Ok(mut events) => Ok(events.pop()),
+            Err(Error::Hole { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The last positions of `slices`.
+    pub async fn heads(&self, slices: &[i16]) -> Result<Vec<(i16, i64)>, Error> {
+        let rows = sqlx::query!(
+            "SELECT slice, position FROM tallylight.slice_head WHERE slice = ANY ($1) ORDER BY slice",
+            slices,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.slice, row.position)).collect())
+    }
+}
+
+/// Reads within a transaction, or on its own.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    slice: i16,
+    position: i64,
+    since: Timestamp,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
+                  schema_version, causation_id, correlation_id, meta as "meta: Value", payload
+             FROM tallylight.event
+            WHERE slice = $1 AND position > $2 AND recorded_at >= $3
+            ORDER BY position LIMIT $4"#,
+        slice,
+        position,
+        since,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    check_dense(slice, position, &rows)?;
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+}
+
+/// Appends within a transaction, or on its own. Comes last in a transaction: it locks the head.
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    slice: i16,
+    batch: Option<Uuid>,
+    events: &[NewEvent],
+) -> Result<Vec<Stored>, Error> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = events.iter().map(|e| e.event_id).collect();
+    let subjects: Vec<&str> = events.iter().map(|e| e.subject.as_str()).collect();
+    let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
+    let versions: Vec<i16> = events.iter().map(|e| e.schema_version).collect();
+    let keys: Vec<Option<Uuid>> = events.iter().map(|e| e.key).collect();
+    // Without a key in the batch, the statement that claims keys is skipped.
+    let keys = keys.iter().any(Option::is_some).then_some(keys);
+    let received: Vec<Timestamp> = events.iter().map(|e| e.received_at).collect();
+    let causations: Vec<Option<Uuid>> = events.iter().map(|e| e.causation_id).collect();
+    let correlations: Vec<Option<Uuid>> = events.iter().map(|e| e.correlation_id).collect();
+    let metas: Vec<Option<Value>> = events.iter().map(|e| e.meta.clone()).collect();
+    let payloads: Vec<&[u8]> = events.iter().map(|e| e.payload.as_slice()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT stored_event_id AS "event_id!", stored_at_position AS "position!"
+             FROM tallylight.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                                    $11::jsonb[]::json[], $12)"#,
+        slice,
+        batch,
+        &ids,
+        &subjects as &[&str],
+        &types as &[&str],
+        &versions,
+        keys.as_deref() as Option<&[Option<Uuid>]>,
+        &received,
+        &causations as &[Option<Uuid>],
+        &correlations as &[Option<Uuid>],
+        &metas as &[Option<Value>],
+        &payloads as &[&[u8]],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|r| Stored { event_id: r.event_id, position: r.position }).collect())
+}
+
+/// Positions are dense by construction: a hole is damage, and is never passed over.
+fn check_dense(slice: i16, after: i64, rows: &[EventRow]) -> Result<(), Error> {
+    let mut after = after;
+    for row in rows {
+        if row.position != after + 1 {
+            return Err(Error::Hole { slice, after, found: row.position });
+        }
+        after = row.position;
+    }
+    Ok(())
+}
+
+/// A row of `event`.
+struct EventRow {
+    slice: i16,
+    position: i64,
+    recorded_at: Timestamp,
+    received_at: Timestamp,
+    event_id: Uuid,
+    subject: String,
+    event_type: String,
+    schema_version: i16,
+    causation_id: Option<Uuid>,
+    correlation_id: Option<Uuid>,
+    meta: Option<Value>,
+    payload: Vec<u8>,
+}
+
+impl From<EventRow> for RecordedEvent {
+    fn from(row: EventRow) -> Self {
+        Self {
+            slice: row.slice,
+            position: row.position,
+            recorded_at: row.recorded_at,
+            received_at: row.received_at,
+            event_id: row.event_id,
+            subject: Subject::from_stored(row.subject),
+            event_type: row.event_type,
+            schema_version: row.schema_version,
+            causation_id: row.causation_id,
+            correlation_id: row.correlation_id,
+            meta: row.meta,
+            payload: row.payload,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The transaction of a reaction: fence and advance, state and rows, jobs, announcements last.
+//!
+//! All of it or nothing, for one slice: so each event has its effect on our tables exactly once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use domain::effect::NewJob;
+use domain::event::NewEvent;
+use domain::ids::{Subject, Timestamp};
+use domain::state::State;
+use domain::view::Row;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::consumer::{Consumer, Lease, micros};
+use crate::{Error, Store, jobs, log, projection};
+
+/// What a batch of events of one slice leads to.
+#[derive(Debug, Default)]
+pub struct Reaction {
+    /// The last position of the batch.
+    pub to: i64,
+    /// When that event was recorded.
+    pub recorded_at: Timestamp,
+    /// The last state of each subject that the batch touched, with its last position.
+    pub states: Vec<(Subject, State, i64)>,
+    /// Rows of the projections, the last of each, with the position they follow from.
+    pub rows: Vec<(Row, i64)>,
+    /// Jobs to insert.
+    pub jobs: Vec<NewJob>,
+    /// Events to append to this slice.
+    pub events: Vec<NewEvent>,
+    /// Events that could not be applied, or wait behind such a one.
+    pub parked: Vec<ParkedEvent>,
+}
+
+/// An event set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedEvent {
+    /// Its position.
+    pub position: i64,
+    /// Its subject: later events of it are set aside too.
+    pub subject: Subject,
+    /// What went wrong; `None`: it only waits.
+    pub error: Option<String>,
+}
+
+/// What a reaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The lease, advanced.
+    pub lease: Lease,
+    /// Jobs inserted.
+    pub jobs: u64,
+    /// Events appended.
+    pub events: usize,
+}
+
+impl Store {
+    /// Performs a reaction in one transaction and advances the checkpoint, renewing the lease.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] where the lease has passed on: nothing happened, forget the slice.
+    /// [`Error::Data`] where the database refuses a value: nothing happened.
+    pub async fn commit_reaction(
+        &self,
+        lease: &Lease,
+        reaction: &Reaction,
+        ttl: Duration,
+    ) -> Result<Committed, Error> {
+        let slice = lease.slice;
+        self.check_slice(slice, &reaction.events)?;
+        let mut tx = self.pool.begin().await?;
+        advance(&mut tx, lease, reaction, ttl).await?;
+        projection::upsert_states(&mut tx, slice, &reaction.states).await?;
+        projection::upsert_rows(&mut tx, slice, &reaction.rows).await?;
+        park(&mut tx, slice, &reaction.parked).await?;
+        let claimed = claimed_keys(&mut tx, slice, &reaction.jobs).await?;
+        let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
+        let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
+        let jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
+        let stored = log::append(&mut tx, slice, None, &reaction.events).await?;
+        tx.commit().await?;
+        let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
+        Ok(Committed { lease, jobs, events: stored.len() })
+    }
+
+    /// The subjects of a slice that have events set aside.
+    pub async fn parked_subjects(&self, slice: i16) -> Result<Vec<Subject>, Error> {
+        let rows = sqlx::query_scalar!(
+            "SELECT DISTINCT subject FROM tallylight.parked WHERE consumer = $1 AND slice = $2",
+            Consumer::React.name(),
+            slice,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(Subject::from_stored).collect())
+    }
+}
+
+/// The fence: epoch and old position must be the lease's.
+async fn advance(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    reaction: &Reaction,
+    ttl: Duration,
+) -> Result<(), Error> {
+    let advanced = sqlx::query!(
+        "UPDATE tallylight.checkpoint
+            SET position = $5, recorded_at = $6,
+                lease_until = now() + $7::bigint * interval '1 microsecond'
+          WHERE consumer = $1 AND slice = $2 AND epoch = $3 AND position = $4",
+        Consumer::React.name(),
+        lease.slice,
+        lease.epoch,
+        lease.position,
+        reaction.to,
+        reaction.recorded_at,
+        micros(ttl),
+    )
+    .execute(connection)
+    .await?;
+    if advanced.rows_affected() == 1 { Ok(()) } else { Err(Error::Fenced { slice: lease.slice }) }
+}
+
+/// Which jobs' keys were claimed before: those jobs were enqueued before, and perhaps done. Exact
+/// under the fence, since only the holder of the slice claims such keys.
+async fn claimed_keys(
+    connection: &mut PgConnection,
+    slice: i16,
+    jobs: &[NewJob],
+) -> Result<HashSet<Uuid>, Error> {
+    let keys: Vec<Uuid> = jobs.iter().filter_map(|job| job.once_for).collect();
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let claimed = sqlx::query_scalar!(
+        "SELECT key FROM tallylight.event_key WHERE slice = $1 AND key = ANY ($2)",
+        slice,
+        &keys,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(claimed.into_iter().collect())
+}
+
+async fn park(
+    connection: &mut PgConnection,
+    slice: i16,
+    parked: &[ParkedEvent],
+) -> Result<(), Error> {
+    for event in parked {
+        sqlx::query!(
+            "INSERT INTO tallylight.parked (consumer, slice, position, subject, error)
+             VALUES ($1, $2, $3, $4, $5)",
+            Consumer::React.name(),
+            slice,
+            event.position,
+            event.subject.as_str(),
+            event.error.as_deref().map(|e| e.replace('\0', "\u{fffd}")),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

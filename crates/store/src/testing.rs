@@ -1,0 +1,50 @@
+//! A database of its own for every test, made from a migrated template on the one throwaway
+//! cluster of the test binary.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::OnceCell;
+
+use crate::{Config, Store, create_database, migrate};
+
+/// The template, migrated once per test binary.
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+
+/// Numbers the databases.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Creates a migrated database and returns its address.
+///
+/// # Panics
+/// Where no cluster can be started: a test cannot go on.
+#[expect(clippy::expect_used, reason = "a test without its database has failed")]
+pub async fn database() -> String {
+    // Finding, initialising and starting a cluster blocks.
+    let cluster = tokio::task::spawn_blocking(postgres::shared_throwaway)
+        .await
+        .expect("the start of the test cluster does not panic")
+        .expect("start the test cluster");
+    TEMPLATE
+        .get_or_init(|| async {
+            let config = Config::new(cluster.url("template_tallylight"));
+            create_database(&config).await.expect("create the template");
+            migrate(&config, None).await.expect("migrate the template");
+        })
+        .await;
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let admin = sqlx::PgPool::connect(&cluster.url("postgres")).await.expect("connect");
+    let create = format!("CREATE DATABASE {name} TEMPLATE template_tallylight");
+    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.expect("create a database");
+    admin.close().await;
+    cluster.url(&name)
+}
+
+/// Connects to a database of its own.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test without its database has failed")]
+pub async fn store() -> Store {
+    let config = Config::new(database().await);
+    Store::connect(&config).await.expect("connect to the test's database")
+}

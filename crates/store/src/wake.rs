@@ -1,0 +1,115 @@
+//! Wake-ups: a hint that slices have something new. The database says what; polling repairs what
+//! a hint missed.
+//!
+//! NOTIFY takes a lock of the whole cluster until commit, so it is never sent in an append's
+//! transaction: a task of its own sends at most one in five milliseconds, after the commits.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::mpsc;
+
+use crate::{Error, Store};
+
+/// The channel.
+const CHANNEL: &str = "tallylight";
+
+/// The shortest time between two notifications of a process.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+
+/// Slices remembered while a notification is under way; more are dropped, polling finds them.
+const BACKLOG: usize = 1024;
+
+/// Longest payload of a notification, below PostgreSQL's 8000 bytes.
+const MAX_PAYLOAD: usize = 7_900;
+
+/// Tells other processes that slices have something new.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    moved: mpsc::Sender<i16>,
+}
+
+impl Notifier {
+    /// Notes that `slice` has something new. Never waits.
+    pub fn moved(&self, slice: i16) {
+        // A full queue means that a notification is due anyway.
+        let _ = self.moved.try_send(slice);
+    }
+}
+
+/// Hears of new things.
+#[derive(Debug)]
+pub struct Wakes {
+    listener: PgListener,
+}
+
+impl Wakes {
+    /// Waits for a hint. After a lost connection it reconnects and returns too, since hints may
+    /// have been missed.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] while the database is away: wait and call again.
+    pub async fn recv(&mut self) -> Result<(), Error> {
+        self.listener.try_recv().await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Starts the task that notifies; it ends when the last `Notifier` is dropped.
+    pub fn notifier(&self) -> Notifier {
+        let (moved, mut queue) = mpsc::channel(BACKLOG);
+        let pool = self.pool.clone();
+        tokio::spawn(async move {
+            while let Some(first) = queue.recv().await {
+                let mut slices = BTreeSet::from([first]);
+                while let Ok(slice) = queue.try_recv() {
+                    slices.insert(slice);
+                }
+                if let Err(error) = notify(&pool, &slices).await {
+                    tracing::debug!(error = %error, "notification not sent; polling will find it");
+                }
+                tokio::time::sleep(DEBOUNCE).await;
+            }
+        });
+        Notifier { moved }
+    }
+
+    /// Listens for hints, on a connection of its own.
+    pub async fn listen(&self) -> Result<Wakes, Error> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Wakes { listener })
+    }
+}
+
+/// Sends one notification. It need not outlive a crash, so its commit waits for no disk.
+async fn notify(pool: &PgPool, slices: &BTreeSet<i16>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)",
+        CHANNEL,
+        payload(slices),
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(())
+}
+
+/// The slices, comma-separated; empty where they are too many to be told.
+fn payload(slices: &BTreeSet<i16>) -> String {
+    let list: Vec<String> = slices.iter().map(ToString::to_string).collect();
+    Some(list.join(",")).filter(|list| list.len() <= MAX_PAYLOAD).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_never_too_long() {
+        assert_eq!(payload(&BTreeSet::from([3, 1])), "1,3");
+        assert_eq!(payload(&(0..4096).collect()), "");
+    }
+}

@@ -1,0 +1,213 @@
+//! Migrating, connecting, and what is said where that fails.
+
+use std::time::{Duration, Instant};
+
+use domain::slice::SliceCount;
+use secrecy::ExposeSecret;
+use sqlx::{Connection, PgConnection, PgPool};
+use store::{Config, Error, Store, create_database, drop_database, idle_databases, migrate};
+use uuid::Uuid;
+
+use crate::support::db;
+
+/// The address of another database of the test cluster.
+fn sibling(url: &str, name: &str) -> Config {
+    let (server, _) = url.rsplit_once('/').unwrap();
+    Config::new(format!("{server}/{name}"))
+}
+
+/// An empty database of its own.
+async fn empty() -> Config {
+    let url = store::testing::database().await;
+    let config = sibling(&url, &format!("empty_{}", Uuid::now_v7().simple()));
+    assert!(create_database(&config).await.unwrap());
+    config
+}
+
+async fn plain(config: &Config) -> PgPool {
+    PgPool::connect(config.url.expose_secret()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_empty_database_is_not_migrated() {
+    let config = empty().await;
+    let error = Store::connect(&config).await.unwrap_err();
+    assert!(matches!(error, Error::NotMigrated), "{error}");
+    assert!(error.to_string().contains("tallylight migrate"));
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing() {
+    let config = empty().await;
+    let first = migrate(&config, SliceCount::new(8)).await.unwrap();
+    assert!(first.is_new);
+    let second = migrate(&config, None).await.unwrap();
+    assert_eq!(
+        (second.installation, second.slices, second.is_new),
+        (first.installation, first.slices, false)
+    );
+    let store = Store::connect(&config).await.unwrap();
+    assert_eq!((store.installation(), store.slices().get()), (first.installation, 8));
+    assert_eq!(store.heads(&[0, 7, 8]).await.unwrap(), [(0, 0), (7, 0)]);
+    assert_eq!(store.slice_status().await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn the_number_of_slices_is_fixed() {
+    let config = empty().await;
+    migrate(&config, SliceCount::new(8)).await.unwrap();
+    migrate(&config, SliceCount::new(8)).await.unwrap();
+    let error = migrate(&config, SliceCount::new(16)).await.unwrap_err();
+    assert!(matches!(error, Error::SlicesFixed { wanted: 16, present: 8 }), "{error}");
+    assert_eq!(Store::connect(&config).await.unwrap().heads(&[8]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn many_migrate_at_once_to_one_installation() {
+    let config = empty().await;
+    let all: Vec<_> = (0..4)
+        .map(|_| {
+            let config = config.clone();
+            tokio::spawn(async move { migrate(&config, None).await.unwrap() })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for one in all {
+        made.push(one.await.unwrap());
+    }
+    assert!(made.iter().all(|m| m.installation == made[0].installation));
+    assert_eq!(made.iter().filter(|m| m.is_new).count(), 1);
+}
+
+#[tokio::test]
+async fn a_migration_waits_for_its_turn_however_long() {
+    let config = empty().await;
+    let pool = plain(&config).await;
+    let mut other = pool.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(x'74616c6c796c6967'::bigint)")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let migrating = tokio::spawn(async move { migrate(&config, None).await });
+    crate::support::until(async || {
+        let limits: Option<String> = sqlx::query_scalar(
+            "SELECT wait_event FROM pg_stat_activity
+              WHERE datname = current_database() AND wait_event = 'advisory'",
+        )
+        .fetch_optional(&pool)
+        .await
+        .unwrap();
+        limits
+    })
+    .await;
+    other.close().await.unwrap();
+    assert!(migrating.await.unwrap().unwrap().is_new);
+}
+
+#[tokio::test]
+async fn a_products_own_migrations_are_not_met() {
+    let config = empty().await;
+    let pool = plain(&config).await;
+    sqlx::raw_sql(
+        "CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, description text NOT NULL,
+           installed_on timestamptz NOT NULL DEFAULT now(), success boolean NOT NULL, checksum bytea NOT NULL,
+           execution_time bigint NOT NULL);
+         INSERT INTO _sqlx_migrations VALUES (20261122100000, 'orders', now(), true, 'x', 1);
+         CREATE TABLE job (id int); CREATE TABLE event (id int)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    migrate(&config, None).await.unwrap();
+    let theirs: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations").fetch_one(&pool).await.unwrap();
+    assert_eq!(theirs, 1);
+    Store::connect(&config).await.unwrap();
+}
+
+#[tokio::test]
+async fn tables_of_an_older_version_are_not_migrated_and_newer_ones_are() {
+    let db = db().await;
+    db.sql("UPDATE tallylight.installation SET migrated_to = migrated_to + 1").await;
+    Store::connect(&Config::new(db.url.as_str())).await.unwrap();
+    db.sql("UPDATE tallylight.installation SET migrated_to = migrated_to - 2").await;
+    let error = Store::connect(&Config::new(db.url.as_str())).await.unwrap_err();
+    assert!(matches!(error, Error::NotMigrated), "{error}");
+    migrate(&Config::new(db.url.as_str()), None).await.unwrap();
+    Store::connect(&Config::new(db.url.as_str())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_port_is_unreachable_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let config = Config {
+        acquire_timeout: Duration::from_millis(300),
+        ..Config::new(format!("postgres://nobody:hunter2@127.0.0.1:{port}/none"))
+    };
+    let begun = Instant::now();
+    for error in
+        [Store::connect(&config).await.unwrap_err(), migrate(&config, None).await.unwrap_err()]
+    {
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert!(error.is_transient());
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("refused"), "{cause}");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_full_pool_is_unreachable_in_time() {
+    let db = db().await;
+    let acquire_timeout = Duration::from_secs(1);
+    let one = Config { max_connections: 1, acquire_timeout, ..Config::new(db.url.as_str()) };
+    let store = Store::connect(&one).await.unwrap();
+    let _listener = store.listen().await.unwrap();
+    let error = store.ping().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn serving_connections_have_limits_and_broken_ones_are_replaced() {
+    let db = db().await;
+    db.store.ping().await.unwrap();
+    let limited = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND application_name = 'tallylight'";
+    assert!(db.number(limited).await >= 1);
+    let error = sqlx::query("SELECT").execute(&db.pool).await;
+    assert!(error.is_ok());
+    // A table that stays locked is given up on, and worth another try.
+    let mut other = db.pool.begin().await.unwrap();
+    sqlx::query("LOCK tallylight.process").execute(&mut *other).await.unwrap();
+    let begun = Instant::now();
+    let error = db.store.leave(Uuid::now_v7()).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!((1..10).contains(&begun.elapsed().as_secs()));
+    other.rollback().await.unwrap();
+    db.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'tallylight'",
+    )
+    .await;
+    crate::support::until(async || db.store.ping().await.ok()).await;
+}
+
+#[tokio::test]
+async fn databases_are_made_listed_and_dropped() {
+    let url = store::testing::database().await;
+    let prefix = format!("demo_{}", Uuid::now_v7().simple());
+    let config = sibling(&url, &format!("{prefix}_1"));
+    let (one, two) = tokio::join!(create_database(&config), create_database(&config));
+    assert!(one.unwrap() != two.unwrap(), "made once");
+    let list = async || idle_databases(&sibling(&url, "postgres"), &prefix).await.unwrap();
+    crate::support::until(async || (list().await.len() == 1).then_some(())).await;
+    let busy = PgConnection::connect(config.url.expose_secret()).await.unwrap();
+    assert!(list().await.is_empty(), "somebody is connected");
+    drop_database(&config).await.unwrap();
+    drop_database(&config).await.unwrap();
+    drop(busy);
+    assert!(list().await.is_empty());
+}

@@ -1,0 +1,22 @@
+//! The store on a real PostgreSQL: one throwaway cluster for the binary, a database per test.
+//!
+//! Tests go through the crate's public functions; plain SQL stands only where a test looks at
+//! tables, plays another program, or breaks something.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod append;
+mod enqueue;
+mod fencing;
+mod finish;
+mod install;
+mod jobs;
+mod leases;
+mod partitions;
+mod reaction;
+mod read;
+mod rebuild;
+mod roles;
+mod seal;
+mod support;
+mod wake;
