@@ -1,0 +1,93 @@
+//! A job on its way through this process: claimed, run, ended.
+
+use std::time::Duration;
+
+use domain::ids::Subject;
+use serde_json::Value;
+use store::DueJob;
+use uuid::Uuid;
+
+use crate::jobs::Done;
+
+/// A job whose start is marked: this process may run it.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimedJob {
+    /// Its slice.
+    pub(crate) slice: i16,
+    /// The lease it runs under.
+    pub(crate) epoch: i64,
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// Which handler runs it.
+    pub(crate) kind: String,
+    /// What it is about.
+    pub(crate) subject: Subject,
+    /// The handler's arguments.
+    pub(crate) args: Value,
+    /// This start's number. Above 1: an earlier one may have had its effect. Look first.
+    pub(crate) attempt: i32,
+    /// Failures so far.
+    pub(crate) errors: i32,
+    /// Failures after which it is discarded.
+    pub(crate) max_attempts: i32,
+    /// The event that caused it.
+    pub(crate) causation_id: Option<Uuid>,
+    /// What started the whole chain.
+    pub(crate) correlation_id: Option<Uuid>,
+}
+
+impl ClaimedJob {
+    /// A due job, started under `epoch`.
+    pub(crate) fn new(due: DueJob, epoch: i64, attempt: i32) -> Self {
+        Self {
+            slice: due.slice,
+            epoch,
+            id: due.id,
+            kind: due.kind,
+            subject: due.subject,
+            args: due.args,
+            attempt,
+            errors: due.errors,
+            max_attempts: due.max_attempts,
+            causation_id: due.causation_id,
+            correlation_id: due.correlation_id,
+        }
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The job.
+    pub(crate) job: ClaimedJob,
+    /// How it ended.
+    pub(crate) verdict: Verdict,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The handler did its work.
+    Done(Done),
+    /// It failed; perhaps not the next time.
+    Retry {
+        /// What the other side asked to wait.
+        after: Option<Duration>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It is not time yet; no failure.
+    Snooze {
+        /// How long.
+        after: Duration,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It failed for good.
+    Fail {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It was cancelled by a stop or a lost lease.
+    Interrupted,
+}

@@ -1,0 +1,39 @@
+//! Settings of a worker process.
+
+use std::time::Duration;
+
+use domain::timer::Policy;
+
+/// Settings; the defaults suit production.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a lease lasts without renewal: the time a dead process's slices stand still.
+    pub lease: Duration,
+    /// Longest wait for news that no wake-up told.
+    pub poll: Duration,
+    /// Jobs that run at once.
+    pub concurrency: usize,
+    /// Longest run of a handler; above the platform client's own 30 s for one call, since a
+    /// handler may look before it acts.
+    pub job_timeout: Duration,
+    /// Events of a slice folded in one transaction.
+    pub batch: i64,
+    /// Time that running handlers get when the process stops.
+    pub grace: Duration,
+    /// How long sessions wait for what.
+    pub policy: Policy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            poll: Duration::from_millis(200),
+            concurrency: 64,
+            job_timeout: Duration::from_mins(2),
+            batch: 500,
+            grace: Duration::from_secs(10),
+            policy: Policy::default(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Jobs without a handler: timers append to their own subject, forwards to a subject of another
+//! slice, unknown kinds wait.
+//!
+//! Forwards of a slice are performed one after another, in the order of their events: what one
+//! subject tells another arrives in order.
+
+use std::time::Duration;
+
+use domain::effect::{FORWARD, ForwardArgs, TIMER};
+use domain::event::{Event, NewEvent, TimerElapsed};
+use domain::ids::derived_id;
+use store::{Consumer, DueJob, Ending, Error, Finish};
+
+use crate::context::{Context, now};
+use crate::leases::{Leases, chain};
+
+/// A kind that this build does not know waits this long for a process that does.
+const UNKNOWN_WAIT: Duration = Duration::from_mins(1);
+
+/// Performs due jobs of one slice. A failure leaves them as they are, to be tried again.
+pub(super) async fn perform(
+    ctx: &Context,
+    leases: &Leases,
+    slice: i16,
+    epoch: i64,
+    jobs: Vec<DueJob>,
+) {
+    let mut finishes = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        match job.kind.as_str() {
+            TIMER => finishes.push(timer(&job)),
+            FORWARD => match forward(ctx, &job).await {
+                Ok(finish) => finishes.push(finish),
+                Err(error) => {
+                    tracing::warn!(slice, error = %chain(&error), "not forwarded, trying again");
+                    // Those behind it must not overtake it.
+                    break;
+                }
+            },
+            kind => {
+                tracing::error!(job = %job.id, kind, "no process knows this kind of job; it waits");
+                let ending = Ending::Snooze { after: UNKNOWN_WAIT };
+                finishes.push(done(&job, ending, Vec::new()));
+            }
+        }
+    }
+    if finishes.is_empty() {
+        return;
+    }
+    match ctx.store().finish(slice, epoch, &finishes).await {
+        Ok(_) => ctx.events_appended(slice),
+        Err(Error::Fenced { .. }) => leases.forget(Consumer::Jobs, slice, epoch),
+        Err(error) => {
+            tracing::warn!(slice, error = %chain(&error), "timers not appended, trying again");
+        }
+    }
+}
+
+/// A timer's effect: its event, in the transaction that removes it.
+fn timer(job: &DueJob) -> Finish {
+    let key = derived_id("timer-elapsed", &[&job.id.to_string()]);
+    let Ok(elapsed) = serde_json::from_value::<TimerElapsed>(job.args.clone()) else {
+        return undecodable(job);
+    };
+    let event = Event::TimerElapsed(elapsed);
+    let event = NewEvent::new(job.subject.clone(), &event, now(), key).with_key(key);
+    done(job, Ending::Completed, vec![caused(event, job)])
+}
+
+/// A forward's effect: its event on the other slice, stored once for its key; then it is removed.
+/// Dying between the two repeats the append, which stores nothing.
+async fn forward(ctx: &Context, job: &DueJob) -> Result<Finish, Error> {
+    let Ok(args) = serde_json::from_value::<ForwardArgs>(job.args.clone()) else {
+        return Ok(undecodable(job));
+    };
+    let event = args.event();
+    let slice = ctx.store().slice_of(&event.subject);
+    ctx.store().append_one(event).await?;
+    ctx.events_appended(slice);
+    Ok(done(job, Ending::Completed, Vec::new()))
+}
+
+fn undecodable(job: &DueJob) -> Finish {
+    tracing::error!(job = %job.id, kind = job.kind, "arguments cannot be read");
+    let error = "its arguments cannot be read".to_owned();
+    done(job, Ending::Discarded { error }, Vec::new())
+}
+
+fn done(job: &DueJob, ending: Ending, events: Vec<NewEvent>) -> Finish {
+    Finish { id: job.id, attempt: job.attempt, ending, events }
+}
+
+fn caused(mut event: NewEvent, job: &DueJob) -> NewEvent {
+    event.causation_id = job.causation_id;
+    event.correlation_id = job.correlation_id;
+    event
+}

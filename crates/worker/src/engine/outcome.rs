@@ -1,0 +1,100 @@
+//! From how a handler ended to what becomes of its job and which event tells it.
+
+use std::time::Duration;
+
+use domain::effect::CallArgs;
+use domain::event::{CallFailed, CallSucceeded, Event, JobEnded, NewEvent};
+use domain::ids::derived_id;
+use domain::retry;
+use rand::RngExt;
+use store::{Ending, Finish};
+
+use crate::claimed::{ClaimedJob, Ended, Verdict};
+use crate::context::now;
+use crate::jobs::Done;
+
+/// What becomes of a job whose run has ended.
+pub(super) fn finish(ended: &Ended) -> Finish {
+    let job = &ended.job;
+    let (ending, events) = match &ended.verdict {
+        Verdict::Done(done) => (Ending::Completed, succeeded(job, done)),
+        Verdict::Retry { after, reason } => failed_once(job, *after, reason),
+        Verdict::Snooze { after, reason } => {
+            tracing::info!(job = %job.id, kind = job.kind, reason, "job waits");
+            (Ending::Snooze { after: *after }, Vec::new())
+        }
+        Verdict::Fail { reason } => discarded(job, reason),
+        Verdict::Interrupted => (Ending::Released, Vec::new()),
+    };
+    Finish { id: job.id, attempt: job.attempt, ending, events }
+}
+
+/// A failure: again later, or discarded when the attempts are used up.
+fn failed_once(job: &ClaimedJob, after: Option<Duration>, reason: &str) -> (Ending, Vec<NewEvent>) {
+    let errors = job.errors + 1;
+    if errors >= job.max_attempts {
+        return discarded(job, &format!("{reason} (after {errors} failures)"));
+    }
+    let chance = rand::rng().random::<f64>();
+    let after = retry::delay(u32::try_from(errors).unwrap_or(u32::MAX), after, chance);
+    tracing::warn!(
+        job = %job.id, kind = job.kind, subject = %job.subject, attempt = job.attempt, reason,
+        retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX), "job failed, will retry"
+    );
+    // At least a millisecond, since zero means "as it was".
+    let after = after.max(Duration::from_millis(1));
+    (Ending::Retry { error: reason.to_owned(), after }, Vec::new())
+}
+
+fn discarded(job: &ClaimedJob, reason: &str) -> (Ending, Vec<NewEvent>) {
+    tracing::error!(job = %job.id, kind = job.kind, subject = %job.subject, reason, "job discarded");
+    (Ending::Discarded { error: reason.to_owned() }, given_up(job, reason))
+}
+
+/// The event that tells of a job that was given up.
+pub(super) fn given_up(job: &ClaimedJob, reason: &str) -> Vec<NewEvent> {
+    let event = match call_args(job) {
+        Some(args) => {
+            Event::CallFailed(CallFailed { intent: args.intent, reason: reason.to_owned() })
+        }
+        None => Event::JobDiscarded(JobEnded {
+            job: job.id,
+            kind: job.kind.clone(),
+            attempt: job.attempt,
+            value: None,
+            error: Some(reason.to_owned()),
+        }),
+    };
+    vec![told(job, &event)]
+}
+
+/// The event that tells what a job did.
+fn succeeded(job: &ClaimedJob, done: &Done) -> Vec<NewEvent> {
+    let event = match (call_args(job), done) {
+        (Some(args), Done::Call(result)) => {
+            Event::CallSucceeded(CallSucceeded { intent: args.intent, result: (**result).clone() })
+        }
+        (_, done) => Event::JobCompleted(JobEnded {
+            job: job.id,
+            kind: job.kind.clone(),
+            attempt: job.attempt,
+            value: done.value(),
+            error: None,
+        }),
+    };
+    vec![told(job, &event)]
+}
+
+fn call_args(job: &ClaimedJob) -> Option<CallArgs> {
+    serde_json::from_value(job.args.clone()).ok()
+}
+
+/// The outcome's event: one for each job, whichever run ends it. A job that is retried from the
+/// dead letters has another number of starts, and so another outcome.
+fn told(job: &ClaimedJob, event: &Event) -> NewEvent {
+    let key = derived_id("outcome", &[&job.id.to_string(), &job.attempt.to_string()]);
+    let mut event = NewEvent::new(job.subject.clone(), event, now(), key).with_key(key);
+    event.causation_id = job.causation_id;
+    event.correlation_id = job.correlation_id;
+    event
+}

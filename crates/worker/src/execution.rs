@@ -1,0 +1,48 @@
+//! Running handlers under apalis. The engine says what a job means; apalis runs it.
+//!
+//! A worker of apalis-core reads claimed jobs from a channel. Layers, outside in: the outcome
+//! layer, which runs the rest in a task of its own and judges how it ended, whatever that was;
+//! the time limit; the handler.
+
+use std::pin::Pin;
+
+use apalis::layers::WorkerBuilderExt;
+use apalis_core::error::WorkerError;
+use apalis_core::task::data::Data;
+use apalis_core::worker::builder::WorkerBuilder;
+use tokio::sync::mpsc;
+
+use crate::claimed::{ClaimedJob, Ended};
+use crate::context::Context;
+use crate::jobs::{self, Done, JobError};
+use crate::running::RunningJobs;
+
+mod backend;
+mod outcome;
+
+use backend::JobBackend;
+use outcome::OutcomeLayer;
+
+/// What a handler may fail with, as apalis passes it on.
+type HandlerError = JobError;
+
+/// The handler of all kinds: finds the one for the job's kind.
+async fn handle(job: ClaimedJob, ctx: Data<Context>) -> Result<Done, HandlerError> {
+    jobs::run(&ctx, job).await
+}
+
+/// Runs handlers until the engine closes its end of the channel.
+pub(crate) async fn run(
+    ctx: Context,
+    running: RunningJobs,
+    jobs: mpsc::Receiver<ClaimedJob>,
+    ended: mpsc::UnboundedSender<Ended>,
+) -> Result<(), WorkerError> {
+    let name = format!("tallylight-{}", ctx.process());
+    let timeout = ctx.config().job_timeout;
+    let backend = JobBackend::new(jobs, OutcomeLayer::new(ended, running));
+    // The first layer is the outermost; the backend's own middleware is outside them all.
+    let worker = WorkerBuilder::new(name).backend(backend).data(ctx).timeout(timeout).build(handle);
+    let run: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> = Box::pin(worker.run());
+    run.await
+}

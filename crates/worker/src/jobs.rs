@@ -1,0 +1,225 @@
+//! Jobs: one file each, listed here. A handler decides nothing: its arguments hold every decided
+//! value. It calls, looks first when an earlier start may have had its effect, and returns what
+//! it saw.
+
+use std::time::Duration;
+
+use domain::call::{Call, CallResult};
+use domain::effect::CallArgs;
+use platform::{Client, Disposition};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::claimed::ClaimedJob;
+use crate::context::Context;
+
+mod activate_live_stream;
+mod clean_up_inactive;
+mod clear_dvr;
+mod create_broadcast;
+mod create_live_stream;
+mod deactivate_live_stream;
+mod delete_broadcast;
+mod delete_live_stream;
+mod fetch_video;
+mod list_videos;
+mod maintain;
+mod observe_live_stream;
+mod set_broadcast_status;
+mod start_recording;
+mod stop_recording;
+mod update_live_stream;
+
+pub use clean_up_inactive::CleanUpInactive;
+pub(crate) use maintain::schedule;
+
+/// Wait when the platform's quota is full: a slot is freed when some session ends.
+const QUOTA_WAIT: Duration = Duration::from_secs(30);
+
+/// Wait when the platform refuses our credentials: only a person can mend that.
+const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
+
+/// Failures after which "not found" is believed. Until then it may be lag after a webhook.
+const NOT_FOUND_TRIES: i32 = 2;
+
+/// Kinds that other services may enqueue.
+pub const KINDS: [&str; 2] = [clean_up_inactive::KIND, maintain::KIND];
+
+/// What a handler did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// The platform answered.
+    Call(Box<CallResult>),
+    /// A plain job's value.
+    Value(Value),
+}
+
+impl Done {
+    /// A call's result.
+    fn call(result: CallResult) -> Self {
+        Self::Call(Box::new(result))
+    }
+
+    /// The value of a plain job.
+    pub(crate) fn value(&self) -> Option<Value> {
+        match self {
+            Self::Value(value) => Some(value.clone()),
+            Self::Call(result) => serde_json::to_value(result).ok(),
+        }
+    }
+}
+
+/// Why a handler did not do its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// Perhaps the next time.
+    #[error("{reason}")]
+    Retry {
+        /// What the other side asked to wait.
+        after: Option<Duration>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Not yet; no failure.
+    #[error("{reason}")]
+    Snooze {
+        /// How long.
+        after: Duration,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Never.
+    #[error("{reason}")]
+    Fail {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl JobError {
+    fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { after: None, reason: reason.into() }
+    }
+
+    fn fail(reason: impl Into<String>) -> Self {
+        Self::Fail { reason: reason.into() }
+    }
+}
+
+/// What follows from a failed platform call, by its disposition.
+impl From<platform::Error> for JobError {
+    fn from(error: platform::Error) -> Self {
+        let reason = crate::leases::chain(&error);
+        match error.disposition() {
+            // A platform that asks to wait is no failure; one that merely lags is, so that it ends.
+            Disposition::Wait { after: Some(after) } => Self::Snooze { after, reason },
+            Disposition::Retry { after } => Self::Retry { after, reason },
+            // The next start looks first.
+            Disposition::Wait { after: None } | Disposition::Ambiguous | Disposition::Done => {
+                Self::Retry { after: None, reason }
+            }
+            Disposition::Quota => Self::Snooze { after: QUOTA_WAIT, reason },
+            Disposition::Unauthorized => {
+                tracing::error!(reason, "the platform refuses our credentials: mend the source");
+                Self::Snooze { after: UNAUTHORIZED_WAIT, reason }
+            }
+            Disposition::Refused | Disposition::FeatureMissing => Self::Fail { reason },
+        }
+    }
+}
+
+impl From<store::Error> for JobError {
+    fn from(error: store::Error) -> Self {
+        Self::Retry { after: None, reason: crate::leases::chain(&error) }
+    }
+}
+
+/// What a handler of a platform call needs.
+pub(crate) struct CallContext<'a> {
+    ctx: &'a Context,
+    job: &'a ClaimedJob,
+    platform: &'a Client,
+    intent: Uuid,
+}
+
+impl CallContext<'_> {
+    /// Whether an earlier start may have had its effect.
+    fn must_look_first(&self) -> bool {
+        self.job.attempt > 1
+    }
+
+    /// Whether "not found" has been told often enough to be believed.
+    fn believes_not_found(&self) -> bool {
+        self.job.errors >= NOT_FOUND_TRIES
+    }
+}
+
+/// Whether a handler for `kind` is known.
+pub(crate) fn is_known(kind: &str) -> bool {
+    #[cfg(test)]
+    if tests::is_known(kind) {
+        return true;
+    }
+    Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+}
+
+/// Runs the handler of a job.
+pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError> {
+    #[cfg(test)]
+    if tests::is_known(&job.kind) {
+        return tests::run(&job).await;
+    }
+    match job.kind.as_str() {
+        clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
+        maintain::KIND => maintain::run(ctx, &job).await,
+        _ => call(ctx, &job).await.map(Done::call),
+    }
+}
+
+/// Makes the platform call of a job.
+async fn call(ctx: &Context, job: &ClaimedJob) -> Result<CallResult, JobError> {
+    let CallArgs { intent, call } = serde_json::from_value(job.args.clone())
+        // A newer process may know them, during a rolling deploy.
+        .map_err(|error| JobError::retry(format!("its arguments cannot be read: {error}")))?;
+    let source = job.subject.source();
+    let platform = ctx.platform(source).ok_or_else(|| JobError::Snooze {
+        after: UNAUTHORIZED_WAIT,
+        reason: format!("source \"{source}\" is not configured in this process"),
+    })?;
+    let call_ctx = CallContext { ctx, job, platform, intent };
+    match call {
+        Call::CreateLiveStream { name, options } => {
+            create_live_stream::run(&call_ctx, name, options).await
+        }
+        Call::UpdateLiveStream { live_stream, name, options } => {
+            update_live_stream::run(&call_ctx, live_stream, name, options).await
+        }
+        Call::ClearDvr { live_stream } => clear_dvr::run(&call_ctx, live_stream).await,
+        Call::CreateBroadcast { live_stream, name } => {
+            create_broadcast::run(&call_ctx, live_stream, &name).await
+        }
+        Call::ActivateLiveStream { live_stream } => {
+            activate_live_stream::run(&call_ctx, live_stream).await
+        }
+        Call::DeactivateLiveStream { live_stream } => {
+            deactivate_live_stream::run(&call_ctx, live_stream).await
+        }
+        Call::SetBroadcastStatus { broadcast, status } => {
+            set_broadcast_status::run(&call_ctx, broadcast, &status).await
+        }
+        Call::StartRecording { live_stream } => start_recording::run(&call_ctx, live_stream).await,
+        Call::StopRecording { live_stream } => stop_recording::run(&call_ctx, live_stream).await,
+        Call::DeleteBroadcast { broadcast } => delete_broadcast::run(&call_ctx, broadcast).await,
+        Call::ObserveLiveStream { live_stream } => {
+            observe_live_stream::run(&call_ctx, live_stream).await
+        }
+        Call::ListVideos { live_stream } => list_videos::run(&call_ctx, live_stream).await,
+        Call::FetchVideo { video } => fetch_video::run(&call_ctx, video).await,
+        Call::DeleteLiveStream { live_stream, run: _, delete_recordings } => {
+            delete_live_stream::run(&call_ctx, live_stream, delete_recordings).await
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

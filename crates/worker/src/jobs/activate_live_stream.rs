@@ -1,0 +1,26 @@
+//! Lets the encoder in. Takes a slot of the account's quota; that there is none is an outcome, so
+//! that the session can be ended while it waits.
+
+use domain::call::CallResult;
+use domain::ids::LiveStreamId;
+use platform::Disposition;
+use platform::wire::StreamPatch;
+
+use super::{CallContext, JobError, create_live_stream};
+
+/// Activates. An answer that still says inactive is a full quota told politely: the fold sees it.
+pub(super) async fn run(
+    call: &CallContext<'_>,
+    live_stream: LiveStreamId,
+) -> Result<CallResult, JobError> {
+    let patch = StreamPatch { active: Some(true), ..StreamPatch::default() };
+    let stream = match call.platform.update_stream(live_stream.0, &patch).await {
+        Ok(stream) => stream,
+        Err(error) if error.disposition() == Disposition::Quota => {
+            return Ok(CallResult::Deferred { reason: error.message().to_owned() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    create_live_stream::seal(call, &stream).await?;
+    Ok(CallResult::LiveStream { observed: stream.observed() })
+}

@@ -1,0 +1,307 @@
+//! Leases: which slices this process holds, for both consumers.
+//!
+//! No leader: every process ranks the living ones for each slice by the same hash and takes what
+//! is its share, at most ⌈S/N⌉. Holding is known by this process's own monotonic clock, counted
+//! from before the claim was sent; the epoch protects the tables whatever the clocks say.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use store::{Consumer, Error, Lease};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::context::Context;
+
+/// A lease that this process holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    lease: Lease,
+    until: Instant,
+    /// Another process should have it: no new work, released when idle.
+    leaving: bool,
+}
+
+/// The leases of this process, shared by its loops.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leases(Arc<Mutex<HashMap<(Consumer, i16), Held>>>);
+
+impl Leases {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Consumer, i16), Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slices to take new work from.
+    pub(crate) fn held(&self, consumer: Consumer) -> Vec<Lease> {
+        let now = Instant::now();
+        let held = self.lock();
+        let valid = held.iter().filter(|((c, _), h)| *c == consumer && h.until > now && !h.leaving);
+        let mut leases: Vec<Lease> = valid.map(|(_, h)| h.lease).collect();
+        leases.sort_by_key(|lease| lease.slice);
+        leases
+    }
+
+    /// Whether the slice is still held at this epoch.
+    pub(crate) fn holds(&self, consumer: Consumer, slice: i16, epoch: i64) -> bool {
+        let now = Instant::now();
+        let held = self.lock();
+        held.get(&(consumer, slice)).is_some_and(|h| h.lease.epoch == epoch && h.until > now)
+    }
+
+    /// Notes how far a slice was applied.
+    pub(crate) fn advanced(&self, consumer: Consumer, lease: Lease) {
+        if let Some(held) = self.lock().get_mut(&(consumer, lease.slice))
+            && held.lease.epoch == lease.epoch
+        {
+            held.lease = lease;
+        }
+    }
+
+    /// Forgets a slice: its lease has passed on, or ended.
+    pub(crate) fn forget(&self, consumer: Consumer, slice: i16, epoch: i64) {
+        let mut held = self.lock();
+        if held.get(&(consumer, slice)).is_some_and(|h| h.lease.epoch == epoch) {
+            held.remove(&(consumer, slice));
+        }
+    }
+
+    fn insert(&self, consumer: Consumer, lease: Lease, until: Instant) {
+        self.lock().insert((consumer, lease.slice), Held { lease, until, leaving: false });
+    }
+
+    fn all(&self, consumer: Consumer) -> Vec<(i16, i64)> {
+        let held = self.lock();
+        let mine = held.iter().filter(|((c, _), _)| *c == consumer);
+        mine.map(|((_, slice), h)| (*slice, h.lease.epoch)).collect()
+    }
+
+    fn renewed(&self, consumer: Consumer, slices: &[i16], until: Instant) {
+        let mut held = self.lock();
+        held.retain(|(c, slice), h| {
+            let lost = *c == consumer && !slices.contains(slice);
+            if *c == consumer {
+                h.until = until;
+            }
+            !lost
+        });
+    }
+
+    fn set_leaving(&self, share: &HashSet<i16>) {
+        for ((_, slice), held) in self.lock().iter_mut() {
+            held.leaving = !share.contains(slice);
+        }
+    }
+
+    fn leaving(&self, consumer: Consumer) -> Vec<(i16, i64)> {
+        let held = self.lock();
+        let leaving = held.iter().filter(|((c, _), h)| *c == consumer && h.leaving);
+        leaving.map(|((_, slice), h)| (*slice, h.lease.epoch)).collect()
+    }
+}
+
+/// Keeps the leases until `stop`, then returns: they are released by [`release_all`] when the
+/// loops are done with them. `busy` tells whether a slice has running jobs.
+pub(crate) async fn keep(
+    ctx: &Context,
+    leases: &Leases,
+    busy: impl Fn(i16) -> bool,
+    stop: CancellationToken,
+) {
+    let mut due = tokio::time::interval(ctx.config().lease / 4);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        if let Err(error) = round(ctx, leases, &busy).await {
+            tracing::warn!(error = %chain(&error), "leases not renewed, trying again");
+        }
+    }
+}
+
+/// Renews what is held, for as long as handlers drain after the loops stopped claiming.
+pub(crate) async fn renew_only(ctx: &Context, leases: &Leases) {
+    let mut due = tokio::time::interval(ctx.config().lease / 4);
+    loop {
+        due.tick().await;
+        for consumer in Consumer::ALL {
+            if let Err(error) = renew(ctx, leases, consumer).await {
+                tracing::warn!(error = %chain(&error), "leases not renewed, trying again");
+            }
+        }
+    }
+}
+
+/// One round: tell that we live, renew, give away, claim.
+async fn round(ctx: &Context, leases: &Leases, busy: &impl Fn(i16) -> bool) -> Result<(), Error> {
+    let (store, ttl) = (ctx.store(), ctx.config().lease);
+    for consumer in Consumer::ALL {
+        renew(ctx, leases, consumer).await?;
+    }
+    let living = store.heartbeat(ctx.process(), &host(), env!("CARGO_PKG_VERSION"), ttl).await?;
+    let share = share(store.slices().get(), ctx.process(), &living);
+    leases.set_leaving(&share);
+    for consumer in Consumer::ALL {
+        for (slice, epoch) in leases.leaving(consumer) {
+            if consumer == Consumer::Jobs && busy(slice) {
+                continue;
+            }
+            leases.forget(consumer, slice, epoch);
+            store.release(consumer, slice, epoch).await?;
+        }
+        let held: HashSet<i16> = leases.all(consumer).into_iter().map(|(s, _)| s).collect();
+        for slice in share.iter().filter(|slice| !held.contains(slice)) {
+            let until = Instant::now() + margin(ttl);
+            if let Some(lease) = store.claim(consumer, *slice, ctx.process(), ttl).await? {
+                tracing::debug!(consumer = consumer.name(), slice, epoch = lease.epoch, "claimed");
+                leases.insert(consumer, lease, until);
+                ctx.wake_all();
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn renew(ctx: &Context, leases: &Leases, consumer: Consumer) -> Result<(), Error> {
+    let held = leases.all(consumer);
+    if held.is_empty() {
+        return Ok(());
+    }
+    let ttl = ctx.config().lease;
+    let until = Instant::now() + margin(ttl);
+    let renewed = ctx.store().renew(consumer, &held, ttl).await?;
+    leases.renewed(consumer, &renewed, until);
+    Ok(())
+}
+
+/// Releases everything and leaves the list of processes, so that others take over at once.
+pub(crate) async fn release_all(ctx: &Context, leases: &Leases) {
+    for consumer in Consumer::ALL {
+        for (slice, epoch) in leases.all(consumer) {
+            leases.forget(consumer, slice, epoch);
+            if let Err(error) = ctx.store().release(consumer, slice, epoch).await {
+                tracing::warn!(slice, error = %chain(&error), "lease not released, it will end");
+            }
+        }
+    }
+    if let Err(error) = ctx.store().leave(ctx.process()).await {
+        tracing::warn!(error = %chain(&error), "still on the list of processes, for a while");
+    }
+}
+
+/// How long a lease is trusted: less than it lasts, for what a clock or a pause may cost.
+fn margin(ttl: Duration) -> Duration {
+    ttl.mul_f32(0.8)
+}
+
+/// The slices of `process` among `living`: rendezvous hashing with bounded load.
+///
+/// Each slice goes to the process that ranks highest for it and has room, slices in order, so all
+/// processes with one view of who lives compute the same. A process that is not on the list yet
+/// counts itself in.
+fn share(slices: i16, process: Uuid, living: &[Uuid]) -> HashSet<i16> {
+    let mut processes: Vec<Uuid> = living.to_vec();
+    if !processes.contains(&process) {
+        processes.push(process);
+    }
+    let most = usize::from(slices.unsigned_abs()).div_ceil(processes.len());
+    let mut load: HashMap<Uuid, usize> = HashMap::new();
+    let mut mine = HashSet::new();
+    for slice in 0..slices {
+        let with_room = processes.iter().filter(|p| load.get(p).copied().unwrap_or(0) < most);
+        let Some(owner) = with_room.max_by_key(|p| rank(slice, **p)).copied() else { continue };
+        *load.entry(owner).or_default() += 1;
+        if owner == process {
+            mine.insert(slice);
+        }
+    }
+    mine
+}
+
+/// The rank of a process for a slice.
+fn rank(slice: i16, process: Uuid) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(slice.to_be_bytes())
+        .chain_update(process.as_bytes())
+        .finalize()
+        .into()
+}
+
+/// This machine's name, for people.
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// An error with its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processes(n: u128) -> Vec<Uuid> {
+        (1..=n).map(Uuid::from_u128).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_slice_has_one_owner_and_no_process_more_than_its_share(
+            slices in 1i16..300, n in 1u128..12,
+        ) {
+            let living = processes(n);
+            let shares: Vec<_> = living.iter().map(|p| share(slices, *p, &living)).collect();
+            let total: usize = shares.iter().map(HashSet::len).sum();
+            let all: HashSet<i16> = shares.iter().flatten().copied().collect();
+            let most = usize::from(slices.unsigned_abs()).div_ceil(living.len());
+            proptest::prop_assert_eq!(total, all.len());
+            proptest::prop_assert_eq!(all.len(), usize::from(slices.unsigned_abs()));
+            proptest::prop_assert!(shares.iter().all(|s| s.len() <= most));
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_not_listed_yet_counts_itself_in() {
+        assert_eq!(share(16, Uuid::from_u128(9), &[]).len(), 16);
+        assert_eq!(share(16, Uuid::from_u128(9), &processes(1)).len(), 8);
+    }
+
+    #[test]
+    fn a_leaving_process_moves_few_slices() {
+        let four = processes(4);
+        let three = processes(3);
+        let moved: usize = three
+            .iter()
+            .map(|p| share(64, *p, &four).difference(&share(64, *p, &three)).count())
+            .sum();
+        assert!(moved <= 12, "{moved} slices moved among those that stayed");
+    }
+
+    #[test]
+    fn a_lease_past_its_time_is_not_held() {
+        let leases = Leases::default();
+        let lease = Lease {
+            slice: 3,
+            epoch: 7,
+            position: 0,
+            recorded_at: domain::ids::Timestamp::default(),
+        };
+        leases.insert(Consumer::Jobs, lease, Instant::now() + Duration::from_mins(1));
+        assert!(leases.holds(Consumer::Jobs, 3, 7));
+        assert!(!leases.holds(Consumer::Jobs, 3, 6));
+        leases.insert(Consumer::Jobs, lease, Instant::now());
+        assert!(!leases.holds(Consumer::Jobs, 3, 7));
+        assert!(leases.held(Consumer::Jobs).is_empty());
+    }
+}

@@ -1,0 +1,25 @@
+//! The worker: owns slices, reads the log, folds, decides, runs jobs, appends what came of them.
+//!
+//! * [`react`](mod@react): events to state, rows, jobs and announcements, in one transaction
+//! * `leases`: which slices this process holds, shared with the other processes without a leader
+//! * `engine`: due jobs of the held slices; marks, hands out, finishes
+//! * `execution`: the only place that names apalis; runs handlers and judges how they end
+//! * `jobs`: one file per job; [`jobs::KINDS`] lists them
+//!
+//! Nothing here knows SQL or HTTP. Dying at any point loses nothing: the next holder of the slice
+//! reads the same state.
+
+mod claimed;
+mod config;
+mod context;
+mod engine;
+mod execution;
+pub mod jobs;
+mod leases;
+mod react;
+mod run;
+mod running;
+
+pub use config::Config;
+pub use context::Context;
+pub use run::Worker;

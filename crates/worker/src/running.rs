@@ -1,0 +1,86 @@
+//! The jobs that run in this process: the one book that engine and handlers share. Limits follow
+//! from what runs, so no counter can leak.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use store::Consumer;
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+use crate::claimed::ClaimedJob;
+use crate::leases::Leases;
+
+/// A job that runs in this process.
+#[derive(Debug)]
+struct Running {
+    slice: i16,
+    epoch: i64,
+    subject: String,
+    handle: Option<AbortHandle>,
+}
+
+/// The jobs that run in this process, shared with their handlers' tasks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunningJobs(Arc<Mutex<HashMap<Uuid, Running>>>);
+
+impl RunningJobs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a slice has running jobs.
+    pub(crate) fn is_busy(&self, slice: i16) -> bool {
+        self.lock().values().any(|running| running.slice == slice)
+    }
+
+    /// How many run.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Notes the task that runs a job, so that it can be cancelled.
+    pub(crate) fn set_handle(&self, id: Uuid, handle: AbortHandle) {
+        if let Some(running) = self.lock().get_mut(&id) {
+            running.handle = Some(handle);
+        }
+    }
+
+    /// Cancels all that run, at their next await.
+    pub(crate) fn abort_all(&self) {
+        self.lock().values().filter_map(|r| r.handle.as_ref()).for_each(AbortHandle::abort);
+    }
+
+    /// Cancels the jobs of slices that are not held any more: another process may run them now.
+    pub(crate) fn abort_lost(&self, leases: &Leases) {
+        for running in self.lock().values() {
+            if !leases.holds(Consumer::Jobs, running.slice, running.epoch)
+                && let Some(handle) = &running.handle
+            {
+                tracing::warn!(slice = running.slice, "lease lost, its jobs are cancelled");
+                handle.abort();
+            }
+        }
+    }
+
+    pub(crate) fn add(&self, job: &ClaimedJob) {
+        let running = Running {
+            slice: job.slice,
+            epoch: job.epoch,
+            subject: job.subject.to_string(),
+            handle: None,
+        };
+        self.lock().insert(job.id, running);
+    }
+
+    pub(crate) fn remove(&self, id: Uuid) {
+        self.lock().remove(&id);
+    }
+
+    /// The ids and subjects that run.
+    pub(crate) fn taken(&self) -> (HashSet<Uuid>, HashSet<String>) {
+        let running = self.lock();
+        let subjects = running.values().map(|r| r.subject.clone()).collect();
+        (running.keys().copied().collect(), subjects)
+    }
+}
