@@ -1,0 +1,182 @@
+//! The event of a body: raw bytes without secrets, routed, with what is known of the transport.
+//!
+//! Nothing here judges a body: what cannot be read is stored under `{source}/unrecognized`.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderName, header};
+use bytes::Bytes;
+use domain::event::NewEvent;
+use domain::ids::{Subject, Timestamp};
+use domain::redact::redact;
+use domain::webhook;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::task::JoinError;
+use uuid::Uuid;
+
+/// The event's name in the log.
+const EVENT_TYPE: &str = "WebhookReceived";
+
+/// Bodies from this length on take a millisecond or more to read; the platform's have 1 to 6 KB.
+const LARGE: usize = 16 << 10;
+
+/// Longest header value that is kept, in characters.
+const HEADER_KEPT: usize = 256;
+
+/// A body that arrived.
+pub(crate) struct Arrival {
+    /// Who sent it.
+    pub(crate) source: String,
+    /// As it came, secrets included.
+    pub(crate) body: Bytes,
+    /// When it was complete.
+    pub(crate) at: Timestamp,
+    /// From where, if known.
+    pub(crate) remote: Option<IpAddr>,
+    /// Only the allowed ones are kept.
+    pub(crate) headers: HeaderMap,
+    /// The event it repeats.
+    pub(crate) repeat_of: Option<Uuid>,
+}
+
+/// What is known of the transport. Headers are named one by one: no other is ever stored.
+#[derive(Debug, Serialize)]
+struct Meta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat_of: Option<Uuid>,
+    /// Secrets replaced.
+    redacted: usize,
+    /// Length of the body as it came.
+    bytes: usize,
+}
+
+/// An event to append, and what to count.
+pub(crate) struct Routed {
+    /// The event.
+    pub(crate) event: NewEvent,
+    /// Whether it names no object.
+    pub(crate) is_unrecognized: bool,
+    /// Secrets replaced in it.
+    pub(crate) redacted: usize,
+}
+
+/// Makes the event of a body. A large one is read off the threads that serve.
+///
+/// # Errors
+/// Where that thread panicked.
+pub(crate) async fn route(arrival: Arrival) -> Result<Routed, JoinError> {
+    if arrival.body.len() < LARGE {
+        return Ok(read(&arrival));
+    }
+    tokio::task::spawn_blocking(move || read(&arrival)).await
+}
+
+/// Redacts a body and finds its subject.
+fn read(arrival: &Arrival) -> Routed {
+    let (payload, redacted) = redact(&arrival.body);
+    let subject = webhook::subject(&arrival.source, &payload);
+    let is_unrecognized = subject == Subject::unrecognized(&arrival.source);
+    let meta = Meta {
+        content_type: kept(&arrival.headers, &header::CONTENT_TYPE),
+        remote: arrival.remote,
+        user_agent: kept(&arrival.headers, &header::USER_AGENT),
+        traceparent: traceparent(&arrival.headers),
+        repeat_of: arrival.repeat_of,
+        redacted,
+        bytes: arrival.body.len(),
+    };
+    let event = NewEvent {
+        event_id: Uuid::now_v7(),
+        subject,
+        event_type: EVENT_TYPE.to_owned(),
+        schema_version: 1,
+        key: None,
+        received_at: arrival.at,
+        causation_id: None,
+        correlation_id: None,
+        meta: serde_json::to_value(meta).ok(),
+        payload,
+    };
+    Routed { event, is_unrecognized, redacted }
+}
+
+/// The same body in a form that the database cannot refuse: no subject of its own, and of the
+/// transport only why it was refused.
+pub(crate) fn unrecognized(mut event: NewEvent, source: &str, sqlstate: &str) -> NewEvent {
+    let bytes = event.meta.as_ref().and_then(|meta| meta.get("bytes")).and_then(Value::as_u64);
+    event.subject = Subject::unrecognized(source);
+    event.meta = Some(json!({ "refused": sqlstate, "bytes": bytes }));
+    event
+}
+
+/// A header's value, shortened.
+fn kept(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
+    Some(value.chars().take(HEADER_KEPT).collect())
+}
+
+/// The trace that a caller is part of, if it is well formed (W3C Trace Context, version 00).
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let lengths: Vec<usize> = value.split('-').map(str::len).collect();
+    let is_hex = value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    (lengths == [2, 32, 16, 2] && is_hex).then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(headers: &[(&'static str, &str)], body: &[u8]) -> Value {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let remote = Some(IpAddr::from([192, 0, 2, 7]));
+        let arrival = Arrival {
+            source: "a".to_owned(),
+            body: Bytes::copy_from_slice(body),
+            at: Timestamp::default(),
+            remote,
+            headers,
+            repeat_of: None,
+        };
+        read(&arrival).event.meta.unwrap()
+    }
+
+    #[test]
+    fn only_named_headers_are_kept() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = [
+            ("content-type", "application/json"),
+            ("user-agent", "sender/1"),
+            ("traceparent", trace),
+            ("authorization", "Bearer x"),
+            ("cookie", "x=1"),
+            ("referer", "https://example.org/webhooks/a/secret"),
+        ];
+        let expected = json!({
+            "content_type": "application/json", "user_agent": "sender/1", "traceparent": trace,
+            "remote": "192.0.2.7", "redacted": 0, "bytes": 2,
+        });
+        assert_eq!(meta(&headers, b"{}"), expected);
+    }
+
+    #[test]
+    fn odd_headers_are_shortened_or_left_out() {
+        let long = "x".repeat(1000);
+        let meta = meta(&[("user-agent", &long), ("traceparent", "00-zz-zz-01")], b"");
+        assert_eq!(meta["user_agent"].as_str().unwrap().len(), HEADER_KEPT);
+        assert_eq!(meta.get("traceparent"), None);
+        assert_eq!(meta.get("content_type"), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! Helps of this crate's tests: a database behind a wire that can be cut, an endpoint, requests.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use domain::event::RecordedEvent;
+use domain::ids::Timestamp;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+use store::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{Config, Ingest, Lanes, PathToken, SourceTokens, lanes, router};
+
+pub(crate) const SOURCE: &str = "gcore-main";
+pub(crate) const TOKEN: &str = "Zm9ydHktdHdvLWZvcnR5LXR3bw";
+pub(crate) const PEER: [u8; 4] = [192, 0, 2, 1];
+
+/// Waits until `holds`, and fails after half a minute.
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it comes true in time");
+}
+
+/// All events of the log, slice by slice. Reading fails where positions are not dense.
+pub(crate) async fn log(store: &Store) -> Vec<RecordedEvent> {
+    let mut events = Vec::new();
+    for slice in store.slices().slices() {
+        events.extend(store.read_after(slice, 0, Timestamp::default(), 100_000).await.unwrap());
+    }
+    events
+}
+
+/// What the wire does at the moment.
+#[derive(Clone, Copy)]
+struct Line {
+    /// New connections are forwarded.
+    up: bool,
+    /// Answers longer than a ping's are swallowed.
+    mute: bool,
+    /// Connections of another generation are cut.
+    generation: u32,
+}
+
+/// A wire to the database.
+pub(crate) struct Wire {
+    line: Arc<watch::Sender<Line>>,
+    /// The database by itself.
+    pub(crate) direct: Store,
+    /// The database through the wire.
+    pub(crate) wired: Store,
+}
+
+impl Wire {
+    /// A wire to a database of its own, with at most `connections`.
+    pub(crate) async fn new(connections: u32) -> Self {
+        let url = store::testing::database().await;
+        let (login, rest) = url.rsplit_once('@').unwrap();
+        let (address, database) = rest.split_once('/').unwrap();
+        let server: SocketAddr = address.parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = listener.local_addr().unwrap();
+        let line = Line { up: true, mute: false, generation: 0 };
+        let line = Arc::new(watch::Sender::new(line));
+        tokio::spawn(accept(listener, server, Arc::clone(&line)));
+        let direct = Store::connect(&store::Config::new(url.clone())).await.unwrap();
+        let mut config = store::Config::new(format!("{login}@{near}/{database}"));
+        config.max_connections = connections;
+        // Logging in takes a while in a debug build: a shorter wait would never succeed.
+        config.acquire_timeout = Duration::from_secs(5);
+        let wired = Store::connect(&config).await.unwrap();
+        Self { line, direct, wired }
+    }
+
+    /// Cuts all connections.
+    pub(crate) fn cut(&self) {
+        self.line.send_modify(|line| line.generation += 1);
+    }
+
+    /// Cuts all connections and takes no new ones.
+    pub(crate) fn down(&self) {
+        self.line.send_modify(|line| line.up = false);
+        self.cut();
+    }
+
+    /// Takes connections again, and answers get through.
+    pub(crate) fn up(&self) {
+        self.line.send_modify(|line| (line.up, line.mute) = (true, false));
+    }
+
+    /// Swallows the database's answers from now on.
+    pub(crate) fn mute(&self) {
+        self.line.send_modify(|line| line.mute = true);
+    }
+
+    /// Lanes through the wire that are not patient. Hints take no part: they go directly.
+    pub(crate) fn lanes(&self, deadline: Duration) -> Lanes {
+        let (attempt, grace) = (Duration::from_secs(8), Duration::from_millis(20));
+        let config = lanes::Config { deadline, attempt, grace, ..lanes::Config::default() };
+        Lanes::start(self.wired.clone(), self.direct.notifier(), config)
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, line: Arc<watch::Sender<Line>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if line.borrow().up {
+            tokio::spawn(forward(client, server, line.subscribe()));
+        }
+    }
+}
+
+/// Forwards both ways until an end closes or the wire is cut.
+async fn forward(mut client: TcpStream, server: SocketAddr, mut line: watch::Receiver<Line>) {
+    /// `ReadyForQuery` alone: the answer to a ping.
+    const PING_ANSWER: usize = 6;
+    let mut server = TcpStream::connect(server).await.unwrap();
+    let state = line.clone();
+    let generation = state.borrow().generation;
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let forwarded = tokio::select! {
+            () = async { drop(line.wait_for(|line| line.generation != generation).await) } => break,
+            read = client.read(&mut asked) => match read {
+                Ok(n @ 1..) => server.write_all(&asked[..n]).await,
+                _ => break,
+            },
+            read = server.read(&mut answered) => match read {
+                Ok(n @ 1..) if state.borrow().mute && n > PING_ANSWER => Ok(()),
+                Ok(n @ 1..) => client.write_all(&answered[..n]).await,
+                _ => break,
+            },
+        };
+        if forwarded.is_err() {
+            break;
+        }
+    }
+}
+
+/// Settings with one source and one token.
+pub(crate) fn config() -> Config {
+    let tokens = vec![PathToken::of(TOKEN).unwrap()];
+    let source = SourceTokens { source: SOURCE.to_owned(), tokens, networks: Vec::new() };
+    Config { sources: vec![source], ..Config::default() }
+}
+
+/// An endpoint on a database of its own.
+pub(crate) async fn endpoint(config: Config) -> (Router, Store, Lanes) {
+    let store = store::testing::store().await;
+    let lanes = Lanes::start(store.clone(), store.notifier(), lanes::Config::default());
+    (routes(config, &store, &lanes), store, lanes)
+}
+
+/// The routes of an endpoint.
+pub(crate) fn routes(config: Config, store: &Store, lanes: &Lanes) -> Router {
+    let draining = CancellationToken::new();
+    router(Ingest::new(config, store.clone(), lanes.clone(), draining).unwrap())
+}
+
+/// The right path.
+pub(crate) fn path() -> String {
+    format!("/webhooks/{SOURCE}/{TOKEN}")
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The id of the stored event.
+    pub(crate) fn event_id(&self) -> uuid::Uuid {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        body["event_id"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// Sends a request from [`PEER`].
+pub(crate) async fn send(router: &Router, mut request: Request<Body>) -> Answer {
+    let peer = SocketAddr::from((PEER, 4711));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+/// Posts a body.
+pub(crate) async fn post(router: &Router, path: &str, body: impl Into<Body>) -> Answer {
+    send(router, Request::post(path).body(body.into()).unwrap()).await
+}
+
+/// Asks for a page.
+pub(crate) async fn get(router: &Router, path: &str) -> Answer {
+    send(router, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+/// A body of unknown length: chunks, then an end, a break or nothing more.
+pub(crate) struct Chunks {
+    pub(crate) chunks: VecDeque<Vec<u8>>,
+    pub(crate) end: End,
+}
+
+/// How a body of chunks goes on after them.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum End {
+    Whole,
+    Broken,
+    Stalled,
+}
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match (self.chunks.pop_front(), self.end) {
+            (Some(chunk), _) => Poll::Ready(Some(Ok(Frame::data(chunk.into())))),
+            (None, End::Whole) => Poll::Ready(None),
+            (None, End::Broken) => Poll::Ready(Some(Err(std::io::ErrorKind::BrokenPipe.into()))),
+            (None, End::Stalled) => Poll::Pending,
+        }
+    }
+}
+
+/// A body of chunks.
+pub(crate) fn chunks(chunks: impl IntoIterator<Item = Vec<u8>>, end: End) -> Body {
+    Body::new(Chunks { chunks: chunks.into_iter().collect(), end })
+}
