@@ -1,0 +1,64 @@
+//! Cursors: where a page of a list ended, as text that callers hand back and do not read.
+
+use domain::ids::Timestamp;
+use uuid::Uuid;
+
+/// The end of a page of sessions.
+pub(crate) fn of_session(requested_at: Timestamp, id: Uuid) -> String {
+    format!("{:x}.{}", requested_at.timestamp_micros(), id.simple())
+}
+
+/// Reads [`of_session`]; `None` where the text is something else.
+pub(crate) fn read_session(text: &str) -> Option<(Timestamp, Uuid)> {
+    let (micros, id) = text.split_once('.')?;
+    let at = Timestamp::from_timestamp_micros(i64::from_str_radix(micros, 16).ok()?)?;
+    Some((at, Uuid::try_parse(id).ok()?))
+}
+
+/// The end of a page of a timeline: the last positions told of the request's subject and of the
+/// live stream's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// On the request's subject; 0: none.
+    pub(crate) request: i64,
+    /// On the live stream's subject; 0: none.
+    pub(crate) live_stream: i64,
+}
+
+impl Told {
+    /// As text.
+    pub(crate) fn text(self) -> String {
+        format!("{:x}.{:x}", self.request, self.live_stream)
+    }
+
+    /// Reads [`Told::text`]; `None` where the text is something else.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (request, live_stream) = text.split_once('.')?;
+        let position = |text: &str| i64::from_str_radix(text, 16).ok().filter(|n| *n >= 0);
+        Some(Self { request: position(request)?, live_stream: position(live_stream)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_come_back_as_they_were_given() {
+        let at = Timestamp::from_timestamp_micros(1_772_366_400_123_456).unwrap();
+        let id = Uuid::from_u128(7);
+        assert_eq!(read_session(&of_session(at, id)), Some((at, id)));
+        let told = Told { request: 12, live_stream: i64::MAX };
+        assert_eq!(Told::read(&told.text()), Some(told));
+    }
+
+    #[test]
+    fn other_texts_are_no_cursors() {
+        for text in ["", ".", "1", "x.y", "1.2.3", "-1.0", "7fffffffffffffff.0", "1.\u{0}"] {
+            assert_eq!(read_session(text), None, "{text}");
+        }
+        for text in ["", ".", "1", "x.y", "1.2.3", "-1.0", "1.-1"] {
+            assert_eq!(Told::read(text), None, "{text}");
+        }
+    }
+}

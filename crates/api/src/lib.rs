@@ -1,0 +1,140 @@
+//! The API for backend services: commands go into the log, answers come from the projections.
+//!
+//! Every endpoint but `/livez` and `/readyz` wants a bearer token with the right *scope*, and is
+//! refused before a byte of its body is read. A command is accepted once it is appended; what
+//! follows from it is the worker's doing. Every failure is a problem document (RFC 9457).
+//!
+//! * [`router`]: the routes; listening and draining are the caller's job
+//! * [`Config`], [`Token`], [`Scope`]: who may do what
+//! * [`generate_token`], [`is_token`]: how tokens are made
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use chrono::SubsecRound as _;
+use domain::event::{Event, NewEvent};
+use domain::ids::{Subject, Timestamp};
+use serde_json::json;
+use store::{Notifier, Store};
+use uuid::Uuid;
+
+mod accounts;
+mod auth;
+mod config;
+mod counters;
+mod cursor;
+mod error;
+mod extract;
+mod fields;
+mod health;
+mod jobs;
+mod live_streams;
+mod sessions;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use error::ConfigError;
+pub use token::{Scope, Token, UnknownScope, generate_token, is_token};
+
+/// What the endpoints work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// The parts of an [`Api`].
+struct Parts {
+    store: Store,
+    notifier: Notifier,
+    config: Config,
+    clock: fn() -> Timestamp,
+    readiness: health::Readiness,
+    answers: counters::Answers,
+}
+
+impl Api {
+    /// The API over `store`; after each append `notifier` is told.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first setting that cannot be used.
+    pub fn new(store: Store, notifier: Notifier, config: Config) -> Result<Self, ConfigError> {
+        Self::with_clock(store, notifier, config, system_time)
+    }
+
+    /// As [`Api::new`], with another clock than the system's.
+    ///
+    /// # Errors
+    /// As [`Api::new`].
+    pub fn with_clock(
+        store: Store,
+        notifier: Notifier,
+        config: Config,
+        clock: fn() -> Timestamp,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        let readiness = health::Readiness::default();
+        let answers = counters::Answers::default();
+        Ok(Self(Arc::new(Parts { store, notifier, config, clock, readiness, answers })))
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Now, in the microseconds that the database keeps.
+    fn now(&self) -> Timestamp {
+        (self.0.clock)().trunc_subsecs(6)
+    }
+
+    /// Appends a command of `caller` and wakes the workers. With a key, a repeat stores nothing;
+    /// returns whether it was stored now.
+    async fn append(
+        &self,
+        caller: &auth::Caller,
+        subject: Subject,
+        event: &Event,
+        key: Option<Uuid>,
+    ) -> Result<bool, store::Error> {
+        let slice = self.store().slice_of(&subject);
+        let mut new = NewEvent::new(subject, event, self.now(), Uuid::now_v7());
+        if let Some(key) = key {
+            new = new.with_key(key);
+        }
+        new.meta = Some(json!({ "token": caller.name() }));
+        let stored = self.store().append_one(new).await?;
+        self.0.notifier.moved(slice);
+        Ok(stored.is_some())
+    }
+}
+
+/// The routes, ready to be served.
+pub fn router(api: Api) -> Router {
+    let guarded = Router::new()
+        .merge(sessions::routes())
+        .merge(accounts::routes())
+        .merge(live_streams::routes())
+        .merge(jobs::routes())
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(DefaultBodyLimit::max(api.config().body_limit))
+        .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate));
+    health::routes()
+        .method_not_allowed_fallback(error::wrong_method)
+        .merge(guarded)
+        .layer(middleware::map_response(auth::seclude))
+        .layer(middleware::map_response_with_state(api.clone(), counters::count))
+        .with_state(api)
+}
+
+/// The system's clock.
+fn system_time() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

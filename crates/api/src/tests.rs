@@ -1,0 +1,11 @@
+//! The endpoints as a caller meets them, over a database of their own for every test. No worker
+//! runs: where a projection is read, [`support::App::project`] folds the log as the worker does.
+
+mod access;
+mod commands;
+mod create;
+mod read;
+mod requests;
+mod services;
+pub(crate) mod support;
+mod timeline;

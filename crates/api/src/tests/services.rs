@@ -1,0 +1,95 @@
+//! What other services tell and enqueue: deleted accounts, plain jobs.
+
+use axum::body::Body;
+use axum::http::Method;
+use domain::event::Event;
+use domain::ids::Subject;
+use serde_json::{Value, json};
+
+use super::support::{App, SOURCE, config, request};
+use crate::{Config, Scope};
+
+#[tokio::test]
+async fn a_deleted_account_is_noted_once_however_often_it_is_told() {
+    let app = App::start().await;
+    for _ in 0..3 {
+        let path = "/v1/accounts/user-17@example.org/deleted";
+        let request = request(Method::POST, path, Scope::AccountsWrite).body(Body::empty());
+        let answer = app.send(request.unwrap()).await;
+        assert_eq!(answer.ok(202)["sources"], json!([SOURCE]));
+    }
+    let events = app.events(&Subject::account(SOURCE, "user-17@example.org")).await;
+    let [Event::AccountDeleted(deleted)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(deleted.account, "user-17@example.org");
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_noted_on_every_source_or_on_the_named_one() {
+    let sources = vec![SOURCE.to_owned(), "gcore-eu".to_owned()];
+    let app = App::with(Config { sources, ..config() }).await;
+    app.post("/v1/accounts/a/deleted", &json!({ "source": "gcore-eu" })).await.ok(202);
+    assert!(app.events(&Subject::account(SOURCE, "a")).await.is_empty());
+    app.post("/v1/accounts/a/deleted", &json!({})).await.ok(202);
+    assert_eq!(app.events(&Subject::account(SOURCE, "a")).await.len(), 1);
+    assert_eq!(app.events(&Subject::account("gcore-eu", "a")).await.len(), 1);
+}
+
+#[tokio::test]
+async fn odd_accounts_are_refused() {
+    let app = App::start().await;
+    for id in ["a%2Fb", "a%20b", "%C3%BC", "a%25b", &"x".repeat(201)] {
+        let path = format!("/v1/accounts/{id}/deleted");
+        assert_eq!(app.post(&path, &json!({})).await.wrong_fields(), ["id"], "{id}");
+    }
+    let elsewhere = json!({ "source": "elsewhere" });
+    assert_eq!(app.post("/v1/accounts/a/deleted", &elsewhere).await.wrong_fields(), ["source"]);
+}
+
+#[tokio::test]
+async fn jobs_are_enqueued_with_all_their_options() {
+    let app = App::start().await;
+    let body = json!({
+        "kind": "http_call", "args": { "url": "https://a.example" }, "subject": "order/17",
+        "run_at": "2099-01-01T12:00:00+02:00", "key": "k", "priority": 1, "max_attempts": 3,
+    });
+    let first = app.post("/v1/jobs", &body).await;
+    let id = first.ok(201)["id"].clone();
+    assert_eq!(app.post("/v1/jobs", &body).await.ok(201)["id"], id, "a key is one live job");
+    app.post("/v1/jobs", &json!({ "kind": "send_mail" })).await.ok(201);
+    let counts = app.store.job_counts().await.unwrap();
+    assert_eq!((counts.scheduled, counts.available), (1, 1));
+}
+
+#[tokio::test]
+async fn unknown_kinds_are_refused_with_those_that_are_known() {
+    let app = App::start().await;
+    for kind in ["timer", "delete_live_stream", "http_cal"] {
+        let answer = app.post("/v1/jobs", &json!({ "kind": kind })).await;
+        assert_eq!(answer.wrong_fields(), ["kind"]);
+        assert!(answer.text.contains("known: http_call, send_mail"), "{}", answer.text);
+    }
+    let app = App::with(Config { known_kinds: Vec::new(), ..config() }).await;
+    let answer = app.post("/v1/jobs", &json!({ "kind": "http_call" })).await;
+    assert!(answer.text.contains("runs no plain jobs"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn all_wrong_options_are_named() {
+    let app = App::start().await;
+    let cases: [(Value, &str); 9] = [
+        (json!({ "kind": "http_call", "args": [] }), "args"),
+        (json!({ "kind": "http_call", "args": { "a": "\0" } }), "args"),
+        (json!({ "kind": "http_call", "run_at": "tomorrow" }), "run_at"),
+        (json!({ "kind": "http_call", "run_at": 1 }), "run_at"),
+        (json!({ "kind": "http_call", "key": "" }), "key"),
+        (json!({ "kind": "http_call", "subject": "a\nb" }), "subject"),
+        (json!({ "kind": "http_call", "priority": 5 }), "priority"),
+        (json!({ "kind": "http_call", "max_attempts": 0 }), "max_attempts"),
+        (json!({ "kind": "http_call", "colour": "red" }), "colour"),
+    ];
+    for (body, field) in cases {
+        assert_eq!(app.post("/v1/jobs", &body).await.wrong_fields(), [field], "{body}");
+    }
+    assert_eq!(app.post("/v1/jobs", &json!({})).await.wrong_fields(), ["kind"]);
+    assert_eq!(app.store.job_counts().await.unwrap().available, 0);
+}
