@@ -1,0 +1,57 @@
+//! The commands, one file each.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::telemetry;
+
+pub(crate) mod db;
+mod doctor;
+mod events;
+mod health;
+mod jobs;
+mod migrate;
+pub(crate) mod projections;
+mod roles;
+mod session;
+mod simulator;
+mod token;
+mod up;
+
+/// Does what was asked for.
+pub(crate) async fn run(cli: Cli) -> Result<()> {
+    let config = |default_level: &str| load(cli.config.as_deref(), default_level);
+    match cli.command {
+        Command::Demo(options) => crate::demo::run(options).await,
+        Command::Up(options) => up::run(config("info")?, options).await,
+        Command::Ingest => roles::ingest(config("info")?).await,
+        Command::Worker => roles::worker(config("info")?).await,
+        Command::Api => roles::api(config("info")?).await,
+        Command::Simulator(options) => {
+            config("info")?;
+            simulator::run(options).await
+        }
+        Command::Migrate(options) => migrate::run(config("info")?, options).await,
+        Command::Session(command) => session::run(config("warn")?, command).await,
+        Command::Events(command) => events::run(config("warn")?, command).await,
+        Command::Jobs(command) => jobs::run(config("warn")?, command).await,
+        Command::Projections(command) => projections::run(config("warn")?, command).await,
+        Command::Db(command) => db::run(config("warn")?, command).await,
+        Command::Token(command) => {
+            token::run(&command);
+            Ok(())
+        }
+        Command::Doctor => doctor::run(config("warn")?).await,
+        Command::Health(options) => health::run(options).await,
+    }
+}
+
+/// Reads the configuration and starts logging.
+fn load(file: Option<&Path>, default_level: &str) -> Result<Config> {
+    let config = Config::load(file)?;
+    telemetry::start(&config.log, default_level)?;
+    Ok(config)
+}

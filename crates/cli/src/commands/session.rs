@@ -1,0 +1,119 @@
+//! `session`: looks at sessions and commands them, straight in the database.
+
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use domain::event::{Event, NewEvent, SessionRef};
+use domain::ids::{Subject, Timestamp};
+use store::{Page, SessionFilter, SessionView, Store};
+use uuid::Uuid;
+
+use crate::cli::Session;
+use crate::config::Config;
+use crate::database::Database;
+use crate::narrate;
+use crate::output::say;
+
+/// Does what was asked for.
+pub(crate) async fn run(config: Config, command: Session) -> Result<()> {
+    let database = Database::open(&config).await?;
+    let store = database.connect().await?;
+    match command {
+        Session::List { status, limit } => list(&store, status, limit).await?,
+        Session::Show { id } => show(&store, id).await?,
+        Session::GoLive { id } => command_session(&store, id, Event::GoLiveRequested).await?,
+        Session::End { id } => command_session(&store, id, Event::EndRequested).await?,
+        Session::Retry { id } => command_session(&store, id, Event::RetryRequested).await?,
+    }
+    store.close().await;
+    database.close().await
+}
+
+async fn list(store: &Store, status: Option<String>, limit: i64) -> Result<()> {
+    let filter = SessionFilter { status, ..SessionFilter::default() };
+    let sessions = store.sessions(&filter, &Page { limit, before: None }).await?;
+    if sessions.is_empty() {
+        say("no sessions");
+    }
+    for s in sessions {
+        let at = s.requested_at.format("%F %T");
+        let stream = s.live_stream.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        say(format!("{}  {at}  {:<11}  stream {stream:<8}  {}", s.id, s.status, s.name));
+    }
+    Ok(())
+}
+
+async fn show(store: &Store, id: Uuid) -> Result<()> {
+    let session = find(store, id).await?;
+    say(format!("session   {id}"));
+    say(format!("name      {}", session.name));
+    say(format!("status    {}", session.status));
+    say(format!("source    {}", session.source));
+    if let Some(live_stream) = session.live_stream {
+        say(format!("stream    {live_stream}"));
+    }
+    if let Some(reason) = &session.failure {
+        say(format!("failed    {reason}"));
+    }
+    if let Some(detail) = &session.detail {
+        if let Some(failure) = &detail.failure {
+            say(format!("failed    {}: {}", failure.call, failure.reason));
+        }
+        for problem in &detail.problems {
+            say(format!("problem   {problem}"));
+        }
+        for (n, part) in detail.parts.iter().enumerate() {
+            let seconds = part.duration_ms.unwrap_or_default() / 1000;
+            say(format!("part {}    video {} {} {seconds} s", n + 1, part.video, part.status));
+        }
+        for gap in &detail.gaps {
+            say(format!("gap       {} ms after part {}", gap.ms, gap.after_part));
+        }
+    }
+    say("timeline");
+    for line in timeline(store, &session).await? {
+        say(line);
+    }
+    Ok(())
+}
+
+/// The events of the session's subjects, in order of time.
+async fn timeline(store: &Store, session: &SessionView) -> Result<Vec<String>> {
+    let mut subjects = vec![Subject::request(&session.source, session.id)];
+    subjects.extend(session.live_stream.map(|id| Subject::live_stream(&session.source, id)));
+    let mut events = Vec::new();
+    for subject in &subjects {
+        let mut position = 0;
+        loop {
+            let page = store.read_subject(subject, position, 1_000).await?;
+            let Some(last) = page.last() else { break };
+            position = last.position;
+            // A live stream that is reused has a history before this session.
+            events.extend(page.into_iter().filter(|e| e.received_at >= session.requested_at));
+        }
+    }
+    events.sort_by_key(|event| event.recorded_at);
+    let line = |event| {
+        let told = narrate::tell(event)?;
+        Some(format!("  {}  {told}", event.recorded_at.format("%F %T%.3f")))
+    };
+    Ok(events.iter().filter_map(line).collect())
+}
+
+async fn command_session(store: &Store, id: Uuid, command: fn(SessionRef) -> Event) -> Result<()> {
+    let session = find(store, id).await?;
+    let event = command(SessionRef { session: id });
+    let subject = Subject::request(&session.source, id);
+    let now = Timestamp::from(SystemTime::now());
+    let name = event.name();
+    store.append_one(NewEvent::new(subject, &event, now, Uuid::now_v7())).await?;
+    say(format!("{name} appended; `tallylight session show {id}` tells what came of it"));
+    Ok(())
+}
+
+async fn find(store: &Store, id: Uuid) -> Result<SessionView> {
+    match store.session(id).await.context("read the session")? {
+        Some(session) => Ok(session),
+        None => bail!("session {id} is not known: `tallylight session list` shows which are"),
+    }
+}

@@ -1,0 +1,396 @@
+//! Configuration: defaults, then `tallylight.toml`, then `TALLYLIGHT__SECTION__KEY`. The only
+//! reader of the environment. Unknown keys are errors; secrets can be read from files.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The database.
+    pub(crate) database: Database,
+    /// The webhook endpoint.
+    pub(crate) ingest: Ingest,
+    /// The API.
+    pub(crate) api: Api,
+    /// Worker processes.
+    pub(crate) worker: Worker,
+    /// How long sessions wait for what.
+    pub(crate) session: Session,
+    /// The key that seals push addresses.
+    pub(crate) sealing: Sealing,
+    /// Platform accounts.
+    pub(crate) sources: Vec<Source>,
+    /// Log output.
+    pub(crate) log: Log,
+}
+
+/// The database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Database {
+    /// `postgres://..`; none: `DATABASE_URL`, else the managed cluster.
+    pub(crate) url: Option<SecretString>,
+    /// A file that holds the address.
+    pub(crate) url_file: Option<PathBuf>,
+    /// Most connections of a process.
+    pub(crate) max_connections: u32,
+    /// The managed cluster's directory.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where PostgreSQL's programs are, if they are not found.
+    pub(crate) pg_bin: Option<PathBuf>,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: None, url_file: None, max_connections: 16, data_dir: None, pg_bin: None }
+    }
+}
+
+/// The webhook endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ingest {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Largest body in bytes; larger ones get 413.
+    pub(crate) body_limit: usize,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses or CIDR ranges.
+    pub(crate) trusted_proxies: Vec<String>,
+    /// Time between "not ready" and the end of accepting when the process stops: as long as a load
+    /// balancer takes to notice.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) drain_delay: Duration,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8080),
+            body_limit: 1024 * 1024,
+            trusted_proxies: Vec::new(),
+            drain_delay: Duration::ZERO,
+        }
+    }
+}
+
+/// The API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Who may call it.
+    pub(crate) tokens: Vec<ApiToken>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: loopback(8081), tokens: Vec::new() }
+    }
+}
+
+/// A bearer token of the API. One of `token`, `token_file`, `sha256`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiToken {
+    /// Its name, for logs.
+    pub(crate) name: String,
+    /// The token itself.
+    pub(crate) token: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: Option<String>,
+    /// What it may do.
+    pub(crate) scopes: BTreeSet<String>,
+    /// Until when it is accepted, RFC 3339.
+    pub(crate) not_after: Option<domain::ids::Timestamp>,
+}
+
+/// Worker processes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Worker {
+    /// How long a lease lasts without renewal.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) lease: Duration,
+    /// Longest wait for news that no wake-up told.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) poll: Duration,
+    /// Jobs that run at once.
+    pub(crate) concurrency: usize,
+    /// Time that running handlers get when the process stops.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) grace: Duration,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        let worker = worker::Config::default();
+        Self {
+            lease: worker.lease,
+            poll: worker.poll,
+            concurrency: worker.concurrency,
+            grace: worker.grace,
+        }
+    }
+}
+
+/// How long sessions wait for what.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Session {
+    /// Time a lost encoder has to come back before the interruption is shown.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) grace: Duration,
+    /// Ask the platform this long after a call whose effect was not heard of.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) settle: Duration,
+    /// Try this often while the account's quota has no free slot.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) slot: Duration,
+    /// Ask this often while an encoder is expected or on air.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) watch: Duration,
+    /// Ask this often while videos are processed.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) videos: Duration,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        let policy = domain::timer::Policy::default();
+        Self {
+            grace: policy.grace,
+            settle: policy.settle,
+            slot: policy.slot,
+            watch: policy.watch,
+            videos: policy.videos,
+        }
+    }
+}
+
+/// The key that seals push addresses: 64 hexadecimal digits.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Sealing {
+    /// The key itself.
+    pub(crate) key: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// A platform account.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    /// Its name: part of subjects and of the webhook's path. Never change it.
+    pub(crate) name: String,
+    /// The platform's address.
+    #[serde(default = "platform_url")]
+    pub(crate) base_url: String,
+    /// A permanent API token.
+    pub(crate) token: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) token_file: Option<PathBuf>,
+    /// A user, where there is no permanent token.
+    pub(crate) username: Option<String>,
+    /// The user's password.
+    pub(crate) password: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Send the body of a create inside `{"stream": ..}`.
+    #[serde(default)]
+    pub(crate) wrap_create: bool,
+    /// Secrets of the webhook's path: two while one is replaced.
+    #[serde(default)]
+    pub(crate) webhook_tokens: Vec<WebhookToken>,
+    /// Networks its webhooks may come from, as CIDR ranges; empty: any. It narrows, the path's
+    /// secret authenticates.
+    #[serde(default)]
+    pub(crate) allow_from: Vec<String>,
+}
+
+/// A secret of the webhook's path. One of `token`, `token_file`, `sha256`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookToken {
+    /// The secret itself, at least 16 characters.
+    pub(crate) token: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: Option<String>,
+    /// Until when it is accepted, RFC 3339.
+    pub(crate) not_after: Option<domain::ids::Timestamp>,
+}
+
+/// Log output.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// `auto` (pretty on a terminal, else JSON), `pretty` or `json`.
+    pub(crate) format: LogFormat,
+    /// A filter such as `info` or `worker=debug,info`.
+    pub(crate) level: Option<String>,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// For programs.
+    Json,
+}
+
+impl Config {
+    /// Reads the configuration. Without `file`, `tallylight.toml` is read where it exists.
+    ///
+    /// # Errors
+    /// Where a file named by hand is missing, a key is unknown, or a value is wrong; the message
+    /// names the key and where it was set.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self> {
+        let file = match file {
+            Some(path) if !path.exists() => bail!("read {}: no such file", path.display()),
+            Some(path) => path.to_owned(),
+            None => PathBuf::from("tallylight.toml"),
+        };
+        Figment::new()
+            .merge(Toml::file(file))
+            .merge(Env::prefixed("TALLYLIGHT__").split("__"))
+            .extract()
+            .context("read the configuration")
+    }
+
+    /// The database's address from the configuration or `DATABASE_URL`; `None`: managed.
+    pub(crate) fn database_url(&self) -> Result<Option<SecretString>> {
+        let database = &self.database;
+        if let Some(url) = secret(database.url.as_ref(), database.url_file.as_ref())? {
+            return Ok(Some(url));
+        }
+        Ok(environment("DATABASE_URL").filter(|url| !url.is_empty()).map(SecretString::from))
+    }
+
+    /// The sealing key, if one is configured.
+    pub(crate) fn sealing_key(&self) -> Result<Option<store::SealingKey>> {
+        let text = secret(self.sealing.key.as_ref(), self.sealing.key_file.as_ref())?;
+        text.map(|text| {
+            let bytes = digest(text.expose_secret()).context("read sealing.key")?;
+            Ok(store::SealingKey::new(bytes))
+        })
+        .transpose()
+    }
+}
+
+/// A secret given by itself or in a file; white space around it is not part of it.
+pub(crate) fn secret(
+    value: Option<&SecretString>,
+    file: Option<&PathBuf>,
+) -> Result<Option<SecretString>> {
+    match (value, file) {
+        (Some(_), Some(path)) => {
+            bail!("a secret is given twice, by itself and in {}: keep one", path.display())
+        }
+        (Some(value), None) => Ok(Some(value.clone())),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read the secret in {}", path.display()))?;
+            Ok(Some(SecretString::from(text.trim().to_owned())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// 32 bytes from 64 hexadecimal digits.
+pub(crate) fn digest(text: &str) -> Result<[u8; 32]> {
+    let text = text.trim();
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        bail!("64 hexadecimal digits are needed, here are {} characters", text.chars().count());
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).context("not hexadecimal")?;
+    }
+    Ok(bytes)
+}
+
+/// Hexadecimal digits of bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// An environment variable that is not ours, such as `DATABASE_URL`.
+#[expect(clippy::disallowed_methods, reason = "this file is the one reader of the environment")]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        serde::de::Error::custom(format!("\"{text}\" is no duration such as 20s: {error}"))
+    })
+}
+
+fn platform_url() -> String {
+    "https://api.gcore.com".to_owned()
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(toml: &str) -> Result<Config> {
+        Figment::new().merge(Toml::string(toml)).extract().context("read")
+    }
+
+    #[test]
+    fn durations_are_written_for_people() {
+        let config = parse("[session]\ngrace = \"45s\"\n").unwrap();
+        assert_eq!(config.session.grace, Duration::from_secs(45));
+        assert!(parse("[session]\ngrace = \"soon\"\n").is_err());
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        let error = format!("{:#}", parse("[ingest]\nlisten_on = \"x\"\n").unwrap_err());
+        assert!(error.contains("listen_on"), "{error}");
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        let config = parse("[[sources]]\nname = \"a\"\ntoken = \"123_secret\"\n").unwrap();
+        assert!(!format!("{config:?}").contains("123_secret"));
+    }
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits() {
+        assert_eq!(digest(&"0f".repeat(32)).unwrap(), [15; 32]);
+        assert!(digest("0f").is_err());
+        assert!(digest(&"zz".repeat(32)).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! The database of a command: the configured one, else `DATABASE_URL`, else a managed cluster.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use secrecy::ExposeSecret;
+use store::Store;
+
+use crate::config::Config;
+
+/// The managed cluster's database.
+const DATABASE: &str = "tallylight";
+
+/// A database and, where it is managed, the cluster that must outlive its use.
+pub(crate) struct Database {
+    /// How to reach it.
+    pub(crate) config: store::Config,
+    cluster: Option<postgres::Cluster>,
+}
+
+impl Database {
+    /// Finds the database; starts the managed cluster where none is configured.
+    ///
+    /// # Errors
+    /// Where PostgreSQL is neither configured nor found; the message names both commands that
+    /// help.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        if let Some(url) = config.database_url()? {
+            let config = store_config(config, url.expose_secret());
+            return Ok(Self { config, cluster: None });
+        }
+        let settings = settings(config);
+        tracing::info!(dir = %settings.data_dir.display(), "no database is configured: managed PostgreSQL");
+        let cluster = start_cluster(settings).await?;
+        let config = store_config(config, &cluster.url(DATABASE));
+        store::create_database(&config).await.context("create the managed database")?;
+        Ok(Self { config, cluster: Some(cluster) })
+    }
+
+    /// Whether the database is a managed cluster of this machine.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Connects to a database that was migrated.
+    pub(crate) async fn connect(&self) -> Result<Store> {
+        Store::connect(&self.config).await.context("connect to the database")
+    }
+
+    /// Migrates and connects.
+    pub(crate) async fn prepare(&self) -> Result<Store> {
+        store::migrate(&self.config, None).await.context("migrate the database")?;
+        self.connect().await
+    }
+
+    /// Stops the managed cluster, if this process started it.
+    pub(crate) async fn close(self) -> Result<()> {
+        let Some(cluster) = self.cluster else { return Ok(()) };
+        let stopped = tokio::task::spawn_blocking(move || cluster.stop()).await;
+        stopped.context("stop PostgreSQL")?.context("stop PostgreSQL")
+    }
+}
+
+/// Where the managed cluster lies.
+pub(crate) fn settings(config: &Config) -> postgres::Settings {
+    let mut settings = postgres::Settings::for_current_user();
+    if let Some(dir) = &config.database.data_dir {
+        settings.data_dir = absolute(dir.clone());
+    }
+    settings.pg_bin.clone_from(&config.database.pg_bin);
+    settings
+}
+
+/// Starts the managed cluster, offering to install PostgreSQL where there is somebody to ask.
+pub(crate) async fn start_cluster(settings: postgres::Settings) -> Result<postgres::Cluster> {
+    tokio::task::spawn_blocking(move || match postgres::Cluster::start(&settings) {
+        Err(error) if error.is_not_installed() && crate::commands::db::offer_install()? => {
+            postgres::Cluster::start(&settings).context("start PostgreSQL")
+        }
+        other => other.context("start PostgreSQL"),
+    })
+    .await
+    .context("start PostgreSQL")?
+}
+
+fn store_config(config: &Config, url: &str) -> store::Config {
+    store::Config { max_connections: config.database.max_connections, ..store::Config::new(url) }
+}
+
+/// PostgreSQL's programs run elsewhere, so the path must not depend on where we are.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}

@@ -1,0 +1,37 @@
+//! The binary `tallylight`: reads the command line and the configuration, wires the crates.
+
+mod cli;
+mod commands;
+mod config;
+mod counted;
+mod database;
+mod demo;
+mod home;
+mod http;
+mod lifecycle;
+mod narrate;
+mod output;
+mod roles;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(commands::run(cli))
+}

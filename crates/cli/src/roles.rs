@@ -1,0 +1,225 @@
+//! The roles of a process: ingest, API, worker. Each is started from the configuration and runs
+//! until it is told to stop.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use domain::timer::Policy;
+use ingest::{Lanes, PathToken, SourceTokens};
+use platform::{CreateBody, Credentials};
+use secrecy::ExposeSecret;
+use store::{SealingKey, Store};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, Source};
+use crate::counted;
+use crate::serve::{self, Limits};
+
+/// A server that runs.
+pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) {
+        let _ = self.task.await;
+    }
+}
+
+/// Starts the webhook endpoint.
+///
+/// # Errors
+/// Where a source has no webhook token, or the address cannot be bound.
+pub(crate) async fn start_ingest(
+    config: &Config,
+    store: Store,
+    stop: CancellationToken,
+) -> Result<Server> {
+    let settings = ingest::Config {
+        listen: config.ingest.listen,
+        body_limit: config.ingest.body_limit,
+        trusted_proxies: networks(&config.ingest.trusted_proxies, "ingest.trusted_proxies")?,
+        sources: config.sources.iter().map(source_tokens).collect::<Result<_>>()?,
+        ..ingest::Config::default()
+    };
+    let limits = Limits {
+        header_timeout: settings.header_timeout,
+        max_connections: settings.max_connections,
+        ..Limits::default()
+    };
+    let lanes = Lanes::start(store.clone(), store.notifier(), ingest::lanes::Config::default());
+    let counters = lanes.counters().clone();
+    counted::log("ingest", move || counters.snapshot(), stop.clone());
+    let endpoint = ingest::Ingest::new(settings, store, lanes.clone(), stop.clone())
+        .context("set up the webhook endpoint")?;
+    let router = ingest::router(endpoint);
+    let drain_delay = config.ingest.drain_delay;
+    let listener = bind(config.ingest.listen, "ingest.listen").await?;
+    let address = listener.local_addr().context("read the address of the webhook endpoint")?;
+    let task = tokio::spawn(async move {
+        let accepting = delayed(stop, drain_delay);
+        serve::serve(listener, router, limits, accepting).await;
+        // What was acknowledged is stored; what waits is stored before the process ends.
+        lanes.drain().await;
+    });
+    Ok(Server { address, task })
+}
+
+/// Starts the API.
+///
+/// # Errors
+/// Where no token is configured: the API answers nobody without one.
+pub(crate) async fn start_api(
+    config: &Config,
+    store: Store,
+    key: Option<SealingKey>,
+    stop: CancellationToken,
+) -> Result<Server> {
+    if config.api.tokens.is_empty() {
+        bail!(
+            "start the API: no token is configured. Make one with `tallylight token new`, and put \
+             its digest under [[api.tokens]] with the scopes it needs"
+        );
+    }
+    let settings = api::Config {
+        tokens: config.api.tokens.iter().map(api_token).collect::<Result<_>>()?,
+        sources: config.sources.iter().map(|source| source.name.clone()).collect(),
+        known_kinds: worker::jobs::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
+        sealing_key: key,
+        ..api::Config::default()
+    };
+    let notifier = store.notifier();
+    let api = api::Api::new(store, notifier, settings).context("set up the API")?;
+    let answers = api.clone();
+    counted::log("api", move || answers.answers(), stop.clone());
+    let router = api::router(api);
+    let listener = bind(config.api.listen, "api.listen").await?;
+    let address = listener.local_addr().context("read the address of the API")?;
+    let task = tokio::spawn(serve::serve(listener, router, Limits::default(), stop));
+    Ok(Server { address, task })
+}
+
+/// Starts the worker.
+///
+/// # Errors
+/// Where no sealing key is configured, or a source has no credentials.
+pub(crate) fn start_worker(
+    config: &Config,
+    store: Store,
+    key: SealingKey,
+) -> Result<worker::Worker> {
+    let mut platforms = HashMap::new();
+    for source in &config.sources {
+        let client = platform::Client::new(platform_config(source)?)
+            .with_context(|| format!("set up source \"{}\"", source.name))?;
+        platforms.insert(source.name.clone(), client);
+    }
+    let session = &config.session;
+    let settings = worker::Config {
+        lease: config.worker.lease,
+        poll: config.worker.poll,
+        concurrency: config.worker.concurrency,
+        grace: config.worker.grace,
+        policy: Policy {
+            grace: session.grace,
+            settle: session.settle,
+            slot: session.slot,
+            watch: session.watch,
+            videos: session.videos,
+        },
+        ..worker::Config::default()
+    };
+    Ok(worker::Worker::start(worker::Context::new(store, platforms, key, settings)))
+}
+
+/// A token that is cancelled some time after `stop`.
+fn delayed(stop: CancellationToken, delay: Duration) -> CancellationToken {
+    let later = CancellationToken::new();
+    let token = later.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(delay).await;
+        token.cancel();
+    });
+    later
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}: choose another {key}"))
+}
+
+fn networks(texts: &[String], key: &str) -> Result<Vec<ingest::Cidr>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("read {key} \"{text}\""));
+    texts.iter().map(parse).collect()
+}
+
+fn source_tokens(source: &Source) -> Result<SourceTokens> {
+    let name = &source.name;
+    let mut tokens = Vec::new();
+    for token in &source.webhook_tokens {
+        let given = config::secret(token.token.as_ref(), token.token_file.as_ref())?;
+        let mut path_token = match (&given, &token.sha256) {
+            (Some(secret), None) => PathToken::of(secret.expose_secret())
+                .with_context(|| format!("read a webhook token of source \"{name}\""))?,
+            (None, Some(sha256)) => PathToken { sha256: config::digest(sha256)?, not_after: None },
+            _ => {
+                bail!("a webhook token of source \"{name}\" needs one of token, token_file, sha256")
+            }
+        };
+        path_token.not_after = token.not_after;
+        tokens.push(path_token);
+    }
+    let networks = networks(&source.allow_from, "sources.allow_from")?;
+    Ok(SourceTokens { source: name.clone(), tokens, networks })
+}
+
+fn api_token(token: &config::ApiToken) -> Result<api::Token> {
+    let name = &token.name;
+    let scopes = token
+        .scopes
+        .iter()
+        .map(|scope| scope.parse().with_context(|| format!("read a scope of API token \"{name}\"")))
+        .collect::<Result<_>>()?;
+    let given = config::secret(token.token.as_ref(), token.token_file.as_ref())?;
+    let mut api_token = match (&given, &token.sha256) {
+        (Some(secret), None) => api::Token::of(name, secret.expose_secret(), scopes),
+        (None, Some(sha256)) => api::Token {
+            name: name.clone(),
+            sha256: config::digest(sha256)?,
+            scopes,
+            not_after: None,
+        },
+        _ => bail!("API token \"{name}\" needs one of token, token_file, sha256"),
+    };
+    api_token.not_after = token.not_after;
+    Ok(api_token)
+}
+
+fn platform_config(source: &Source) -> Result<platform::Config> {
+    let name = &source.name;
+    let token = config::secret(source.token.as_ref(), source.token_file.as_ref())?;
+    let password = config::secret(source.password.as_ref(), source.password_file.as_ref())?;
+    let credentials = match (token, &source.username, password) {
+        (Some(token), None, None) => Credentials::Token(token),
+        (None, Some(username), Some(password)) => {
+            Credentials::Password { username: username.clone(), password }
+        }
+        _ => {
+            bail!("source \"{name}\" needs either token (or token_file), or username and password")
+        }
+    };
+    let mut settings = platform::Config::new(&source.base_url, credentials);
+    if source.wrap_create {
+        settings.create_body = CreateBody::Wrapped;
+    }
+    Ok(settings)
+}

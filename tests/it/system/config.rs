@@ -1,0 +1,121 @@
+//! The configuration of a system's processes, in a file that only we can read.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{SOURCE, Setup};
+
+/// Token that may only read sessions.
+pub(crate) const READER: &str = "reader-0123456789abcdef";
+
+/// Token that may read sessions and push addresses.
+pub(crate) const ENCODER: &str = "encoder-0123456789abcdef";
+
+/// Secrets of one system.
+pub(crate) struct Secrets {
+    /// Token of the API that may do everything.
+    pub(crate) admin: String,
+    /// Part of the webhook's path.
+    pub(crate) path: String,
+    /// Permanent token of the platform's account.
+    pub(crate) platform: String,
+    /// Seals the push addresses.
+    pub(crate) sealing_key: String,
+}
+
+impl Secrets {
+    pub(crate) fn new() -> Self {
+        Self {
+            admin: secret("admin-"),
+            path: secret("path-"),
+            platform: secret("1_"),
+            sealing_key: format!("{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple()),
+        }
+    }
+}
+
+/// A new secret that begins with `prefix`.
+fn secret(prefix: &str) -> String {
+    format!("{prefix}{}", Uuid::now_v7().simple())
+}
+
+/// The configuration file.
+pub(crate) fn text(setup: &Setup, database: &str, platform: &str, secrets: &Secrets) -> String {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    let Secrets { admin, path, platform: token, sealing_key } = secrets;
+    format!(
+        r#"
+[database]
+url = "{database}"
+max_connections = 8
+
+[ingest]
+listen = "127.0.0.1:0"
+
+[api]
+listen = "127.0.0.1:0"
+
+[[api.tokens]]
+name = "backend"
+token = "{admin}"
+scopes = ["admin"]
+
+[[api.tokens]]
+name = "reader"
+token = "{READER}"
+scopes = ["sessions:read"]
+
+[[api.tokens]]
+name = "encoder"
+token = "{ENCODER}"
+scopes = ["sessions:read", "ingest:read"]
+
+[sealing]
+key = "{sealing_key}"
+
+[session]
+grace = "{grace}"
+settle = "{settle}"
+slot = "{slot}"
+watch = "{watch}"
+videos = "{videos}"
+
+[worker]
+lease = "{lease}"
+poll = "50ms"
+grace = "5s"
+
+[log]
+format = "json"
+level = "{level}"
+
+[[sources]]
+name = "{SOURCE}"
+base_url = "{platform}"
+token = "{token}"
+wrap_create = {wrap_create}
+
+[[sources.webhook_tokens]]
+token = "{path}"
+"#,
+        grace = ms(setup.policy.grace),
+        settle = ms(setup.policy.settle),
+        slot = ms(setup.policy.slot),
+        watch = ms(setup.policy.watch),
+        videos = ms(setup.policy.videos),
+        lease = ms(setup.lease),
+        level = setup.log_level,
+        wrap_create = setup.wrap_create,
+    )
+}
+
+/// Writes it where only we can read it.
+pub(crate) fn write(path: &Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}

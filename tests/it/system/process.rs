@@ -1,0 +1,98 @@
+//! The binary as a child process: started without our environment, heard, killed, ended.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::wait::until;
+
+/// A child process. Dropping it kills it.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `tallylight --config config arguments..`.
+    pub(crate) fn spawn(config: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tallylight"))
+            .arg("--config")
+            .arg(config)
+            .args(arguments)
+            // What the caller of the tests has set must not change what is tested.
+            .env_clear()
+            .current_dir(config.parent().unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), &lines);
+        collect(child.stderr.take().unwrap(), &lines);
+        Self { name: arguments.join(" "), child, lines }
+    }
+
+    /// The address that it listens on, from its log.
+    pub(crate) async fn address(&self) -> SocketAddr {
+        until("the role logs its address", async || {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.iter().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                line["address"].as_str()?.parse().ok()
+            })
+        })
+        .await
+    }
+
+    /// Kills it, as hard as a machine can die.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended, and until everything it said was read.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        let status = until("the process ends", async || self.child.try_wait().unwrap()).await;
+        // The readers drop their share at the end of the pipes.
+        let lines = &self.lines;
+        until("its last words are read", async || (Arc::strong_count(lines) == 1).then_some(()))
+            .await;
+        status
+    }
+
+    /// What it has said so far, on both channels.
+    pub(crate) fn output(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let speaker = format!("[{} {}] ", self.name, self.child.id());
+        lines.iter().flat_map(|line| [&speaker, line.as_str(), "\n"]).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Collects the lines of a pipe until its end.
+fn collect(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}
