@@ -27,7 +27,6 @@ const ARROWS: &[&str] = &[
     "worker > domain",
     "worker > platform",
     "worker > store",
-    "[worker > simulator]",
 ];
 
 /// Most lines of a file before its tests.

@@ -51,32 +51,8 @@ pub struct SessionView {
     pub detail: Option<SessionDetail>,
 }
 
-/// A live stream as the projections know it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LiveStreamView {
-    /// The platform account.
-    pub source: String,
-    /// Its id.
-    pub id: LiveStreamId,
-    /// The product's account of its latest session.
-    pub account: Option<String>,
-    /// The installation that made it.
-    pub installation: Option<Uuid>,
-    /// The switch.
-    pub active: Option<bool>,
-    /// An encoder sends.
-    pub live: bool,
-    /// Since when it is idle.
-    pub idle_since: Option<Timestamp>,
-    /// It was deleted.
-    pub deleted: bool,
-    /// Address for players.
-    pub hls_url: Option<String>,
-    /// Address for players.
-    pub dash_url: Option<String>,
-    /// The platform's player page.
-    pub iframe_url: Option<String>,
-}
+/// A live stream as the projections know it: its row, read back.
+pub use domain::view::LiveStreamRow as LiveStreamView;
 
 /// A video as the projections know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
