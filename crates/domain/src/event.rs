@@ -17,6 +17,12 @@ use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
 
+use version::VERSIONS;
+
+mod version;
+
+pub use version::{NewerVersion, readable};
+
 /// An event to append. Its slice follows from its subject.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
@@ -336,12 +342,18 @@ impl Event {
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
         };
-        (self.name(), 1, body)
+        // What has no version of its own is never stored.
+        (self.name(), VERSIONS.of(self.name()).unwrap_or_default(), body)
     }
 
-    /// Reads a stored event. Never fails: what cannot be read is [`Event::Unrecognized`].
+    /// Reads a stored event. Never fails: what cannot be read is [`Event::Unrecognized`], and so is
+    /// a body of a version newer than this build's, which [`readable`] tells apart.
     pub fn decode(stored: &RecordedEvent) -> Self {
-        let bytes = stored.payload.as_slice();
+        let Ok(body) = VERSIONS.raise(&stored.event_type, stored.schema_version, &stored.payload)
+        else {
+            return Self::Unrecognized;
+        };
+        let bytes = body.as_ref();
         match stored.event_type.as_str() {
             "WebhookReceived" => Self::WebhookReceived(webhook::read(bytes)),
             "SessionRequested" => read(bytes, Self::SessionRequested),
