@@ -31,8 +31,19 @@ pub(crate) struct Config {
     pub(crate) sealing: Sealing,
     /// Platform accounts.
     pub(crate) sources: Vec<Source>,
+    /// Numbers and signs of life for the operator.
+    pub(crate) admin: Admin,
     /// Log output.
     pub(crate) log: Log,
+}
+
+/// Numbers and signs of life for the operator.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Where they are served, such as `127.0.0.1:9090`; none: nowhere. They ask for no token, so
+    /// it should be an address that only the operator's machines reach.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// The database.

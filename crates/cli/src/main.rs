@@ -1,5 +1,6 @@
 //! The binary `tallylight`: reads the command line and the configuration, wires the crates.
 
+mod admin;
 mod cli;
 mod commands;
 mod config;

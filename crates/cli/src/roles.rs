@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::config::{self, Config, Source};
 use crate::counted;
 use crate::serve::{self, Limits};
@@ -27,6 +28,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Runs what serves `listener` in a task of its own.
+    pub(crate) fn spawn<F>(
+        listener: TcpListener,
+        serve: impl FnOnce(TcpListener) -> F,
+    ) -> Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().context("read the address of a listener")?;
+        Ok(Self { address, task: tokio::spawn(serve(listener)) })
+    }
+
     /// Waits until it has stopped.
     pub(crate) async fn stopped(self) {
         let _ = self.task.await;
@@ -40,6 +53,7 @@ impl Server {
 pub(crate) async fn start_ingest(
     config: &Config,
     store: Store,
+    admin: &mut Admin,
     stop: CancellationToken,
 ) -> Result<Server> {
     let settings = ingest::Config {
@@ -57,19 +71,23 @@ pub(crate) async fn start_ingest(
     let lanes = Lanes::start(store.clone(), store.notifier(), ingest::lanes::Config::default());
     let counters = lanes.counters().clone();
     counted::log("ingest", move || counters.snapshot(), stop.clone());
+    let (queues, oldest) = (lanes.clone(), settings.max_queue_age);
+    admin.check("queue", move || {
+        let waiting = queues.oldest();
+        let told = format!("an event has waited {waiting:?} for its commit");
+        std::future::ready(if waiting <= oldest { Ok(()) } else { Err(told) })
+    });
     let endpoint = ingest::Ingest::new(settings, store, lanes.clone(), stop.clone())
         .context("set up the webhook endpoint")?;
     let router = ingest::router(endpoint);
     let drain_delay = config.ingest.drain_delay;
     let listener = bind(config.ingest.listen, "ingest.listen").await?;
-    let address = listener.local_addr().context("read the address of the webhook endpoint")?;
-    let task = tokio::spawn(async move {
+    Server::spawn(listener, |listener| async move {
         let accepting = delayed(stop, drain_delay);
         serve::serve(listener, router, limits, accepting).await;
         // What was acknowledged is stored; what waits is stored before the process ends.
         lanes.drain().await;
-    });
-    Ok(Server { address, task })
+    })
 }
 
 /// Starts the API.
@@ -80,6 +98,7 @@ pub(crate) async fn start_api(
     config: &Config,
     store: Store,
     key: Option<SealingKey>,
+    admin: &mut Admin,
     stop: CancellationToken,
 ) -> Result<Server> {
     if config.api.tokens.is_empty() {
@@ -96,14 +115,12 @@ pub(crate) async fn start_api(
         ..api::Config::default()
     };
     let notifier = store.notifier();
-    let api = api::Api::new(store, notifier, settings).context("set up the API")?;
-    let answers = api.clone();
-    counted::log("api", move || answers.answers(), stop.clone());
+    let api = api::Api::new(store.clone(), notifier, settings).context("set up the API")?;
+    api.metrics().register(admin.registry());
+    admin.check_database(&store);
     let router = api::router(api);
     let listener = bind(config.api.listen, "api.listen").await?;
-    let address = listener.local_addr().context("read the address of the API")?;
-    let task = tokio::spawn(serve::serve(listener, router, Limits::default(), stop));
-    Ok(Server { address, task })
+    Server::spawn(listener, |listener| serve::serve(listener, router, Limits::default(), stop))
 }
 
 /// Starts the worker.
@@ -114,7 +131,9 @@ pub(crate) fn start_worker(
     config: &Config,
     store: Store,
     key: SealingKey,
+    admin: &mut Admin,
 ) -> Result<worker::Worker> {
+    admin.check_database(&store);
     let mut platforms = HashMap::new();
     for source in &config.sources {
         let client = platform::Client::new(platform_config(source)?)
@@ -151,7 +170,8 @@ fn delayed(stop: CancellationToken, delay: Duration) -> CancellationToken {
     later
 }
 
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+/// Binds an address; `key` is what the configuration calls it.
+pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address}: choose another {key}"))

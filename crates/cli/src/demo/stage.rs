@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::show;
+use crate::admin::Admin;
 use crate::cli::Demo;
 use crate::config::Config;
 use crate::database::{self, start_cluster};
@@ -69,9 +70,11 @@ impl Stage {
         let config_file = write_config(&text)?;
         let config = Config::load(Some(&config_file))?;
         let stop = CancellationToken::new();
-        let ingest = roles::start_ingest(&config, store.clone(), stop.clone()).await?;
+        // The demonstration has no operator: what is counted is told to nobody.
+        let mut admin = Admin::new();
+        let ingest = roles::start_ingest(&config, store.clone(), &mut admin, stop.clone()).await?;
         let key = config.sealing_key()?;
-        let api = roles::start_api(&config, store.clone(), key, stop.clone()).await?;
+        let api = roles::start_api(&config, store.clone(), key, &mut admin, stop.clone()).await?;
         let hook = format!("http://{}/webhooks/{SOURCE}/{path_secret}", ingest.address);
         simulator.set_webhook_url(Some(hook));
         let client = Client::new(api.address, token.clone());
