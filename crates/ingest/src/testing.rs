@@ -70,6 +70,8 @@ pub(crate) struct Wire {
     pub(crate) direct: Store,
     /// The database through the wire.
     pub(crate) wired: Store,
+    /// The database's address through the wire.
+    pub(crate) url: String,
     /// Where its lanes spool.
     pub(crate) dir: TempDir,
 }
@@ -77,8 +79,8 @@ pub(crate) struct Wire {
 impl Wire {
     /// A wire to a database of its own, with at most `connections`.
     pub(crate) async fn new(connections: u32) -> Self {
-        let url = store::testing::database().await;
-        let (login, rest) = url.rsplit_once('@').unwrap();
+        let direct_url = store::testing::database().await;
+        let (login, rest) = direct_url.rsplit_once('@').unwrap();
         let (address, database) = rest.split_once('/').unwrap();
         let server: SocketAddr = address.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -86,13 +88,14 @@ impl Wire {
         let line = Line { up: true, mute: false, generation: 0 };
         let line = Arc::new(watch::Sender::new(line));
         tokio::spawn(accept(listener, server, Arc::clone(&line)));
-        let direct = Store::connect(&store::Config::new(url.clone())).await.unwrap();
-        let mut config = store::Config::new(format!("{login}@{near}/{database}"));
+        let direct = Store::connect(&store::Config::new(direct_url.clone())).await.unwrap();
+        let url = format!("{login}@{near}/{database}");
+        let mut config = store::Config::new(url.clone());
         config.max_connections = connections;
         // Logging in takes a while in a debug build: a shorter wait would never succeed.
         config.acquire_timeout = Duration::from_secs(5);
         let wired = Store::connect(&config).await.unwrap();
-        Self { line, direct, wired, dir: tempfile::tempdir().unwrap() }
+        Self { line, direct, wired, url, dir: tempfile::tempdir().unwrap() }
     }
 
     /// Cuts all connections.
@@ -184,23 +187,39 @@ pub(crate) fn told(lanes: &Lanes, name: &str) -> f64 {
         .unwrap()
 }
 
+/// Waits that are never over, on whatever machine.
+pub(crate) fn patient() -> lanes::Config {
+    let long = Duration::from_mins(1);
+    lanes::Config { spool_after: long, deadline: long, ..lanes::Config::default() }
+}
+
+/// Waits that are over soon.
+pub(crate) fn impatient() -> lanes::Config {
+    let (soon, grace) = (Duration::from_millis(50), Duration::from_millis(200));
+    lanes::Config { spool_after: soon, deadline: soon * 4, grace, ..lanes::Config::default() }
+}
+
 /// A spool and the numbers it tells.
 pub(crate) type Opened = (Spool, Arc<Metrics>);
 
-/// Opens a spool for `store`. A lock that is being let go is waited for.
-pub(crate) fn spool(store: &Store, config: spool::Config) -> Opened {
-    let known = Known { installation: store.installation(), slices: store.slices() };
-    let metrics = Arc::new(Metrics::new());
+/// Locks a spool's directory. A lock that is being let go is waited for.
+pub(crate) fn lock(config: &spool::Config) -> SpoolDir {
     let begun = std::time::Instant::now();
-    let dir = loop {
+    loop {
         match SpoolDir::lock(config.clone()) {
             Err(Error::SpoolTaken { .. }) if begun.elapsed() < Duration::from_secs(20) => {
                 std::thread::yield_now();
             }
-            locked => break locked.unwrap(),
+            locked => return locked.unwrap(),
         }
-    };
-    (dir.open(known, Arc::clone(&metrics)).unwrap(), metrics)
+    }
+}
+
+/// Opens a spool for `store`.
+pub(crate) fn spool(store: &Store, config: spool::Config) -> Opened {
+    let known = Known { installation: store.installation(), slices: store.slices() };
+    let metrics = Arc::new(Metrics::new());
+    (lock(&config).open(known, Arc::clone(&metrics)).unwrap(), metrics)
 }
 
 /// Lanes straight to a database, on a spool in a directory that goes with the process.
@@ -213,7 +232,7 @@ pub(crate) fn lanes_of(store: &Store, config: lanes::Config) -> Lanes {
 /// An endpoint on a database of its own.
 pub(crate) async fn endpoint(config: Config) -> (Router, Store, Lanes) {
     let store = store::testing::store().await;
-    let lanes = lanes_of(&store, lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     (routes(config, &store, &lanes), store, lanes)
 }
 

@@ -17,16 +17,10 @@ use uuid::Uuid;
 
 use crate::lanes::Kept;
 use crate::testing::{
-    End, SOURCE, TOKEN, Wire, chunks, config, endpoint, eventually, get, lanes_of, log, path, post,
-    routes, send, told,
+    End, SOURCE, TOKEN, Wire, chunks, config, endpoint, eventually, get, impatient, lanes_of, log,
+    path, patient, post, routes, send, spool as open, told,
 };
-use crate::{Config, Ingest, PathToken, lanes, router};
-
-/// Waits that are never over, on whatever machine.
-fn patient() -> lanes::Config {
-    let long = Duration::from_mins(1);
-    lanes::Config { spool_after: long, deadline: long, ..lanes::Config::default() }
-}
+use crate::{Config, Ingest, PathToken, router, spool};
 
 /// A webhook about live stream `id`.
 fn stream(id: usize) -> String {
@@ -137,7 +131,7 @@ async fn tokens_rotate_without_a_lost_webhook() {
         config
     };
     let store = store::testing::store().await;
-    let lanes = lanes_of(&store, lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let before = || "2026-01-31T23:59:59Z".parse().unwrap();
     let after = || "2026-02-01T00:00:01Z".parse().unwrap();
     let next = format!("/webhooks/{SOURCE}/{NEXT}");
@@ -164,7 +158,7 @@ async fn callers_outside_the_networks_of_a_source_are_strangers() {
         config
     };
     let store = store::testing::store().await;
-    let lanes = lanes_of(&store, lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let forwarded = || {
         let request = Request::post(path()).header("x-forwarded-for", "6.6.6.6, 203.0.113.9");
         request.body(Body::from(stream(1))).unwrap()
@@ -295,6 +289,45 @@ async fn a_lost_reply_of_the_database_stores_the_webhook_once() {
 }
 
 #[tokio::test]
+async fn while_the_database_is_away_webhooks_are_taken_and_the_endpoint_is_ready() {
+    let wire = Wire::new(4).await;
+    let lanes = wire.lanes(impatient());
+    let router = routes(config(), &wire.wired, &lanes);
+    wire.down();
+    let id = post(&router, &path(), stream(1)).await.event_id();
+    let probe = get(&router, "/readyz").await;
+    assert_eq!(probe.status, StatusCode::OK);
+    let told: Value = serde_json::from_slice(&probe.body).unwrap();
+    assert_eq!(told, json!({"status": "ready", "spooling": true}));
+    wire.up();
+    eventually(async || log(&wire.direct).await.iter().any(|event| event.event_id == id)).await;
+    eventually(async || {
+        let probe = get(&router, "/readyz").await;
+        probe.body.ends_with(b"\"spooling\":false}")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_the_spool_full_as_well_webhooks_are_told_to_come_back() {
+    let wire = Wire::new(4).await;
+    let full = spool::Config { max_bytes: 1, ..spool::Config::new(wire.dir.path()) };
+    let lanes = wire.lanes_on(open(&wire.direct, full), impatient());
+    let router = routes(config(), &wire.wired, &lanes);
+    wire.down();
+    let answer = post(&router, &path(), stream(1)).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let after: u8 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=5).contains(&after));
+    assert_eq!(lanes.metrics().unavailable.get(), 1);
+    eventually(async || get(&router, "/readyz").await.status != StatusCode::OK).await;
+    assert_eq!(get(&router, "/livez").await.status, StatusCode::OK);
+    wire.up();
+    eventually(async || post(&router, &path(), stream(2)).await.status == StatusCode::OK).await;
+    eventually(async || get(&router, "/readyz").await.status == StatusCode::OK).await;
+}
+
+#[tokio::test]
 async fn a_webhook_whose_caller_has_left_is_stored() {
     let wire = Wire::new(4).await;
     let lanes = wire.lanes(patient());
@@ -347,7 +380,7 @@ async fn what_the_database_refuses_is_kept_as_unrecognized() {
 #[tokio::test]
 async fn a_draining_process_is_not_ready_and_loses_nothing() {
     let store = store::testing::store().await;
-    let lanes = lanes_of(&store, lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let draining = CancellationToken::new();
     let ingest = Ingest::new(config(), store.clone(), lanes.clone(), draining.clone()).unwrap();
     let router = router(ingest);
@@ -390,7 +423,7 @@ async fn no_token_path_or_body_is_logged() {
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let wire = Wire::new(2).await;
-    let lanes = wire.lanes(lanes::Config::default());
+    let lanes = wire.lanes(impatient());
     let router = routes(Config { body_limit: 500, ..config() }, &wire.wired, &lanes);
     let body = r#"{"type":"stream","message":{"stream":{"id":1,"name":"body-text"}}}"#;
 

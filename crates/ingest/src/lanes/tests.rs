@@ -1,6 +1,6 @@
 //! Lanes on a real database, without HTTP.
 
-use std::time::Duration;
+mod spooling;
 
 use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Config, Ended, Kept, Lanes};
 use crate::Rejected;
-use crate::testing::{Wire, eventually, lanes_of, log, told};
+use crate::testing::{eventually, lanes_of, log, patient, told};
 
 fn event(subject: &str, payload: &[u8]) -> NewEvent {
     NewEvent {
@@ -52,7 +52,7 @@ fn payloads(events: &[domain::event::RecordedEvent]) -> Vec<&[u8]> {
 // One thread: tasks then queue their events in the order they were spawned.
 #[tokio::test]
 async fn events_of_a_lane_keep_their_order_across_batches() {
-    let (lanes, store) = lanes(Config { batch_events: 7, ..Config::default() }).await;
+    let (lanes, store) = lanes(Config { batch_events: 7, ..patient() }).await;
     let bodies: Vec<String> = (0..100).map(|n| n.to_string()).collect();
     let events = bodies.iter().map(|body| event("a/stream/1", body.as_bytes())).collect();
     let ended = append_all(&lanes, events).await;
@@ -67,7 +67,7 @@ async fn events_of_a_lane_keep_their_order_across_batches() {
 
 #[tokio::test]
 async fn a_batch_ends_at_its_bytes_and_a_larger_event_goes_alone() {
-    let (lanes, store) = lanes(Config { batch_bytes: 100, ..Config::default() }).await;
+    let (lanes, store) = lanes(Config { batch_bytes: 100, ..patient() }).await;
     let sizes = [40, 40, 40, 300, 1, 99, 100, 0];
     let events = sizes.iter().map(|size| event("a/stream/1", &vec![b'x'; *size])).collect();
     assert!(append_all(&lanes, events).await.iter().all(Result::is_ok));
@@ -78,7 +78,7 @@ async fn a_batch_ends_at_its_bytes_and_a_larger_event_goes_alone() {
 
 #[tokio::test]
 async fn room_for_one_event_still_stores_all() {
-    let config = Config { queued_bytes: 600, queue: 1, ..Config::default() };
+    let config = Config { queued_bytes: 600, queue: 1, ..patient() };
     let (lanes, store) = lanes(config).await;
     let events = (0..20).map(|n| event(&format!("a/stream/{n}"), &[b'x'; 1000])).collect();
     assert!(append_all(&lanes, events).await.iter().all(Result::is_ok));
@@ -87,7 +87,7 @@ async fn room_for_one_event_still_stores_all() {
 
 #[tokio::test]
 async fn a_refused_event_does_not_fail_its_neighbours() {
-    let (lanes, store) = lanes(Config::default()).await;
+    let (lanes, store) = lanes(patient()).await;
     let slice = store.slice_of(&Subject::from_stored("a\0b".to_owned()));
     let neighbours = (0..).map(|n| format!("a/stream/{n}"));
     let neighbours = neighbours
@@ -109,7 +109,7 @@ async fn a_refused_event_does_not_fail_its_neighbours() {
 
 #[tokio::test]
 async fn draining_stores_what_is_queued_and_takes_no_more() {
-    let (lanes, store) = lanes(Config::default()).await;
+    let (lanes, store) = lanes(patient()).await;
     let mut appends = JoinSet::new();
     for n in 0..50 {
         let lanes = lanes.clone();
@@ -124,18 +124,4 @@ async fn draining_stores_what_is_queued_and_takes_no_more() {
     assert!(stored > 0);
     assert_eq!(log(&store).await.len(), stored);
     assert!(matches!(lanes.append(event("a", b"")).await, Err(Rejected::Draining)));
-}
-
-#[tokio::test]
-async fn draining_does_not_wait_for_a_database_that_is_away() {
-    let wire = Wire::new(2).await;
-    let (soon, grace) = (Duration::from_millis(50), Duration::from_millis(200));
-    let lanes = wire.lanes(Config { spool_after: soon, grace, ..Config::default() });
-    wire.down();
-    assert_eq!(lanes.append(event("a/stream/1", b"")).await, Ok(Kept::Spooled));
-    assert!(!lanes.drain().await);
-    assert_eq!(lanes.oldest(), Duration::ZERO);
-    assert!(lanes.is_spooling());
-    wire.up();
-    eventually(async || log(&wire.direct).await.len() == 2).await;
 }
