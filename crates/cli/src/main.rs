@@ -4,7 +4,6 @@ mod admin;
 mod cli;
 mod commands;
 mod config;
-mod counted;
 mod database;
 mod demo;
 mod home;

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use domain::timer::Policy;
-use ingest::{Lanes, PathToken, SourceTokens};
+use ingest::{Known, Lanes, PathToken, SourceTokens, SpoolDir};
 use platform::{CreateBody, Credentials};
 use secrecy::ExposeSecret;
 use store::{SealingKey, Store};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::{self, Config, Source};
-use crate::counted;
+use crate::database;
 use crate::serve::{self, Limits};
 
 /// A server that runs.
@@ -46,13 +47,26 @@ impl Server {
     }
 }
 
+/// Locks the spool of this process.
+///
+/// # Errors
+/// Where another process has it, or it cannot be made.
+pub(crate) fn lock_spool(config: &Config) -> Result<SpoolDir> {
+    let beside = || database::settings(config).data_dir.with_file_name("spool");
+    let dir = config.ingest.spool_dir.clone().unwrap_or_else(beside);
+    let max_bytes = config.ingest.spool_limit;
+    let settings = ingest::spool::Config { max_bytes, ..ingest::spool::Config::new(dir) };
+    SpoolDir::lock(settings).context("open the spool")
+}
+
 /// Starts the webhook endpoint.
 ///
 /// # Errors
-/// Where a source has no webhook token, or the address cannot be bound.
+/// Where a source has no webhook token, the spool cannot be opened, or the address not be bound.
 pub(crate) async fn start_ingest(
     config: &Config,
     store: Store,
+    spool: SpoolDir,
     admin: &mut Admin,
     stop: CancellationToken,
 ) -> Result<Server> {
@@ -68,15 +82,14 @@ pub(crate) async fn start_ingest(
         max_connections: settings.max_connections,
         ..Limits::default()
     };
-    let lanes = Lanes::start(store.clone(), store.notifier(), ingest::lanes::Config::default());
-    let counters = lanes.counters().clone();
-    counted::log("ingest", move || counters.snapshot(), stop.clone());
-    let (queues, oldest) = (lanes.clone(), settings.max_queue_age);
-    admin.check("queue", move || {
-        let waiting = queues.oldest();
-        let told = format!("an event has waited {waiting:?} for its commit");
-        std::future::ready(if waiting <= oldest { Ok(()) } else { Err(told) })
-    });
+    let known = Known { installation: store.installation(), slices: store.slices() };
+    let metrics = Arc::new(ingest::Metrics::new());
+    metrics.register(admin.registry());
+    let spool = spool.open(known, Arc::clone(&metrics)).context("open the spool")?;
+    let spool_after = config.ingest.spool_after;
+    let patience = ingest::lanes::Config { spool_after, ..ingest::lanes::Config::default() };
+    let lanes = Lanes::start(store.clone(), store.notifier(), spool, metrics, patience);
+    check_lanes(admin, &lanes, settings.max_queue_age);
     let endpoint = ingest::Ingest::new(settings, store, lanes.clone(), stop.clone())
         .context("set up the webhook endpoint")?;
     let router = ingest::router(endpoint);
@@ -88,6 +101,21 @@ pub(crate) async fn start_ingest(
         // What was acknowledged is stored; what waits is stored before the process ends.
         lanes.drain().await;
     })
+}
+
+/// Adds what ingest's readiness depends on.
+fn check_lanes(admin: &mut Admin, lanes: &Lanes, longest: Duration) {
+    let queues = lanes.clone();
+    admin.check("queue", move || {
+        let waiting = queues.oldest();
+        let told = format!("an event has waited {waiting:?} to be kept");
+        std::future::ready(if waiting <= longest { Ok(()) } else { Err(told) })
+    });
+    let lanes = lanes.clone();
+    admin.check("spool", move || {
+        let told = "it is full or its disk fails".to_owned();
+        std::future::ready(if lanes.is_spool_failing() { Err(told) } else { Ok(()) })
+    });
 }
 
 /// Starts the API.

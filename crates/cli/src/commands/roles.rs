@@ -22,10 +22,11 @@ fn require_sources(config: &Config) -> Result<()> {
 pub(crate) async fn ingest(config: Config) -> Result<()> {
     require_sources(&config)?;
     let stop = lifecycle::stop_on_signal()?;
+    let spool = roles::lock_spool(&config)?;
     let database = Database::open(&config).await?;
     let mut admin = Admin::new();
-    let store = database.connect().await?;
-    let server = roles::start_ingest(&config, store, &mut admin, stop.clone()).await?;
+    let store = database.connect_or_trust(spool.known()).await?;
+    let server = roles::start_ingest(&config, store, spool, &mut admin, stop.clone()).await?;
     let admin = admin.start(&config, stop).await?;
     tracing::info!(address = %server.address, sources = config.sources.len(), "taking webhooks");
     server.stopped().await;

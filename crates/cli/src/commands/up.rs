@@ -21,6 +21,7 @@ const SIMULATED: &str = "simulator";
 /// Starts everything and runs until a signal.
 pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
+    let spool = roles::lock_spool(&config)?;
     let database = Database::open(&config).await?;
     let store = database.prepare().await?;
     let home = Home::beside(&database::settings(&config).data_dir)?;
@@ -30,7 +31,8 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
     let key = config.sealing_key()?.context("make a sealing key")?;
 
     let mut admin = Admin::new();
-    let ingest = roles::start_ingest(&config, store.clone(), &mut admin, stop.clone()).await?;
+    let ingest =
+        roles::start_ingest(&config, store.clone(), spool, &mut admin, stop.clone()).await?;
     let (sealing, stopping) = (Some(key.clone()), stop.clone());
     let api = roles::start_api(&config, store.clone(), sealing, &mut admin, stopping).await?;
     let worker = roles::start_worker(&config, store.clone(), key, &mut admin)?;
