@@ -1,7 +1,10 @@
 //! Events that cannot be applied stop their subject, and nothing else.
 
-use domain::event::Event;
-use domain::event::{NewEvent, RecordedEvent, SessionOptions, SessionRequested};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use domain::effect::Effect;
+use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionRequested};
 use domain::ids::Subject;
 use store::Store;
 use uuid::Uuid;
@@ -9,13 +12,19 @@ use uuid::Uuid;
 use crate::context::now;
 use crate::engine::tests::{config, start, until};
 
+/// Events that are mended: today's code can apply them.
+static MENDED: Mutex<BTreeSet<Uuid>> = Mutex::new(BTreeSet::new());
+
 /// Makes the fold of two event types go wrong: one panics, one leads to what the database refuses.
-pub(super) fn poison(stored: &RecordedEvent) -> Option<NewEvent> {
-    assert_ne!(stored.event_type, "TestPanics", "as asked for");
-    (stored.event_type == "TestIsRefused").then(|| {
+pub(super) fn poisoned(stored: &RecordedEvent, mut effects: Vec<Effect>) -> Vec<Effect> {
+    let is_mended = MENDED.lock().unwrap().contains(&stored.event_id);
+    assert!(stored.event_type != "TestPanics" || is_mended, "as asked for");
+    if stored.event_type == "TestIsRefused" && !is_mended {
         let subject = Subject::from_stored("a/request/\0".to_owned());
-        NewEvent::new(subject, &Event::Unrecognized, now(), Uuid::now_v7())
-    })
+        let event = NewEvent::new(subject, &Event::Unrecognized, now(), Uuid::now_v7());
+        effects.push(Effect::Append(event));
+    }
+    effects
 }
 
 async fn append_raw(store: &Store, subject: &Subject, event_type: &str) {
