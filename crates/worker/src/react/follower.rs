@@ -197,8 +197,15 @@ impl Follower {
         let slice = from.slice;
         let head = self.ctx.progress().head(slice);
         let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX);
-        let events =
-            self.ctx.store().read_after(slice, from.position, from.recorded_at, limit_sql).await?;
+        let read =
+            |limit| self.ctx.store().read_after(slice, from.position, from.recorded_at, limit);
+        let events = match read(limit_sql).await {
+            // What stands before the hole is sound.
+            Err(Error::Hole { after, .. }) if after > from.position => {
+                return read(after - from.position).await;
+            }
+            other => other?,
+        };
         let last = events.last().map_or(from.position, |event| event.position);
         if events.len() < limit && last < head {
             return Err(Error::Hole { slice, after: last, found: head });
