@@ -19,6 +19,7 @@ mod error;
 mod install;
 mod jobs;
 mod log;
+mod parked;
 mod projection;
 mod react;
 mod read;
@@ -34,14 +35,15 @@ pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::{Appended, Stored};
-pub use react::{Committed, ParkedEvent, Reaction};
+pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
+pub use react::{Committed, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
 pub use rebuild::{Digest, Rebuilt};
 pub use seal::SealingKey;
-pub use wake::{Notifier, Wakes};
+pub use wake::{Hint, Notifier, Wakes};
 
 /// How to reach the database.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ mod finish;
 mod install;
 mod jobs;
 mod leases;
+mod parked;
 mod partitions;
 mod reaction;
 mod read;
