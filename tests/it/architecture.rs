@@ -12,6 +12,9 @@ use serde_json::Value;
 const ARROWS: &[&str] = &[
     "api > domain",
     "api > store",
+    "bench > domain",
+    "bench > postgres",
+    "bench > store",
     "cli > api",
     "cli > domain",
     "cli > ingest",

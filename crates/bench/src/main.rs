@@ -1,0 +1,84 @@
+//! `bench`: the real binary beside a floor, in one run, on a cluster that the run makes for itself.
+//!
+//! A *floor* is what plain PostgreSQL does for the same bytes on the same cluster: a number from one
+//! machine says little, its ratio to the floor says what our design costs or gains. Floor and ours
+//! take turns, and medians of the turns are told. Every turn ends by checking what was stored. Not
+//! its job: deciding whether a figure is good; nothing here fails because it was slow.
+
+mod cluster;
+mod floor;
+mod generator;
+mod ingest;
+mod load;
+mod machine;
+mod processes;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::processes::Home;
+
+/// Measures the event log beside what plain PostgreSQL does.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+struct Cli {
+    /// What to measure
+    #[command(subcommand)]
+    command: Command,
+    /// Fewer events and shorter turns, to look while tuning
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Webhooks over HTTP until durable, beside one-row INSERTs of pgbench
+    Ingest,
+    /// Sends webhooks; a process of its own for `ingest`
+    #[command(hide = true)]
+    Load(load::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        // The generator shares the machine with what it measures: one thread, nothing else.
+        Command::Load(options) => load::run(&options),
+        command => measure(&command, cli.quick),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a measurement until its end or until somebody stops it. Either way all that it has started
+/// ends and what it wrote is deleted: both hang on values that are dropped.
+fn measure(command: &Command, quick: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("hear SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("hear SIGTERM")?;
+        tokio::select! {
+            done = run(command, quick) => done,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+async fn run(command: &Command, quick: bool) -> Result<()> {
+    let home = Home::prepare(quick).await?;
+    match command {
+        Command::Ingest => ingest::run(&home).await,
+        Command::Load(_) => bail!("the load is a process of its own"),
+    }
+}
