@@ -10,6 +10,7 @@ mod enqueue;
 mod fencing;
 mod finish;
 mod install;
+mod interleavings;
 mod jobs;
 mod leases;
 mod partitions;
