@@ -43,13 +43,14 @@ fn stored(name: &str, version: i16, payload: Vec<u8>) -> RecordedEvent {
 }
 
 /// The names that this build writes, webhooks aside: their bodies are the platform's.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "SessionRequested",
     "GoLiveRequested",
     "EndRequested",
     "RetryRequested",
     "AccountDeleted",
     "CleanupRequested",
+    "ReconcileRequested",
     "SessionBound",
     "Bound",
     "VideoChanged",
