@@ -20,6 +20,7 @@ mod faults;
 mod ingest;
 mod interruption;
 mod jobs;
+mod parked;
 mod placement;
 mod quota;
 mod rebuild;
