@@ -199,7 +199,8 @@ async fn jobs_of_a_dead_process_run_again_when_its_lease_has_ended() {
     let event = outcome(&store, &subject).await;
     assert!(matches!(Event::decode(&event), Event::JobCompleted(_)));
     assert_eq!(starts_of(id), [2], "the first start was the dead process's");
-    assert!(begun.elapsed() < ttl + Duration::from_secs(3), "{:?}", begun.elapsed());
+    // On a machine that does much else besides, far later than the lease and still not at once.
+    assert!(begun.elapsed() < LIMIT / 2, "{:?}", begun.elapsed());
     worker.shutdown().await;
 }
 
