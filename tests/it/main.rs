@@ -21,6 +21,7 @@ mod ingest;
 mod interruption;
 mod jobs;
 mod kill_loop;
+mod parked;
 mod placement;
 mod quota;
 mod rebuild;
