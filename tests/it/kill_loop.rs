@@ -140,7 +140,8 @@ impl Mortal {
         let simulator = Simulator::start(setup.simulator.clone()).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config_file = directory.path().join("tallylight.toml");
-        let text = config_text(&setup, &url, &simulator.base_url(), &secrets);
+        let spool = directory.path().join("spool");
+        let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
         write_config(&config_file, &text);
         let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
         let mut mortal = Self {

@@ -139,11 +139,12 @@ async fn append(load: Arc<Load>, subject: Subject) {
     let mut n = 0;
     while let Ok(room) = load.room.acquire_many(2).await {
         let events = [event(&subject, n.to_string()), event(&subject, (n + 1).to_string())];
-        let stored = store.append(slice, None, &events[..1 + n % 2]).await.unwrap();
-        n += stored.len();
+        let events = &events[..1 + n % 2];
+        store.append(slice, None, events).await.unwrap();
+        n += events.len();
         room.forget();
-        load.room.add_permits(2 - stored.len());
-        load.appended.fetch_add(stored.len(), Ordering::Relaxed);
+        load.room.add_permits(2 - events.len());
+        load.appended.fetch_add(events.len(), Ordering::Relaxed);
     }
 }
 
