@@ -4,7 +4,9 @@
 //! Short by default; `TALLYLIGHT_KILL_LOOP_SECONDS` makes it longer, `TALLYLIGHT_KILL_LOOP_SEED`
 //! repeats the faults of an earlier run (not their timing).
 
-use std::collections::HashMap;
+#![expect(clippy::print_stdout, reason = "what was done is told, and the seed repeats it")]
+
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -426,7 +428,7 @@ fn check_webhooks(events: &[RecordedEvent], acknowledged: &[(Uuid, i64, i64)]) {
     for (id, sender, n) in acknowledged {
         assert_eq!(stored.get(&(*sender, *n)), Some(id), "{n} of {sender} was acknowledged");
     }
-    let acknowledged: std::collections::HashSet<_> =
+    let acknowledged: HashSet<_> =
         acknowledged.iter().map(|(_, sender, n)| (*sender, *n)).collect();
     for (sender, numbers) in numbers {
         let told: Vec<i64> =
