@@ -30,6 +30,7 @@ mod error;
 mod extract;
 mod fields;
 mod health;
+mod installation;
 mod jobs;
 mod live_streams;
 mod sessions;
@@ -121,6 +122,7 @@ pub fn router(api: Api) -> Router {
         .merge(sessions::routes())
         .merge(accounts::routes())
         .merge(live_streams::routes())
+        .merge(installation::routes())
         .merge(jobs::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)

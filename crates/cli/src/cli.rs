@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),
-    /// The managed database
+    /// The database: back up and restore; the managed one's address and programs
     #[command(subcommand)]
     Db(Db),
     /// Tokens for the API and the webhook's path
@@ -220,7 +220,7 @@ pub(crate) enum Projections {
     Status,
 }
 
-/// Commands on the managed database.
+/// Commands on the database.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Db {
     /// Print the managed database's address, with its password
@@ -233,6 +233,22 @@ pub(crate) enum Db {
         /// Its SHA-256, hexadecimal
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+    },
+    /// Write a backup: all of Tallylight's tables at one moment; roles may go on
+    Backup {
+        /// The file to write; must not exist
+        file: PathBuf,
+    },
+    /// Restore a backup into the configured database; stop all roles first
+    Restore {
+        /// The file to read
+        file: PathBuf,
+        /// Replace the installation that the database holds
+        #[arg(long)]
+        replace: bool,
+        /// Do not ask before replacing
+        #[arg(long, requires = "replace")]
+        yes: bool,
     },
 }
 

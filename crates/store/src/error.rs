@@ -24,6 +24,18 @@ pub enum Error {
     /// The tables are missing.
     #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
     NotMigrated,
+    /// The schema was restored and has no incarnation of its own yet.
+    #[error(
+        "take the database for this installation's: it was restored; run `tallylight migrate`, \
+         which gives its log a new incarnation"
+    )]
+    Restored,
+    /// A restore was interrupted before it dropped what it replaced.
+    #[error(
+        "restore: the schema tallylight_replaced holds what an earlier restore has replaced; if \
+         nothing of it is needed, run DROP SCHEMA tallylight_replaced CASCADE"
+    )]
+    SetAside,
     /// A migration failed.
     #[error("migrate the database")]
     Migrate {
@@ -119,6 +131,8 @@ impl Error {
                 .is_some_and(|code| is_transient_code(&code)),
             Self::BadUrl { .. }
             | Self::NotMigrated
+            | Self::Restored
+            | Self::SetAside
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }
@@ -147,9 +161,9 @@ impl From<sqlx::Error> for Error {
                 // Our own functions' refusals, in their words.
                 "TL" => Self::Invalid { reason: error.message().to_owned() },
                 "08" => Self::Unreachable { source },
-                // Undefined table, schema or function.
+                // Undefined table, column, schema or function: the tables of an older version.
                 "3F" => Self::NotMigrated,
-                "42" if matches!(code.as_str(), "42P01" | "42883") => Self::NotMigrated,
+                "42" if matches!(code.as_str(), "42P01" | "42703" | "42883") => Self::NotMigrated,
                 _ => Self::Database { source },
             };
         }

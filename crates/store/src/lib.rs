@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod backup;
 mod consumer;
 mod error;
 mod install;
@@ -27,6 +28,7 @@ mod wake;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use backup::{BackupConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
@@ -69,6 +71,7 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
+    incarnation: Uuid,
 }
 
 impl Store {
@@ -76,14 +79,15 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unreachable`] where nothing answers, [`Error::NotMigrated`] where the tables of
-    /// this version are missing.
+    /// this version are missing, [`Error::Restored`] where they were restored since.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let pool = pool(config)?;
-        let (installation, slices) = match install::installation(&pool).await {
+        let found = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        Ok(Self { pool, slices, installation })
+        let install::Installation { id: installation, slices, incarnation } = found;
+        Ok(Self { pool, slices, installation, incarnation })
     }
 
     /// The number of slices.
@@ -94,6 +98,13 @@ impl Store {
     /// Which installation this is; part of the ownership tag.
     pub fn installation(&self) -> Uuid {
         self.installation
+    }
+
+    /// Which history the positions of the log belong to. It changes with a restore, after which
+    /// positions are given out again: whoever keeps positions, or anything made from them, outside
+    /// this database keeps it beside them, and begins anew where it differs.
+    pub fn incarnation(&self) -> Uuid {
+        self.incarnation
     }
 
     /// Asks the database for a sign of life.

@@ -20,5 +20,8 @@ pub(crate) async fn run(config: Config, options: Migrate) -> Result<()> {
         migrated.installation,
         migrated.slices.get()
     ));
+    if migrated.is_restored {
+        say(format!("it was restored: its log begins incarnation {}", migrated.incarnation));
+    }
     database.close().await
 }
