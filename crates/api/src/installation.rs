@@ -30,7 +30,7 @@ async fn show(State(api): State<Api>) -> Json<Installation> {
     let store = api.store();
     Json(Installation {
         id: store.installation(),
-        incarnation: store.incarnation(),
+        incarnation: api.incarnation(),
         slices: store.slices().get(),
     })
 }

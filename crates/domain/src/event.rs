@@ -235,6 +235,13 @@ pub struct CleanupRequested {
     pub delete_recordings: bool,
 }
 
+/// What is known of a live stream may be out of date or out of order: ask the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconcileRequested {
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// A plain job of another service has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobEnded {
@@ -269,6 +276,8 @@ pub enum Event {
     AccountDeleted(AccountDeleted),
     /// Command of a cleanup run.
     CleanupRequested(CleanupRequested),
+    /// Command of ingest: ask the platform how the live stream really is.
+    ReconcileRequested(ReconcileRequested),
     /// A session has its live stream.
     SessionBound(SessionBound),
     /// A video or broadcast has its live stream.
@@ -306,6 +315,7 @@ impl Event {
             Self::RetryRequested(_) => "RetryRequested",
             Self::AccountDeleted(_) => "AccountDeleted",
             Self::CleanupRequested(_) => "CleanupRequested",
+            Self::ReconcileRequested(_) => "ReconcileRequested",
             Self::SessionBound(_) => "SessionBound",
             Self::Bound(_) => "Bound",
             Self::VideoChanged(_) => "VideoChanged",
@@ -330,6 +340,7 @@ impl Event {
             Self::GoLiveRequested(b) | Self::EndRequested(b) | Self::RetryRequested(b) => json(b),
             Self::AccountDeleted(b) => json(b),
             Self::CleanupRequested(b) => json(b),
+            Self::ReconcileRequested(b) => json(b),
             Self::SessionBound(b) => json(b),
             Self::Bound(b) => json(b),
             Self::VideoChanged(b) => json(b),
@@ -362,6 +373,7 @@ impl Event {
             "RetryRequested" => read(bytes, Self::RetryRequested),
             "AccountDeleted" => read(bytes, Self::AccountDeleted),
             "CleanupRequested" => read(bytes, Self::CleanupRequested),
+            "ReconcileRequested" => read(bytes, Self::ReconcileRequested),
             "SessionBound" => read(bytes, Self::SessionBound),
             "Bound" => read(bytes, Self::Bound),
             "VideoChanged" => read(bytes, Self::VideoChanged),

@@ -36,6 +36,17 @@ pub enum Error {
          nothing of it is needed, run DROP SCHEMA tallylight_replaced CASCADE"
     )]
     SetAside,
+    /// The database is not the one that was known.
+    #[error(
+        "use the database: it is of installation {found}, and this process knows {known}. Correct \
+         database.url, or start again with an empty spool directory"
+    )]
+    OtherInstallation {
+        /// From an earlier connection.
+        known: Uuid,
+        /// In the database.
+        found: Uuid,
+    },
     /// A migration failed.
     #[error("migrate the database")]
     Migrate {
@@ -133,6 +144,7 @@ impl Error {
             | Self::NotMigrated
             | Self::Restored
             | Self::SetAside
+            | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }

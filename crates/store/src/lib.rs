@@ -4,6 +4,7 @@
 //! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
 //! else, and nothing here decides anything.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::slice::SliceCount;
@@ -33,7 +34,7 @@ pub use consumer::{Consumer, Lease};
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
-pub use log::Stored;
+pub use log::{Appended, Stored};
 pub use react::{Committed, ParkedEvent, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
@@ -71,7 +72,9 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
-    incarnation: Uuid,
+    /// Which history the positions belong to; empty until the database was asked which
+    /// installation it is.
+    incarnation: Arc<OnceLock<Uuid>>,
 }
 
 impl Store {
@@ -87,7 +90,34 @@ impl Store {
             Err(error) => return Err(with_cause(config, error).await),
         };
         let install::Installation { id: installation, slices, incarnation } = found;
-        Ok(Self { pool, slices, installation, incarnation })
+        Ok(Self { pool, slices, installation, incarnation: Arc::new(incarnation.into()) })
+    }
+
+    /// The database of an installation that is known from an earlier connection. Connects when it
+    /// is used first, and appends only once the database has said that it is this installation.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`].
+    pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
+        let pool = pool(config)?;
+        Ok(Self { pool, slices, installation, incarnation: Arc::default() })
+    }
+
+    /// Asks the database once which installation it is.
+    ///
+    /// # Errors
+    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`],
+    /// [`Error::Restored`].
+    pub async fn check_installation(&self) -> Result<(), Error> {
+        if self.incarnation.get().is_some() {
+            return Ok(());
+        }
+        let found = install::installation(&self.pool).await?;
+        if (found.id, found.slices) != (self.installation, self.slices) {
+            return Err(Error::OtherInstallation { known: self.installation, found: found.id });
+        }
+        self.incarnation.get_or_init(|| found.incarnation);
+        Ok(())
     }
 
     /// The number of slices.
@@ -102,9 +132,10 @@ impl Store {
 
     /// Which history the positions of the log belong to. It changes with a restore, after which
     /// positions are given out again: whoever keeps positions, or anything made from them, outside
-    /// this database keeps it beside them, and begins anew where it differs.
-    pub fn incarnation(&self) -> Uuid {
-        self.incarnation
+    /// this database keeps it beside them, and begins anew where it differs. `None`: the process
+    /// started without the database, and has not been told yet.
+    pub fn incarnation(&self) -> Option<Uuid> {
+        self.incarnation.get().copied()
     }
 
     /// Asks the database for a sign of life.

@@ -59,7 +59,7 @@ pub(super) async fn timeline(
     Params(mut params): Params,
 ) -> Result<Json<Timeline>, Problem> {
     let limit = params.integer("limit", 1..=500).unwrap_or(100);
-    let incarnation = api.store().incarnation();
+    let incarnation = api.incarnation();
     let after = params.text("after", 100).map(|text| Told::read(&text, incarnation));
     match after {
         Some(Err(NotTold::Unreadable)) => {
@@ -97,7 +97,7 @@ pub(super) async fn read(
     }
     let requested = requested.iter().filter(|(stored, _)| stored.position > after.request);
     let (events, next) = merge(requested, of_live_stream.iter(), after, limit);
-    Ok(Timeline { events, next: next.map(|told| told.text(api.store().incarnation())) })
+    Ok(Timeline { events, next: next.map(|told| told.text(api.incarnation())) })
 }
 
 /// Merges two subjects in the order in which the database recorded them. Returns what was told too,
@@ -242,6 +242,7 @@ impl Span {
                 | Event::Bound(_)
                 | Event::BroadcastChanged(_)
                 | Event::TimerElapsed(_)
+                | Event::ReconcileRequested(_)
                 | Event::JobCompleted(_)
                 | Event::JobDiscarded(_)
                 | Event::Unrecognized => !self.is_off_air,

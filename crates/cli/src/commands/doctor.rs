@@ -85,8 +85,8 @@ fn check_config(config: &Config, managed: bool, findings: &mut Findings) {
 }
 
 async fn check_database(store: &Store, findings: &mut Findings) {
-    let (installation, incarnation) = (store.installation(), store.incarnation());
-    good(format!("database of installation {installation}, incarnation {incarnation}"));
+    let incarnation = store.incarnation().unwrap_or_default();
+    good(format!("database of installation {}, incarnation {incarnation}", store.installation()));
     match store.health_facts().await {
         Err(error) => findings.wrong(format!("database: {error}")),
         Ok(facts) => check_facts(&facts, findings),

@@ -44,6 +44,7 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("RetryRequested", 1),
         ("AccountDeleted", 1),
         ("CleanupRequested", 1),
+        ("ReconcileRequested", 1),
         ("SessionBound", 1),
         ("Bound", 1),
         ("VideoChanged", 1),

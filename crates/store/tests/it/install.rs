@@ -73,9 +73,9 @@ async fn a_restored_schema_begins_a_new_incarnation_that_nothing_of_the_former_r
     let migrated = migrate(&config, None).await.unwrap();
     assert!(migrated.is_restored && !migrated.is_new);
     assert_eq!(migrated.installation, db.store.installation());
-    assert_ne!(migrated.incarnation, db.store.incarnation());
+    assert_ne!(Some(migrated.incarnation), db.store.incarnation());
     let store = Store::connect(&config).await.unwrap();
-    assert_eq!(store.incarnation(), migrated.incarnation);
+    assert_eq!(store.incarnation(), Some(migrated.incarnation));
     assert!(!migrate(&config, None).await.unwrap().is_restored, "once");
 
     assert!(db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap().is_empty());
