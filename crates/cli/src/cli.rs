@@ -124,6 +124,12 @@ pub(crate) struct Migrate {
     /// Number of slices of a new installation; fixed then [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=4096))]
     pub(crate) slices: Option<i16>,
+    /// On a Citus cluster: distribute the tables over its nodes by slice, see docs/citus.md
+    #[arg(long)]
+    pub(crate) distribute: bool,
+    /// Only print the statements that would distribute
+    #[arg(long, requires = "distribute")]
+    pub(crate) dry_run: bool,
 }
 
 /// Commands on sessions.

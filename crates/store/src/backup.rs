@@ -28,11 +28,11 @@ impl Present {
     }
 }
 
-/// A connection for the steps of a backup or restore.
+/// A connection for what the owner of the schema does while no role runs.
 #[derive(Debug)]
-pub struct BackupConnection(PgConnection);
+pub struct OwnerConnection(pub(crate) PgConnection);
 
-impl BackupConnection {
+impl OwnerConnection {
     /// Connects to the database of `config`.
     ///
     /// # Errors

@@ -47,6 +47,19 @@ pub enum Error {
         /// In the database.
         found: Uuid,
     },
+    /// The database has no Citus.
+    #[error(
+        "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
+         and restart, on the coordinator run CREATE EXTENSION citus and add the nodes by \
+         citus_add_node"
+    )]
+    NoCitus,
+    /// Something is in the way of distributing the installation.
+    #[error("distribute: {reason}")]
+    NotDistributable {
+        /// What, and what to do.
+        reason: String,
+    },
     /// A migration failed.
     #[error("migrate the database")]
     Migrate {
@@ -125,6 +138,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server cannot do such a thing at all.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        let Self::Database { source } = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == "0A000")
+    }
+
     /// Whether a lock was waited for in vain.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         let Self::Database { source } = self else { return false };
@@ -144,6 +164,8 @@ impl Error {
             | Self::NotMigrated
             | Self::Restored
             | Self::SetAside
+            | Self::NoCitus
+            | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }

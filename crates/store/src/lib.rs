@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 mod backup;
 mod consumer;
+mod distribute;
 mod error;
 mod install;
 mod jobs;
@@ -29,8 +30,9 @@ mod wake;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use backup::{BackupConnection, Present, libpq_environment};
+pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
+pub use distribute::Catalogue;
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use secrecy::ExposeSecret;
-use store::{BackupConnection, Present};
+use store::{OwnerConnection, Present};
 
 use super::db::ask;
 use crate::config::Config;
@@ -34,7 +34,7 @@ pub(crate) struct Replace {
 pub(crate) async fn back_up(config: &Config, file: &Path) -> Result<()> {
     ensure!(!file.exists(), "{} exists: choose another name", file.display());
     let database = Database::open(config).await?;
-    let mut connection = BackupConnection::open(&database.config).await?;
+    let mut connection = OwnerConnection::open(&database.config).await?;
     let Some(Present { installation: Some(installation), events, .. }) =
         connection.present().await?
     else {
@@ -62,7 +62,7 @@ pub(crate) async fn back_up(config: &Config, file: &Path) -> Result<()> {
 pub(crate) async fn restore(config: &Config, file: &Path, replace: &Replace) -> Result<()> {
     ensure!(file.is_file(), "{} is not there", file.display());
     let database = Database::open(config).await?;
-    let mut connection = BackupConnection::open(&database.config).await?;
+    let mut connection = OwnerConnection::open(&database.config).await?;
     let major = connection.server_major().await?;
     check(config, &database, major, file).await?;
     let programs = connection.programs().await?;
