@@ -15,6 +15,7 @@ mod system;
 
 mod api;
 mod architecture;
+mod backup;
 mod cleanup;
 mod faults;
 mod ingest;

@@ -229,6 +229,26 @@ impl TestSystem {
         output
     }
 
+    /// The database's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Starts the binary with the same configuration but for the database.
+    pub(crate) fn spawn_on(&self, url: &str, arguments: &[&str]) -> Process {
+        let text = std::fs::read_to_string(&self.config_file).unwrap();
+        let file = self.config_file.with_file_name(format!("{}.toml", Uuid::now_v7()));
+        config::write(&file, &text.replace(&self.url, url));
+        Process::spawn(&file, arguments)
+    }
+
+    /// Runs a command on another database to its end. Returns whether it did it and what it said.
+    pub(crate) async fn command_on(&self, url: &str, arguments: &[&str]) -> (bool, String) {
+        let mut process = self.spawn_on(url, arguments);
+        let status = process.exited().await;
+        (status.success(), process.output())
+    }
+
     /// What the processes were configured with and must keep to themselves.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets

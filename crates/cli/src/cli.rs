@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),
-    /// The managed database
+    /// The database: back up and restore; the managed one's address and programs
     #[command(subcommand)]
     Db(Db),
     /// Tokens for the API and the webhook's path
@@ -130,6 +130,12 @@ pub(crate) struct Migrate {
     /// Number of slices of a new installation; fixed then [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=4096))]
     pub(crate) slices: Option<i16>,
+    /// On a Citus cluster: distribute the tables over its nodes by slice, see docs/citus.md
+    #[arg(long)]
+    pub(crate) distribute: bool,
+    /// Only print the statements that would distribute
+    #[arg(long, requires = "distribute")]
+    pub(crate) dry_run: bool,
 }
 
 /// Commands on sessions.
@@ -276,7 +282,7 @@ pub(crate) enum Projections {
     Status,
 }
 
-/// Commands on the managed database.
+/// Commands on the database.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Db {
     /// Print the managed database's address, with its password
@@ -289,6 +295,22 @@ pub(crate) enum Db {
         /// Its SHA-256, hexadecimal
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+    },
+    /// Write a backup: all of Tallylight's tables at one moment; roles may go on
+    Backup {
+        /// The file to write; must not exist
+        file: PathBuf,
+    },
+    /// Restore a backup into the configured database; stop all roles first
+    Restore {
+        /// The file to read
+        file: PathBuf,
+        /// Replace the installation that the database holds
+        #[arg(long)]
+        replace: bool,
+        /// Do not ask before replacing
+        #[arg(long, requires = "replace")]
+        yes: bool,
     },
 }
 

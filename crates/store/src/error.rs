@@ -24,6 +24,18 @@ pub enum Error {
     /// The tables are missing.
     #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
     NotMigrated,
+    /// The schema was restored and has no incarnation of its own yet.
+    #[error(
+        "take the database for this installation's: it was restored; run `tallylight migrate`, \
+         which gives its log a new incarnation"
+    )]
+    Restored,
+    /// A restore was interrupted before it dropped what it replaced.
+    #[error(
+        "restore: the schema tallylight_replaced holds what an earlier restore has replaced; if \
+         nothing of it is needed, run DROP SCHEMA tallylight_replaced CASCADE"
+    )]
+    SetAside,
     /// The database is not the one that was known.
     #[error(
         "use the database: it is of installation {found}, and this process knows {known}. Correct \
@@ -34,6 +46,19 @@ pub enum Error {
         known: Uuid,
         /// In the database.
         found: Uuid,
+    },
+    /// The database has no Citus.
+    #[error(
+        "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
+         and restart, on the coordinator run CREATE EXTENSION citus and add the nodes by \
+         citus_add_node"
+    )]
+    NoCitus,
+    /// Something is in the way of distributing the installation.
+    #[error("distribute: {reason}")]
+    NotDistributable {
+        /// What, and what to do.
+        reason: String,
     },
     /// A migration failed.
     #[error("migrate the database")]
@@ -127,6 +152,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server cannot do such a thing at all.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        let Self::Database { source } = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == "0A000")
+    }
+
     /// Whether a lock was waited for in vain.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         let Self::Database { source } = self else { return false };
@@ -144,6 +176,10 @@ impl Error {
                 .is_some_and(|code| is_transient_code(&code)),
             Self::BadUrl { .. }
             | Self::NotMigrated
+            | Self::Restored
+            | Self::SetAside
+            | Self::NoCitus
+            | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
@@ -174,9 +210,9 @@ impl From<sqlx::Error> for Error {
                 // Our own functions' refusals, in their words.
                 "TL" => Self::Invalid { reason: error.message().to_owned() },
                 "08" => Self::Unreachable { source },
-                // Undefined table, schema or function.
+                // Undefined table, column, schema or function: the tables of an older version.
                 "3F" => Self::NotMigrated,
-                "42" if matches!(code.as_str(), "42P01" | "42883") => Self::NotMigrated,
+                "42" if matches!(code.as_str(), "42P01" | "42703" | "42883") => Self::NotMigrated,
                 _ => Self::Database { source },
             };
         }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{READ, RequestLog, find, read_request};
 use crate::Api;
-use crate::cursor::Told;
+use crate::cursor::{NotTold, Told};
 use crate::error::Problem;
 use crate::extract::{Params, SessionId};
 
@@ -59,14 +59,21 @@ pub(super) async fn timeline(
     Params(mut params): Params,
 ) -> Result<Json<Timeline>, Problem> {
     let limit = params.integer("limit", 1..=500).unwrap_or(100);
-    let after = params.text("after", 100).map(|text| Told::read(&text));
-    if after == Some(None) {
-        params.wrong("after", "is not the `next` of a page of this timeline");
+    let incarnation = api.incarnation();
+    let after = params.text("after", 100).map(|text| Told::read(&text, incarnation));
+    match after {
+        Some(Err(NotTold::Unreadable)) => {
+            params.wrong("after", "is not the `next` of a page of this timeline");
+        }
+        Some(Err(NotTold::Restored)) => {
+            params.wrong("after", "is of the time before the log was restored: begin without it");
+        }
+        Some(Ok(_)) | None => {}
     }
     params.finish()?;
     let view = find(&api, id).await?;
     let request = read_request(&api, &view.source, id).await?;
-    let after = after.flatten().unwrap_or_default();
+    let after = after.and_then(Result::ok).unwrap_or_default();
     let limit = usize::try_from(limit).unwrap_or_default();
     Ok(Json(read(&api, &view, request.as_ref(), after, limit).await?))
 }
@@ -89,16 +96,18 @@ pub(super) async fn read(
         of_live_stream = concerning(api, &subject, from, span, after.live_stream, limit).await?;
     }
     let requested = requested.iter().filter(|(stored, _)| stored.position > after.request);
-    Ok(merge(requested, of_live_stream.iter(), after, limit))
+    let (events, next) = merge(requested, of_live_stream.iter(), after, limit);
+    Ok(Timeline { events, next: next.map(|told| told.text(api.incarnation())) })
 }
 
-/// Merges two subjects in the order in which the database recorded them.
+/// Merges two subjects in the order in which the database recorded them. Returns what was told too,
+/// where there is more.
 fn merge<'a>(
     requested: impl Iterator<Item = &'a (RecordedEvent, Event)>,
     of_live_stream: impl Iterator<Item = &'a (RecordedEvent, Event)>,
     after: Told,
     limit: usize,
-) -> Timeline {
+) -> (Vec<Entry>, Option<Told>) {
     let (mut requested, mut of_live_stream) = (requested.peekable(), of_live_stream.peekable());
     let (mut told, mut events) = (after, Vec::new());
     while events.len() < limit {
@@ -113,7 +122,7 @@ fn merge<'a>(
         events.push(Entry::of(stored, event));
     }
     let has_more = requested.peek().is_some() || of_live_stream.peek().is_some();
-    Timeline { events, next: has_more.then(|| told.text()) }
+    (events, has_more.then_some(told))
 }
 
 impl Entry {
