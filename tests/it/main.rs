@@ -25,5 +25,6 @@ mod quota;
 mod rebuild;
 mod reuse;
 mod secrets;
+mod spool;
 mod takeover;
 mod tutorial;
