@@ -28,5 +28,6 @@ mod quota;
 mod rebuild;
 mod reuse;
 mod secrets;
+mod spool;
 mod takeover;
 mod tutorial;
