@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 mod consumer;
+mod digest;
 mod error;
 mod install;
 mod jobs;
@@ -24,10 +25,13 @@ mod rebuild;
 mod seal;
 mod wake;
 
+use digest::hex;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use consumer::{Consumer, Lease};
+pub use digest::Digest;
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
@@ -37,7 +41,7 @@ pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
-pub use rebuild::{Digest, Rebuilt};
+pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
 pub use wake::{Notifier, Wakes};
 
