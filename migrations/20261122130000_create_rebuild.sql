@@ -268,7 +268,7 @@ END $$;
 COMMENT ON FUNCTION tallylight.verify_put_aside(smallint) IS 'Copies the live rows of a slice to tables of this session, and makes those for the fold''s';
 
 CREATE FUNCTION tallylight.verify_compare(p_table name, p_limit int)
-RETURNS TABLE (of_key jsonb, live jsonb, folded jsonb, differing bigint)
+RETURNS TABLE (of_key jsonb, live jsonb, folded jsonb, differing bigint, compared bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -280,11 +280,16 @@ BEGIN
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
    WHERE i.indrelid = format('tallylight.%I', p_table)::regclass AND i.indisprimary;
   EXECUTE format('ANALYZE pg_temp.%I, pg_temp.%I', 'live_' || p_table, 'folded_' || p_table);
+  -- The counts come once more with each row told, and alone where there is none.
   RETURN QUERY EXECUTE format(
-    'SELECT to_jsonb(k), to_jsonb(l), to_jsonb(f), count(*) OVER ()
-       FROM pg_temp.%1$I l FULL JOIN pg_temp.%2$I f USING (%3$s), LATERAL (SELECT %3$s) AS k
-      WHERE l IS NULL OR f IS NULL OR to_jsonb(l) IS DISTINCT FROM to_jsonb(f)
-      ORDER BY %3$s LIMIT $1',
+    'WITH side AS MATERIALIZED (
+       SELECT to_jsonb(k) AS of_key, to_jsonb(l) AS live, to_jsonb(f) AS folded
+         FROM pg_temp.%1$I l FULL JOIN pg_temp.%2$I f USING (%3$s), LATERAL (SELECT %3$s) AS k)
+     SELECT d.of_key, d.live, d.folded, c.differing, c.compared
+       FROM (SELECT count(*) FILTER (WHERE s.live IS DISTINCT FROM s.folded) AS differing,
+                    count(s.live) AS compared FROM side s) AS c
+       LEFT JOIN LATERAL (SELECT s.* FROM side s WHERE s.live IS DISTINCT FROM s.folded
+                           ORDER BY s.of_key LIMIT $1) AS d ON true',
     'live_' || p_table, 'folded_' || p_table, v_key) USING p_limit;
 END $$;
 COMMENT ON FUNCTION tallylight.verify_compare(name, int) IS 'Rows of the slice put aside that differ from those of the fold, and how many do';

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod as_of;
 mod consumer;
 mod digest;
 mod error;
@@ -23,6 +24,7 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod verify;
 mod wake;
 
 use digest::hex;
@@ -30,6 +32,7 @@ use digest::hex;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use as_of::{AsOf, SessionThen};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use error::Error;
@@ -43,6 +46,7 @@ pub use read::{
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use verify::{Difference, Parting, Verified};
 pub use wake::{Notifier, Wakes};
 
 /// How to reach the database.

@@ -24,8 +24,11 @@ mod swap;
 
 pub use record::{RebuildState, RebuildStatus};
 
-use fold::Fold;
-use generation::{Generation, Progress, copy_texts, load, set_aside};
+pub(crate) use fold::Fold;
+pub(crate) use generation::{CopyText, Generation, load, set_aside};
+pub(crate) use source::EventRow;
+
+use generation::{Progress, copy_texts};
 use record::Run;
 use source::{Chunk, Range, read_chunk_from};
 
@@ -203,6 +206,18 @@ impl Store {
         run.note_slice(&mut tx, &done, events, subjects).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Folds a slice up to `goal` and returns its rows as text for COPY.
+    pub(crate) async fn fold_whole(
+        &self,
+        slice: i16,
+        goal: i64,
+        set_aside: &[i64],
+    ) -> Result<Vec<CopyText>, Error> {
+        let fold = Fold::new(slice, Default::default(), set_aside);
+        let fold = self.fold_to(fold, slice, goal, &RebuildProgress::default()).await?;
+        blocking(move || copy_texts(slice, fold.finish())).await?
     }
 
     /// Folds a slice up to `goal`, reading the next chunk while this one is folded.

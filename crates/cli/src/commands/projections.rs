@@ -13,6 +13,8 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::output::say;
 
+mod verify;
+
 /// How often progress is shown on a terminal.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -30,6 +32,7 @@ pub(crate) async fn run(config: Config, command: Projections) -> Result<()> {
             store.roll_back().await?;
             say("the generation before the last rebuild is live again, brought up to date");
         }
+        Projections::Verify(what) => verify::run(&store, &what).await?,
         Projections::Status => status(&store).await?,
     }
     store.close().await;

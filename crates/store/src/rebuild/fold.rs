@@ -137,6 +137,22 @@ impl Fold {
         at
     }
 
+    /// The states so far, with the position of their last event.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&Subject, &State, i64)> {
+        self.folded.iter().filter_map(|f| Some((&f.subject, f.state.as_ref()?, f.position)))
+    }
+
+    /// The rows so far, as [`finish`](Self::finish) would tell them.
+    pub(crate) fn rows(&self) -> Vec<(Row, i64)> {
+        let mut kept = self.kept.clone();
+        for (subject, state, position) in self.states() {
+            for row in rows(subject, state) {
+                keep(&mut kept, row, position);
+            }
+        }
+        kept.into_values().collect()
+    }
+
     /// What it has come to: subjects without a state are left out.
     pub(crate) fn finish(self) -> Outcome {
         let mut kept = self.kept;

@@ -4,7 +4,7 @@
 use domain::event::RecordedEvent;
 use domain::ids::Timestamp;
 use futures_util::TryStreamExt as _;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::copy_binary::{Fields, Malformed, Tuples};
 use crate::Error;
@@ -42,15 +42,29 @@ pub(crate) struct Chunk {
     last: usize,
 }
 
-/// Reads a range; a connection is held for no longer.
+/// A range is a walk along the primary key. Left to itself the planner sorts, with two processes
+/// started to help it: for 20,000 events that takes twice the time.
+const ALONG_THE_KEY: &str = "SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_sort = off; \
+                             SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+
+/// Reads a large range in a transaction of its own; a connection is held for no longer.
 pub(crate) async fn read_chunk_from(pool: &PgPool, range: Range) -> Result<Chunk, Error> {
     let mut connection = pool.acquire().await?;
-    let chunk = read_chunk(&mut connection, range).await;
+    let chunk = read_alone(&mut connection, range).await;
     if chunk.is_err() {
         // It may be in the middle of a COPY.
         connection.close_on_drop();
     }
     chunk
+}
+
+async fn read_alone(connection: &mut PgConnection, range: Range) -> Result<Chunk, Error> {
+    let mut tx = connection.begin().await?;
+    // Several settings at once, which a prepared statement cannot hold.
+    sqlx::raw_sql(ALONG_THE_KEY).execute(&mut *tx).await?;
+    let chunk = read_chunk(&mut tx, range).await?;
+    tx.commit().await?;
+    Ok(chunk)
 }
 
 /// Reads a range within a transaction, or on its own.
