@@ -84,11 +84,7 @@ async fn show(store: &Store, id: Uuid, at: Option<AsOf>) -> Result<()> {
 }
 
 /// The events of the session's subjects, in order of time.
-async fn timeline(
-    store: &Store,
-    session: &SessionView,
-    at: Option<AsOf>,
-) -> Result<Vec<String>> {
+async fn timeline(store: &Store, session: &SessionView, at: Option<AsOf>) -> Result<Vec<String>> {
     let mut subjects = vec![Subject::request(&session.source, session.id)];
     subjects.extend(session.live_stream.map(|id| Subject::live_stream(&session.source, id)));
     let mut events = Vec::new();

@@ -16,6 +16,7 @@ mod partitions;
 mod reaction;
 mod read;
 mod rebuild;
+mod replay;
 mod roles;
 mod seal;
 mod support;
