@@ -27,10 +27,9 @@ async fn what_a_newer_build_wrote_is_set_aside_until_it_is_skipped() {
     let event = newer(Uuid::now_v7());
     let subject = event.subject.clone();
     system.store.append_one(event).await.unwrap();
-    let parked = until("it is set aside", async || {
-        system.store.parked().await.unwrap().into_iter().next()
-    })
-    .await;
+    let parked =
+        until("it is set aside", async || system.store.parked().await.unwrap().into_iter().next())
+            .await;
     let at = format!("{}:{}", parked.slice, parked.position);
 
     let list = system.command(&["parked", "list"]).await;

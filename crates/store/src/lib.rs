@@ -13,8 +13,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod as_of;
 mod backup;
 mod consumer;
+mod digest;
 mod distribute;
 mod error;
 mod install;
@@ -26,13 +28,18 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod verify;
 mod wake;
+
+use digest::hex;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use as_of::{AsOf, SessionThen};
 pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
+pub use digest::Digest;
 pub use distribute::Catalogue;
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
@@ -44,8 +51,9 @@ pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
-pub use rebuild::{Digest, Rebuilt};
+pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 
 /// How to reach the database.

@@ -20,6 +20,7 @@ mod partitions;
 mod reaction;
 mod read;
 mod rebuild;
+mod replay;
 mod roles;
 mod seal;
 mod support;
