@@ -25,6 +25,5 @@ mod quota;
 mod rebuild;
 mod reuse;
 mod secrets;
-mod spool;
 mod takeover;
 mod tutorial;
