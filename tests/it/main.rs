@@ -28,6 +28,5 @@ mod quota;
 mod rebuild;
 mod reuse;
 mod secrets;
-mod spool;
 mod takeover;
 mod tutorial;
