@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 mod consumer;
 mod error;
+mod history;
 mod install;
 mod jobs;
 mod log;
@@ -29,6 +30,9 @@ pub mod testing;
 
 pub use consumer::{Consumer, Lease};
 pub use error::Error;
+pub use history::{
+    Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
+};
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::Stored;
@@ -50,6 +54,9 @@ pub struct Config {
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
+    /// Where sealed history lies, such as `file:///var/lib/tallylight/history`; `None`: this
+    /// process reads and writes none, and an event that is sealed is an error.
+    pub history_url: Option<String>,
 }
 
 impl Config {
@@ -59,6 +66,7 @@ impl Config {
             url: SecretString::from(url.into()),
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
+            history_url: None,
         }
     }
 }
@@ -69,6 +77,8 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
+    history: Option<history::Archive>,
+    history_metrics: HistoryMetrics,
 }
 
 impl Store {
@@ -76,14 +86,16 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unreachable`] where nothing answers, [`Error::NotMigrated`] where the tables of
-    /// this version are missing.
+    /// this version are missing, [`Error::Invalid`] for a place of history that is not supported.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let pool = pool(config)?;
         let (installation, slices) = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        Ok(Self { pool, slices, installation })
+        let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
+        let history_metrics = HistoryMetrics::new();
+        Ok(Self { pool, slices, installation, history, history_metrics })
     }
 
     /// The number of slices.
@@ -174,6 +186,16 @@ async fn with_cause(config: &Config, error: Error) -> Error {
         Ok(Err(cause)) => Error::Unreachable { source: cause },
         Ok(Ok(_)) | Err(_) => error,
     }
+}
+
+/// Bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The text of a configuration error, which may quote the address: only its kind is kept.

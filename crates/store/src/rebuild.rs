@@ -2,7 +2,6 @@
 //! while live consumers go on.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 
 use domain::event::{Event, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
@@ -13,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::consumer::Consumer;
-use crate::{Error, Store, log, projection};
+use crate::{Error, Store, projection};
 
 mod strangers;
 
@@ -117,7 +116,7 @@ impl Store {
                 return Ok(());
             }
             let mut connection = self.pool.acquire().await?;
-            fold_up_to(&mut connection, slice, goal, fold).await?;
+            self.fold_up_to(&mut connection, slice, goal, fold).await?;
         }
     }
 
@@ -137,7 +136,7 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        fold_up_to(&mut tx, slice, goal, fold).await?;
+        self.fold_up_to(&mut tx, slice, goal, fold).await?;
         Ok(tx)
     }
 
@@ -179,38 +178,34 @@ impl Store {
             hash.update(b"\n");
             rows += 1;
         }
-        Ok(Digest { sha256: hex(&hash.finalize()), rows })
+        Ok(Digest { sha256: crate::hex(&hash.finalize()), rows })
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Folds from where `fold` stands up to `goal`, a position that is applied. What is set aside was
-/// set aside in the transaction that passed it, so all of it is known by then.
-async fn fold_up_to(
-    connection: &mut PgConnection,
-    slice: i16,
-    goal: i64,
-    fold: &mut Fold,
-) -> Result<(), Error> {
-    let parked = parked_between(connection, slice, fold.position, goal).await?;
-    while fold.position < goal {
-        let limit = CHUNK.min(goal - fold.position);
-        let events = log::read(connection, slice, fold.position, fold.recorded_at, limit).await?;
-        if events.is_empty() {
-            return Err(Error::Hole { slice, after: fold.position, found: goal });
+impl Store {
+    /// Folds from where `fold` stands up to `goal`, a position that is applied. What is set aside
+    /// was set aside in the transaction that passed it, so all of it is known by then.
+    async fn fold_up_to(
+        &self,
+        connection: &mut PgConnection,
+        slice: i16,
+        goal: i64,
+        fold: &mut Fold,
+    ) -> Result<(), Error> {
+        let parked = parked_between(connection, slice, fold.position, goal).await?;
+        while fold.position < goal {
+            let limit = CHUNK.min(goal - fold.position);
+            let (after, since) = (fold.position, fold.recorded_at);
+            let events = self.read_on(connection, slice, after, since, limit).await?;
+            if events.is_empty() {
+                return Err(Error::Hole { slice, after, found: goal });
+            }
+            for event in &events {
+                if parked.contains(&event.position) { fold.skip(event) } else { fold.apply(event) }
+            }
         }
-        for event in &events {
-            if parked.contains(&event.position) { fold.skip(event) } else { fold.apply(event) }
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Positions that are set aside after `from`, up to `to`.

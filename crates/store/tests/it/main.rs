@@ -9,6 +9,7 @@ mod append;
 mod enqueue;
 mod fencing;
 mod finish;
+mod history;
 mod install;
 mod jobs;
 mod leases;

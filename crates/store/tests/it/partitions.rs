@@ -1,8 +1,11 @@
 //! Partitions of the log: made ahead, by whoever comes first, and stray events moved home.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use domain::ids::Timestamp;
 
-use crate::support::{db, event, subject_in};
+use crate::support::{db, event, subject_in, until};
 
 const MONTHS: &str =
     "SELECT count(*) FROM pg_inherits WHERE inhparent = 'tallylight.event'::regclass
@@ -117,4 +120,42 @@ async fn appends_go_on_while_a_reader_delays_a_month() {
     reader.commit().await.unwrap();
     month.await.unwrap().unwrap();
     assert_eq!(db.number(MONTHS).await, 5);
+}
+
+#[tokio::test]
+async fn a_default_partition_that_fills_is_emptied_while_appends_go_on() {
+    let db = db().await;
+    let ahead = "UPDATE tallylight.slice_head SET last_at = now() + slice * interval '31 days' + interval '200 days'";
+    db.sql(ahead).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let appending: Vec<_> = (0..4)
+        .map(|slice| {
+            let (store, done) = (db.store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let subject = subject_in(&store, slice);
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    store.append_one(event(&subject, "far ahead")).await.unwrap();
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for slice in 0..4 {
+        until(async || (db.head(slice).await > 20).then_some(())).await;
+    }
+    assert!(db.store.measure_history().await.unwrap() > 80, "told");
+    // Each makes the months of the events that it finds; slices come to theirs at different times.
+    db.store.ensure_partitions().await.unwrap();
+    let after = db.head(0).await;
+    until(async || (db.head(0).await > after + 20).then_some(())).await;
+    done.store(true, Ordering::Relaxed);
+    db.store.ensure_partitions().await.unwrap();
+    assert_eq!(db.store.measure_history().await.unwrap(), 0);
+    for (slice, task) in (0..4).zip(appending) {
+        let count: usize = task.await.unwrap();
+        let read = db.store.read_after(slice, 0, Timestamp::default(), 1_000_000).await.unwrap();
+        assert_eq!(read.len(), count, "slice {slice}");
+    }
 }
