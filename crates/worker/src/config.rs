@@ -22,6 +22,10 @@ pub struct Config {
     pub grace: Duration,
     /// How long sessions wait for what.
     pub policy: Policy,
+    /// A month of the log is sealed this long after its end; `None`: never.
+    pub seal_after: Option<Duration>,
+    /// Idempotency keys are removed at this age; at least 7 days.
+    pub keys_for: Duration,
 }
 
 impl Default for Config {
@@ -34,6 +38,8 @@ impl Default for Config {
             batch: 500,
             grace: Duration::from_secs(10),
             policy: Policy::default(),
+            seal_after: None,
+            keys_for: Duration::from_hours(90 * 24),
         }
     }
 }
