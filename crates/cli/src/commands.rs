@@ -12,6 +12,7 @@ pub(crate) mod db;
 mod doctor;
 mod events;
 mod health;
+mod history;
 mod jobs;
 mod migrate;
 pub(crate) mod projections;
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Events(command) => events::run(config("warn")?, command).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,
         Command::Projections(command) => projections::run(config("warn")?, command).await,
+        Command::History(command) => history::run(config("warn")?, command).await,
         Command::Db(command) => db::run(config("warn")?, command).await,
         Command::Token(command) => {
             token::run(&command);

@@ -134,6 +134,8 @@ pub(crate) fn start_worker(
             watch: session.watch,
             videos: session.videos,
         },
+        seal_after: config.history.seal_after,
+        keys_for: config.history.keys_for,
         ..worker::Config::default()
     };
     Ok(worker::Worker::start(worker::Context::new(store, platforms, key, settings)))
