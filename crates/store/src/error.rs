@@ -26,6 +26,17 @@ pub enum Error {
     /// The tables are missing.
     #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
     NotMigrated,
+    /// The database is not the one that was known.
+    #[error(
+        "use the database: it is of installation {found}, and this process knows {known}. Correct \
+         database.url, or start again with an empty spool directory"
+    )]
+    OtherInstallation {
+        /// From an earlier connection.
+        known: Uuid,
+        /// In the database.
+        found: Uuid,
+    },
     /// A migration failed.
     #[error("migrate the database")]
     Migrate {
@@ -165,6 +176,7 @@ impl Error {
                 .is_some_and(|code| is_transient_code(&code)),
             Self::BadUrl { .. }
             | Self::NotMigrated
+            | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }

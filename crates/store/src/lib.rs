@@ -4,6 +4,8 @@
 //! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
 //! else, and nothing here decides anything.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::slice::SliceCount;
@@ -35,7 +37,7 @@ pub use history::{
 };
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
-pub use log::Stored;
+pub use log::{Appended, Stored};
 pub use react::{Committed, ParkedEvent, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
@@ -77,6 +79,8 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
+    /// Whether the database was asked which installation it is.
+    checked: Arc<AtomicBool>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
 }
@@ -93,9 +97,46 @@ impl Store {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
+        Self::of(config, pool, installation, slices, true)
+    }
+
+    /// The database of an installation that is known from an earlier connection. Connects when it
+    /// is used first, and appends only once the database has said that it is this installation.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`], [`Error::Invalid`] for a place of history that is not supported.
+    pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
+        let pool = pool(config)?;
+        Self::of(config, pool, installation, slices, false)
+    }
+
+    fn of(
+        config: &Config,
+        pool: PgPool,
+        installation: Uuid,
+        slices: SliceCount,
+        checked: bool,
+    ) -> Result<Self, Error> {
+        let checked = Arc::new(AtomicBool::new(checked));
         let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
         let history_metrics = HistoryMetrics::new();
-        Ok(Self { pool, slices, installation, history, history_metrics })
+        Ok(Self { pool, slices, installation, checked, history, history_metrics })
+    }
+
+    /// Asks the database once which installation it is.
+    ///
+    /// # Errors
+    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`].
+    pub async fn check_installation(&self) -> Result<(), Error> {
+        if self.checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (found, slices) = install::installation(&self.pool).await?;
+        if (found, slices) != (self.installation, self.slices) {
+            return Err(Error::OtherInstallation { known: self.installation, found });
+        }
+        self.checked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The number of slices.

@@ -80,10 +80,11 @@ impl Store {
         let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
         let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
         let jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
-        let stored = log::append(&mut tx, slice, None, &reaction.events).await?;
+        let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
         tx.commit().await?;
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
-        Ok(Committed { lease, jobs, events: stored.len() })
+        let events = appended.stored(&reaction.events).count();
+        Ok(Committed { lease, jobs, events })
     }
 
     /// The subjects of a slice that have events set aside.

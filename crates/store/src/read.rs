@@ -167,25 +167,27 @@ impl Store {
         row.map(SessionRow::view).transpose()
     }
 
-    /// Lists live streams by id; `source` and `account` narrow.
+    /// Lists live streams by id and source, those behind `after`; `source` and `account` narrow.
     pub async fn live_streams(
         &self,
         source: Option<&str>,
         account: Option<&str>,
-        after: i64,
+        after: Option<(LiveStreamId, &str)>,
         limit: i64,
     ) -> Result<Vec<LiveStreamView>, Error> {
+        let (id, of) = after.map_or((i64::MIN, ""), |(id, source)| (id.0, source));
         let rows = sqlx::query_as!(
             LiveStreamRow,
             "SELECT source, live_stream_id, account, installation, active, live, idle_since, deleted,
                     hls_url, dash_url, iframe_url
                FROM tallylight.live_stream
               WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR account = $2)
-                AND live_stream_id > $3
-              ORDER BY live_stream_id, source LIMIT $4",
+                AND (live_stream_id, source) > ($3, $4)
+              ORDER BY live_stream_id, source LIMIT $5",
             source,
             account,
-            after,
+            id,
+            of,
             limit,
         )
         .fetch_all(&self.pool)
