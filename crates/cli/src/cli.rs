@@ -218,9 +218,13 @@ pub(crate) enum Jobs {
 /// Commands on projections.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Projections {
-    /// Rebuild all projections from the log; workers may go on
-    Rebuild,
-    /// Show how far each slice is applied
+    /// Rebuild all projections from the log and swap them in; everything goes on meanwhile
+    Rebuild(Rebuild),
+    /// Give up the rebuild that is in work, or was interrupted
+    Abort,
+    /// Swap the generation before the last rebuild back in, brought up to date
+    Rollback,
+    /// Show the last rebuild, and how far each slice is applied
     Status,
 }
 
@@ -243,6 +247,17 @@ pub(crate) enum History {
     List,
     /// Read every segment, and check the border to the table
     Verify,
+}
+
+/// Options of a rebuild.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rebuild {
+    /// Slices to fold at a time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: Option<u16>,
+    /// Stop before the swap; the next `rebuild` goes on from there
+    #[arg(long)]
+    pub(crate) no_swap: bool,
 }
 
 /// Commands on the managed database.

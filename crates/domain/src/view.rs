@@ -227,6 +227,14 @@ pub fn rows(subject: &Subject, state: &State) -> Vec<Row> {
     }
 }
 
+/// Those of [`rows`] that no later event of `subject` touches: its next event takes their sessions
+/// out of the state. A fold that derives rows from last states alone keeps these before each event.
+pub fn leaving(subject: &Subject, state: &State) -> Vec<Row> {
+    let Body::LiveStream(live_stream) = &state.body else { return Vec::new() };
+    let over = live_stream.sessions.iter().filter(|session| session.is_over());
+    over.map(|s| Row::Session(session_row(subject.source().to_owned(), live_stream, s))).collect()
+}
+
 /// The row of a request; the API derives it too, where the projection has none yet.
 pub fn request_row(state: &Request) -> RequestRow {
     RequestRow {

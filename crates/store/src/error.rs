@@ -144,6 +144,54 @@ pub enum Error {
         #[source]
         source: object_store::Error,
     },
+    /// An event cannot be folded: a rebuild stops there, where a live consumer sets aside.
+    #[error("fold event {slice}:{position}: {reason}")]
+    Unfoldable {
+        /// Its slice.
+        slice: i16,
+        /// Its position.
+        position: i64,
+        /// Why not.
+        reason: String,
+    },
+    /// The process is stopping.
+    #[error("finish: the process is stopping")]
+    Stopped,
+    /// Another process rebuilds, or takes the swap back.
+    #[error(
+        "rebuild the projections: another process is at it; `tallylight projections status` shows how far"
+    )]
+    RebuildRuns,
+    /// The rebuild was aborted, or another process goes on with it.
+    #[error("go on with rebuild {id}: it was aborted or taken over; begin anew")]
+    RebuildLost {
+        /// The rebuild.
+        id: Uuid,
+    },
+    /// The tables or the fold are not those with which the rebuild began.
+    #[error(
+        "go on with rebuild {id}: the projections' tables or this version's fold differ from those it \
+         began with; run `tallylight projections abort`, then rebuild anew"
+    )]
+    RebuildShape {
+        /// The rebuild.
+        id: Uuid,
+    },
+    /// The tables were in use whenever the swap was tried.
+    #[error(
+        "swap the rebuilt projections in: the tables were in use by long transactions for {seconds} s; \
+         what is rebuilt is kept, run `tallylight projections rebuild` again"
+    )]
+    SwapBlocked {
+        /// How long it was tried.
+        seconds: u64,
+    },
+    /// The last rebuild cannot be taken back.
+    #[error("take the last rebuild back: {reason}")]
+    NoRollback {
+        /// Why not.
+        reason: String,
+    },
     /// Any other failure of the database.
     #[error("use the database")]
     Database {
@@ -156,9 +204,17 @@ pub enum Error {
 impl Error {
     /// Whether a lock was waited for in vain.
     pub(crate) fn is_lock_timeout(&self) -> bool {
-        let Self::Database { source } = self else { return false };
-        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| code == "55P03")
+        self.code().is_some_and(|code| code == "55P03")
+    }
+
+    /// Whether a lock was waited for in vain, or would have been for ever.
+    pub(crate) fn is_lock_conflict(&self) -> bool {
+        self.code().is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
+    }
+
+    fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+        let Self::Database { source } = self else { return None };
+        source.as_database_error().and_then(sqlx::error::DatabaseError::code)
     }
 
     /// Whether the same call may succeed later.
@@ -186,7 +242,14 @@ impl Error {
             | Self::Invalid { .. }
             | Self::NoHistory { .. }
             | Self::NoSuchJob { .. }
-            | Self::Seal { .. } => false,
+            | Self::Seal { .. }
+            | Self::Unfoldable { .. }
+            | Self::Stopped
+            | Self::RebuildRuns
+            | Self::RebuildLost { .. }
+            | Self::RebuildShape { .. }
+            | Self::SwapBlocked { .. }
+            | Self::NoRollback { .. } => false,
         }
     }
 }

@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 mod consumer;
+mod digest;
 mod error;
 mod history;
 mod install;
@@ -27,10 +28,13 @@ mod rebuild;
 mod seal;
 mod wake;
 
+use digest::hex;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use consumer::{Consumer, Lease};
+pub use digest::Digest;
 pub use error::Error;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
@@ -43,7 +47,7 @@ pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
-pub use rebuild::{Digest, Rebuilt};
+pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
 pub use wake::{Notifier, Wakes};
 
@@ -227,16 +231,6 @@ async fn with_cause(config: &Config, error: Error) -> Error {
         Ok(Err(cause)) => Error::Unreachable { source: cause },
         Ok(Ok(_)) | Err(_) => error,
     }
-}
-
-/// Bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The text of a configuration error, which may quote the address: only its kind is kept.

@@ -6,7 +6,8 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Error, Store, history};
+use crate::history::{self, Archive};
+use crate::{Error, Store};
 
 /// An event that an append stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,41 +102,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let mut connection = self.pool.acquire().await?;
-        self.read_on(&mut connection, slice, position, since, limit).await
-    }
-
-    /// Reads within a transaction, or on its own. What is sealed comes from its segment; fewer
-    /// events than `limit` mean that the slice has no more.
-    pub(crate) async fn read_on(
-        &self,
-        connection: &mut PgConnection,
-        slice: i16,
-        mut position: i64,
-        since: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<RecordedEvent>, Error> {
-        let limit = usize::try_from(limit).unwrap_or_default();
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        while events.len() < limit {
-            let rest = limit - events.len();
-            let mut found = read_table(connection, slice, position, since, rest).await?;
-            let in_order = found.first().is_none_or(|first| first.position == position + 1);
-            // Nothing here, or only later: what is missing may be sealed.
-            let missing = found.is_empty() || !in_order;
-            if missing
-                && let Some(sealed) =
-                    history::after(self.history.as_ref(), connection, slice, position, rest).await?
-            {
-                found = sealed;
-            } else if found.is_empty() {
-                check_end(connection, slice, position).await?;
-            }
-            check_dense(slice, position, &found)?;
-            let Some(last) = found.last() else { break };
-            position = last.position;
-            events.append(&mut found);
-        }
-        Ok(events)
+        read(self.history.as_ref(), &mut connection, slice, position, since, limit).await
     }
 
     /// Reads up to `limit` events of one subject after `position`.
@@ -145,32 +112,9 @@ impl Store {
         position: i64,
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, Error> {
-        let slice = self.slice_of(subject);
         let mut connection = self.pool.acquire().await?;
-        let rows = sqlx::query_as!(
-            EventRow,
-            r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
-                      schema_version, causation_id, correlation_id, meta as "meta: Value", payload
-                 FROM tallylight.event
-                WHERE slice = $1 AND subject = $2 AND position > $3
-                ORDER BY position LIMIT $4"#,
-            slice,
-            subject.as_str(),
-            position,
-            limit,
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        let limit = usize::try_from(limit).unwrap_or_default();
-        let of = (slice, subject);
-        let sealed =
-            history::of_subject(self.history.as_ref(), &mut connection, of, position, limit)
-                .await?;
-        let mut events = sealed.events;
-        let stored = rows.into_iter().map(RecordedEvent::from);
-        events.extend(stored.filter(|event| event.position > sealed.sealed_to));
-        events.truncate(limit);
-        Ok(events)
+        let of = (self.slice_of(subject), subject);
+        read_subject(self.history.as_ref(), &mut connection, of, position, limit).await
     }
 
     /// Reads the event at a position.
@@ -198,6 +142,39 @@ impl Store {
         .await?;
         Ok(rows.into_iter().map(|row| (row.slice, row.position)).collect())
     }
+}
+
+/// Reads within a transaction, or on its own. What is sealed comes from its segment; fewer
+/// events than `limit` mean that the slice has no more.
+pub(crate) async fn read(
+    history: Option<&Archive>,
+    connection: &mut PgConnection,
+    slice: i16,
+    mut position: i64,
+    since: Timestamp,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    while events.len() < limit {
+        let rest = limit - events.len();
+        let mut found = read_table(connection, slice, position, since, rest).await?;
+        let in_order = found.first().is_none_or(|first| first.position == position + 1);
+        // Nothing here, or only later: what is missing may be sealed.
+        let missing = found.is_empty() || !in_order;
+        if missing
+            && let Some(sealed) = history::after(history, connection, slice, position, rest).await?
+        {
+            found = sealed;
+        } else if found.is_empty() {
+            check_end(connection, slice, position).await?;
+        }
+        check_dense(slice, position, &found)?;
+        let Some(last) = found.last() else { break };
+        position = last.position;
+        events.append(&mut found);
+    }
+    Ok(events)
 }
 
 /// Reads up to `limit` events after `position` from the table. All of them have a position of the
@@ -241,6 +218,38 @@ async fn check_end(connection: &mut PgConnection, slice: i16, after: i64) -> Res
         Some(found) if found > after + 1 => Err(Error::Hole { slice, after, found }),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Reads a subject within a transaction, or on its own. Sealed events come from their segments.
+pub(crate) async fn read_subject(
+    history: Option<&Archive>,
+    connection: &mut PgConnection,
+    (slice, subject): (i16, &Subject),
+    position: i64,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
+                  schema_version, causation_id, correlation_id, meta as "meta: Value", payload
+             FROM tallylight.event
+            WHERE slice = $1 AND subject = $2 AND position > $3
+            ORDER BY position LIMIT $4"#,
+        slice,
+        subject.as_str(),
+        position,
+        limit,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let of = (slice, subject);
+    let sealed = history::of_subject(history, connection, of, position, limit).await?;
+    let mut events = sealed.events;
+    let stored = rows.into_iter().map(RecordedEvent::from);
+    events.extend(stored.filter(|event| event.position > sealed.sealed_to));
+    events.truncate(limit);
+    Ok(events)
 }
 
 /// Appends within a transaction, or on its own. Comes last in a transaction: it locks the head.

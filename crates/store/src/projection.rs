@@ -78,7 +78,7 @@ pub(crate) async fn upsert_states(
 
 /// Rows as JSON, one list per table.
 #[derive(Default)]
-struct Tables {
+pub(crate) struct Tables {
     requests: Vec<Value>,
     sessions: Vec<Value>,
     live_streams: Vec<Value>,
@@ -87,7 +87,18 @@ struct Tables {
 }
 
 impl Tables {
-    fn add(&mut self, row: &Row, position: i64) {
+    /// The lists with the names of their tables.
+    pub(crate) fn into_lists(self) -> [(&'static str, Vec<Value>); 5] {
+        [
+            ("session_request", self.requests),
+            ("session", self.sessions),
+            ("live_stream", self.live_streams),
+            ("video", self.videos),
+            ("account", self.accounts),
+        ]
+    }
+
+    pub(crate) fn add(&mut self, row: &Row, position: i64) {
         match row {
             Row::Request(r) => self.requests.push(json!({
                 "session_id": r.session, "source": r.source, "account": r.account, "name": r.name,

@@ -15,6 +15,7 @@ use super::damage::Damage;
 use super::format::{self, Header, Index, Writer};
 use super::table::{self, last_position, records};
 use crate::consumer::{Consumer, micros};
+use crate::digest::hex;
 use crate::{Error, Store};
 
 /// A month of the log.
@@ -51,12 +52,18 @@ pub struct Sealed {
 
 impl Store {
     /// The months before the present one, oldest first, with the reason why each is kept. A month
-    /// is sealed `seal_after` after its end, when each consumer has passed it and nothing of it is
-    /// set aside.
+    /// is sealed `seal_after` after its end, when each consumer has passed it, nothing of it is set
+    /// aside, and no rebuild is under way.
     pub async fn history_plan(&self, seal_after: Duration) -> Result<Vec<Month>, Error> {
         let mut months = self.past_months(seal_after).await?;
         let stray = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM tallylight.event_default) AS "stray!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let rebuilds = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM tallylight.rebuild
+                               WHERE state NOT IN ('live', 'aborted', 'rolled_back')) AS "open!""#
         )
         .fetch_one(&self.pool)
         .await?;
@@ -68,6 +75,8 @@ impl Store {
                 month.kept = Some(format!("{name} comes first"));
             } else if stray {
                 month.kept = Some("events lie in the default partition".to_owned());
+            } else if rebuilds {
+                month.kept = Some("the projections are being rebuilt".to_owned());
             } else if month.attached {
                 month.kept = self.needed(month).await?;
             }
@@ -327,7 +336,7 @@ async fn without_time_limit(connection: &mut sqlx::PgConnection) -> Result<(), E
 
 /// How a file is noted. Its name says its range, and no two contents have the same name.
 fn noted(header: &Header, bytes: &[u8], sha256: Vec<u8>) -> Segment {
-    let mark: String = crate::hex(sha256.get(..6).unwrap_or_default());
+    let mark: String = hex(sha256.get(..6).unwrap_or_default());
     Segment {
         slice: header.slice,
         from: header.from,

@@ -1,6 +1,7 @@
 //! History: months leave the database for files, whatever stops it half way, and every reader
 //! sees one log.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,14 @@ use std::time::{Duration, Instant};
 use domain::event::RecordedEvent;
 use domain::ids::{Subject, Timestamp};
 use serde_json::json;
-use store::{Config, Error, Month, Sealed, Segment, SegmentFault, Store};
+use store::{
+    Config, Error, Month, RebuildOptions, RebuildProgress, RebuildState, Sealed, Segment,
+    SegmentFault, Store,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::rebuild::{append, apply_all, leases, log, rebuild};
 use crate::support::{Db, LONG, db, event, keyed, subject_in};
 
 /// Months over for at least a month are sealed.
@@ -291,6 +296,12 @@ async fn a_month_that_somebody_needs_is_kept() {
     assert!(reason().await[0].contains("set aside in slice 7"));
     place.db.sql("DELETE FROM tallylight.parked").await;
 
+    let stop_in = Some(RebuildState::Folding);
+    let options = RebuildOptions { stop_in, ..RebuildOptions::default() };
+    place.store.rebuild(&options, &RebuildProgress::default()).await.unwrap();
+    assert_eq!(reason().await[0], "the projections are being rebuilt");
+    place.db.sql("UPDATE tallylight.rebuild SET state = 'aborted'").await;
+
     place.db.sql("UPDATE tallylight.slice_head SET last_at = now() + interval '300 days'").await;
     place.store.append_one(event(&subject_in(&place.store, 1), "far ahead")).await.unwrap();
     assert!(reason().await[0].contains("default partition"));
@@ -347,6 +358,35 @@ async fn history_out_of_reach_is_an_error_that_names_the_segment() {
     let away = open(&place.db, place.directory.path().join("away")).await;
     assert!(away.read_after(0, 0, Timestamp::default(), 5).await.is_err());
     assert!(!place.directory.path().join("away").exists());
+}
+
+#[tokio::test]
+async fn a_rebuild_reads_segments_and_table_as_one_log() {
+    let place = place().await;
+    let mut leases = leases(&place.db).await;
+    let log = log();
+    let (old, new) = log.split_at(log.len() / 2);
+    append(&place.store, old).await;
+    apply_all(&place.store, &mut leases, &HashSet::new()).await;
+    place.age(400).await;
+    append(&place.store, new).await;
+    apply_all(&place.store, &mut leases, &HashSet::new()).await;
+    let live = place.store.digest().await.unwrap();
+    assert_eq!(rebuild(&place.store).await.events, log.len() as u64);
+    let from_the_table = place.store.digest().await.unwrap();
+    assert_eq!(from_the_table, live);
+
+    assert_eq!(place.seal().await.events, old.len() as u64);
+    let rebuilt = rebuild(&place.store).await;
+    assert_eq!(rebuilt.events, log.len() as u64);
+    assert_eq!(place.store.digest().await.unwrap(), live);
+
+    let (options, progress) = (RebuildOptions::default(), RebuildProgress::default());
+    let blind = place.db.store.rebuild(&options, &progress).await.unwrap_err();
+    assert!(matches!(blind, Error::NoHistory { .. }), "{blind}");
+    assert_eq!(place.store.digest().await.unwrap(), live);
+    let plan = place.store.history_plan(AGE).await.unwrap();
+    assert!(plan.is_empty());
 }
 
 #[tokio::test]

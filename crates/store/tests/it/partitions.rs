@@ -159,3 +159,42 @@ async fn a_default_partition_that_fills_is_emptied_while_appends_go_on() {
         assert_eq!(read.len(), count, "slice {slice}");
     }
 }
+
+#[tokio::test]
+async fn a_new_month_begins_under_load() {
+    let db = db().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let appending: Vec<_> = (0..3)
+        .map(|slice| {
+            let (store, done) = (db.store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let subject = subject_in(&store, slice);
+                while !done.load(Ordering::Relaxed) {
+                    store.append_one(event(&subject, "on")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for month in ["0", "1", "2"] {
+        let goal = db.head(2).await + 20;
+        until(async || (db.head(2).await > goal).then_some(())).await;
+        // The clock of a slice, set into the next month: the database's own cannot be.
+        let next = format!(
+            "UPDATE tallylight.slice_head
+                SET last_at = date_trunc('month', now()) + interval '1 month' * ({month} + 1)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(next)).execute(&db.pool).await.unwrap();
+    }
+    let goal = db.head(2).await + 20;
+    until(async || (db.head(2).await > goal).then_some(())).await;
+    done.store(true, Ordering::Relaxed);
+    for task in appending {
+        task.await.unwrap();
+    }
+    assert_eq!(db.number("SELECT count(DISTINCT tableoid) FROM tallylight.event").await, 4);
+    assert_eq!(db.store.measure_history().await.unwrap(), 0);
+    for slice in 0..3 {
+        let read = db.store.read_after(slice, 0, Timestamp::default(), 1_000_000).await.unwrap();
+        assert_eq!(read.len() as u64, db.head(slice).await.unsigned_abs());
+    }
+}
