@@ -162,6 +162,7 @@ pub(crate) fn start_worker(
     admin: &mut Admin,
 ) -> Result<worker::Worker> {
     admin.check_database(&store);
+    store.history_metrics().register(admin.registry());
     let mut platforms = HashMap::new();
     for source in &config.sources {
         let client = platform::Client::new(platform_config(source)?)

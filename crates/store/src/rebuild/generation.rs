@@ -92,7 +92,7 @@ fn copy_text(slice: i16, table: &'static str, rows: &[Value]) -> Option<CopyText
                 Value::String(value) => escape(&mut text, value.as_bytes()),
                 value
                 @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                    escape(&mut text, value.to_string().as_bytes())
+                    escape(&mut text, value.to_string().as_bytes());
                 }
             }
         }
