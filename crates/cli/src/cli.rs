@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),
+    /// Seal closed months of the log into files, look at them, verify them
+    #[command(subcommand)]
+    History(History),
     /// The database: back up and restore; the managed one's address and programs
     #[command(subcommand)]
     Db(Db),
@@ -298,6 +301,27 @@ pub(crate) enum Projections {
     Verify(Verify),
     /// Show the last rebuild, and how far each slice is applied
     Status,
+}
+
+/// Commands on sealed history.
+#[derive(Debug, Subcommand)]
+pub(crate) enum History {
+    /// List past months: which would be sealed now, and why the others are kept
+    Plan {
+        /// How long after its end a month is sealed, such as "13 months" [default: history.seal_after]
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        seal_after: Option<Duration>,
+    },
+    /// Seal all months that are due: write, read back, compare, detach, drop
+    Seal {
+        /// How long after its end a month is sealed, such as "13 months" [default: history.seal_after]
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        seal_after: Option<Duration>,
+    },
+    /// List segments
+    List,
+    /// Read every segment, and check the border to the table
+    Verify,
 }
 
 /// Options of a rebuild.

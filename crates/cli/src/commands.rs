@@ -13,6 +13,7 @@ pub(crate) mod db;
 mod doctor;
 mod events;
 mod health;
+mod history;
 mod jobs;
 mod migrate;
 mod parked;
@@ -44,6 +45,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,
         Command::Projections(command) => projections::run(config("warn")?, command).await,
+        Command::History(command) => history::run(config("warn")?, command).await,
         Command::Db(command) => db::run(config("warn")?, command).await,
         Command::Token(command) => {
             token::run(&command);

@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) session: Session,
     /// The key that seals push addresses.
     pub(crate) sealing: Sealing,
+    /// What becomes of the log's past.
+    pub(crate) history: History,
     /// Platform accounts.
     pub(crate) sources: Vec<Source>,
     /// Numbers and signs of life for the operator.
@@ -233,6 +235,27 @@ pub(crate) struct Sealing {
     pub(crate) key_file: Option<PathBuf>,
 }
 
+/// What becomes of the log's past.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct History {
+    /// Where sealed months lie: `file:///DIRECTORY`.
+    pub(crate) url: Option<String>,
+    /// A month is sealed this long after its end; none: never.
+    #[serde(deserialize_with = "some_duration")]
+    pub(crate) seal_after: Option<Duration>,
+    /// Idempotency keys are removed at this age; at least 7 days.
+    #[serde(deserialize_with = "key_age")]
+    pub(crate) keys_for: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let worker = worker::Config::default();
+        Self { url: None, seal_after: worker.seal_after, keys_for: worker.keys_for }
+    }
+}
+
 /// A platform account.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -394,6 +417,19 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     })
 }
 
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+fn key_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let age = duration(deserializer)?;
+    if age < store::MIN_KEY_AGE {
+        let why = "at least 7 days are needed: retries and spools need their keys";
+        return Err(serde::de::Error::custom(why));
+    }
+    Ok(age)
+}
+
 fn platform_url() -> String {
     "https://api.gcore.com".to_owned()
 }
@@ -415,6 +451,18 @@ mod tests {
         let config = parse("[session]\ngrace = \"45s\"\n").unwrap();
         assert_eq!(config.session.grace, Duration::from_secs(45));
         assert!(parse("[session]\ngrace = \"soon\"\n").is_err());
+    }
+
+    #[test]
+    fn history_is_kept_for_ever_unless_told_and_keys_for_a_week_at_least() {
+        let config = parse("").unwrap();
+        assert_eq!(config.history.seal_after, None);
+        let config =
+            parse("[history]\nseal_after = \"13 months\"\nkeys_for = \"7 days\"\n").unwrap();
+        assert!(config.history.seal_after.unwrap() > Duration::from_hours(395 * 24));
+        assert_eq!(config.history.keys_for, Duration::from_hours(7 * 24));
+        let error = format!("{:#}", parse("[history]\nkeys_for = \"6 days\"\n").unwrap_err());
+        assert!(error.contains("7 days"), "{error}");
     }
 
     #[test]

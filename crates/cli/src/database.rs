@@ -108,7 +108,11 @@ pub(crate) async fn start_cluster(settings: postgres::Settings) -> Result<postgr
 }
 
 fn store_config(config: &Config, url: &str) -> store::Config {
-    store::Config { max_connections: config.database.max_connections, ..store::Config::new(url) }
+    store::Config {
+        max_connections: config.database.max_connections,
+        history_url: config.history.url.clone(),
+        ..store::Config::new(url)
+    }
 }
 
 /// PostgreSQL's programs run elsewhere, so the path must not depend on where we are.

@@ -163,6 +163,7 @@ pub(crate) fn start_worker(
     admin: &mut Admin,
 ) -> Result<worker::Worker> {
     admin.check_database(&store);
+    store.history_metrics().register(admin.registry());
     let mut platforms = HashMap::new();
     for source in &config.sources {
         let client = platform::Client::new(platform_config(source)?)
@@ -182,6 +183,8 @@ pub(crate) fn start_worker(
             watch: session.watch,
             videos: session.videos,
         },
+        seal_after: config.history.seal_after,
+        keys_for: config.history.keys_for,
         ..worker::Config::default()
     };
     Ok(worker::Worker::start(worker::Context::new(store, platforms, key, settings)))

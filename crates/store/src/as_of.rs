@@ -6,6 +6,7 @@ use domain::view::{LiveStreamRow, Row};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::history::Archive;
 use crate::read::SessionView;
 use crate::rebuild::{EventRow, Fold};
 use crate::{Error, Store, log};
@@ -98,7 +99,7 @@ impl Store {
     /// As [`Store::state_as_of`].
     pub async fn time_of(&self, at: AsOf) -> Result<Timestamp, Error> {
         let mut connection = self.pool.acquire().await?;
-        Ok(until(&mut connection, 0, at).await?.recorded_at)
+        Ok(until(self.history.as_ref(), &mut connection, 0, at).await?.recorded_at)
     }
 
     async fn fold_as_of(&self, subject: &Subject, at: Option<AsOf>) -> Result<Fold, Error> {
@@ -106,13 +107,15 @@ impl Store {
         let mut connection = self.pool.acquire().await?;
         let until = match at {
             None => None,
-            Some(at) => Some(until(&mut connection, slice, at).await?),
+            Some(at) => Some(until(self.history.as_ref(), &mut connection, slice, at).await?),
         };
         let aside = crate::rebuild::set_aside(&mut connection, slice, i64::MAX).await?;
         let mut fold = Fold::new(slice, Default::default(), &aside);
         let mut after = 0;
         loop {
-            let page = log::read_subject(&mut connection, slice, subject, after, PAGE).await?;
+            let archive = self.history.as_ref();
+            let of = (slice, subject);
+            let page = log::read_subject(archive, &mut connection, of, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(fold) };
             after = last.position;
             for event in &page {
@@ -137,12 +140,17 @@ impl Until {
 }
 
 /// The last event of a moment, for `slice`.
-async fn until(connection: &mut PgConnection, slice: i16, at: AsOf) -> Result<Until, Error> {
+async fn until(
+    archive: Option<&Archive>,
+    connection: &mut PgConnection,
+    slice: i16,
+    at: AsOf,
+) -> Result<Until, Error> {
     match at {
         AsOf::Time(recorded_at) => Ok(Until { recorded_at, position: None }),
         AsOf::Position { slice: of, position } => {
             let after = position.saturating_sub(1);
-            let events = log::read(connection, of, after, Timestamp::default(), 1).await;
+            let events = log::read(archive, connection, of, after, Timestamp::default(), 1).await;
             let found = match events {
                 Ok(mut events) => events.pop(),
                 Err(Error::Hole { .. }) => None,

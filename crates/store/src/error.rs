@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::history::SegmentFault;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -142,6 +144,45 @@ pub enum Error {
         /// Whose.
         subject: String,
     },
+    /// A segment of history cannot be read.
+    #[error("read positions {from} to {to} of slice {slice} from segment {file}")]
+    Segment {
+        /// The slice.
+        slice: i16,
+        /// The segment's first position.
+        from: i64,
+        /// Its last position.
+        to: i64,
+        /// Its file below `history.url`.
+        file: String,
+        /// The cause.
+        #[source]
+        source: Box<SegmentFault>,
+    },
+    /// A segment is needed, and this process does not know where segments are.
+    #[error(
+        "read positions {from} to {to} of slice {slice}: they are sealed in {file}, and this \
+         process has no history.url"
+    )]
+    NoHistory {
+        /// The slice.
+        slice: i16,
+        /// The segment's first position.
+        from: i64,
+        /// Its last position.
+        to: i64,
+        /// Its file below `history.url`.
+        file: String,
+    },
+    /// The place of segments cannot be used.
+    #[error("use {file} at history.url")]
+    History {
+        /// Which file.
+        file: String,
+        /// The cause.
+        #[source]
+        source: object_store::Error,
+    },
     /// An event cannot be folded: a rebuild stops there, where a live consumer sets aside.
     #[error("fold event {slice}:{position}: {reason}")]
     Unfoldable {
@@ -225,7 +266,12 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::History { .. } => true,
+            // A disk or a network may come back; a file that is missing or damaged will not.
+            Self::Segment { source, .. } => matches!(
+                source.as_ref(),
+                SegmentFault::File(cause) if !matches!(cause, object_store::Error::NotFound { .. })
+            ),
             Self::Database { source } => source
                 .as_database_error()
                 .and_then(sqlx::error::DatabaseError::code)
@@ -244,6 +290,7 @@ impl Error {
             | Self::Data { .. }
             | Self::Inconsistent { .. }
             | Self::Invalid { .. }
+            | Self::NoHistory { .. }
             | Self::NoSuchJob { .. }
             | Self::NotParked { .. }
             | Self::Seal { .. }

@@ -19,6 +19,7 @@ mod consumer;
 mod digest;
 mod distribute;
 mod error;
+mod history;
 mod install;
 mod jobs;
 mod log;
@@ -42,6 +43,9 @@ pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
 pub use error::Error;
+pub use history::{
+    Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
+};
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::{Appended, Stored};
@@ -65,6 +69,9 @@ pub struct Config {
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
+    /// Where sealed history lies, such as `file:///var/lib/tallylight/history`; `None`: this
+    /// process reads and writes none, and an event that is sealed is an error.
+    pub history_url: Option<String>,
 }
 
 impl Config {
@@ -74,6 +81,7 @@ impl Config {
             url: SecretString::from(url.into()),
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
+            history_url: None,
         }
     }
 }
@@ -87,6 +95,8 @@ pub struct Store {
     /// Which history the positions belong to; empty until the database was asked which
     /// installation it is.
     incarnation: Arc<OnceLock<Uuid>>,
+    history: Option<history::Archive>,
+    history_metrics: HistoryMetrics,
 }
 
 impl Store {
@@ -94,25 +104,38 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unreachable`] where nothing answers, [`Error::NotMigrated`] where the tables of
-    /// this version are missing, [`Error::Restored`] where they were restored since.
+    /// this version are missing, [`Error::Restored`] where they were restored since,
+    /// [`Error::Invalid`] for a place of history that is not supported.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let pool = pool(config)?;
         let found = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        let install::Installation { id: installation, slices, incarnation } = found;
-        Ok(Self { pool, slices, installation, incarnation: Arc::new(incarnation.into()) })
+        Self::of(config, pool, found.id, found.slices, Some(found.incarnation))
     }
 
     /// The database of an installation that is known from an earlier connection. Connects when it
     /// is used first, and appends only once the database has said that it is this installation.
     ///
     /// # Errors
-    /// [`Error::BadUrl`].
+    /// [`Error::BadUrl`], [`Error::Invalid`] for a place of history that is not supported.
     pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
         let pool = pool(config)?;
-        Ok(Self { pool, slices, installation, incarnation: Arc::default() })
+        Self::of(config, pool, installation, slices, None)
+    }
+
+    fn of(
+        config: &Config,
+        pool: PgPool,
+        installation: Uuid,
+        slices: SliceCount,
+        incarnation: Option<Uuid>,
+    ) -> Result<Self, Error> {
+        let incarnation = Arc::new(incarnation.map_or_else(OnceLock::new, OnceLock::from));
+        let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
+        let history_metrics = HistoryMetrics::new();
+        Ok(Self { pool, slices, installation, incarnation, history, history_metrics })
     }
 
     /// Asks the database once which installation it is.

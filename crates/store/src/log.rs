@@ -6,6 +6,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::history::{self, Archive};
 use crate::{Error, Store};
 
 /// An event that an append stored.
@@ -101,7 +102,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let mut connection = self.pool.acquire().await?;
-        read(&mut connection, slice, position, since, limit).await
+        read(self.history.as_ref(), &mut connection, slice, position, since, limit).await
     }
 
     /// Reads up to `limit` events of one subject after `position`.
@@ -112,7 +113,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let mut connection = self.pool.acquire().await?;
-        read_subject(&mut connection, self.slice_of(subject), subject, position, limit).await
+        let of = (self.slice_of(subject), subject);
+        read_subject(self.history.as_ref(), &mut connection, of, position, limit).await
     }
 
     /// Reads the event at a position.
@@ -142,37 +144,87 @@ impl Store {
     }
 }
 
-/// Reads within a transaction, or on its own.
+/// Reads within a transaction, or on its own. What is sealed comes from its segment; fewer
+/// events than `limit` mean that the slice has no more.
 pub(crate) async fn read(
+    history: Option<&Archive>,
+    connection: &mut PgConnection,
+    slice: i16,
+    mut position: i64,
+    since: Timestamp,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    while events.len() < limit {
+        let rest = limit - events.len();
+        let mut found = read_table(connection, slice, position, since, rest).await?;
+        let in_order = found.first().is_none_or(|first| first.position == position + 1);
+        // Nothing here, or only later: what is missing may be sealed.
+        let missing = found.is_empty() || !in_order;
+        if missing
+            && let Some(sealed) = history::after(history, connection, slice, position, rest).await?
+        {
+            found = sealed;
+        } else if found.is_empty() {
+            check_end(connection, slice, position).await?;
+        }
+        check_dense(slice, position, &found)?;
+        let Some(last) = found.last() else { break };
+        position = last.position;
+        events.append(&mut found);
+    }
+    Ok(events)
+}
+
+/// Reads up to `limit` events after `position` from the table. All of them have a position of the
+/// next `limit`, so that reading what is sealed does not fetch what comes later.
+async fn read_table(
     connection: &mut PgConnection,
     slice: i16,
     position: i64,
     since: Timestamp,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<RecordedEvent>, Error> {
     let rows = sqlx::query_as!(
         EventRow,
         r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
                   schema_version, causation_id, correlation_id, meta as "meta: Value", payload
              FROM tallylight.event
-            WHERE slice = $1 AND position > $2 AND recorded_at >= $3
-            ORDER BY position LIMIT $4"#,
+            WHERE slice = $1 AND position > $2 AND position <= $3 AND recorded_at >= $4
+            ORDER BY position"#,
         slice,
         position,
+        position.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)),
         since,
-        limit,
     )
     .fetch_all(connection)
     .await?;
-    check_dense(slice, position, &rows)?;
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// Reads a subject within a transaction, or on its own.
+/// A slice ends after `position`, or it has a hole there.
+async fn check_end(connection: &mut PgConnection, slice: i16, after: i64) -> Result<(), Error> {
+    let next = sqlx::query_scalar!(
+        "SELECT position FROM tallylight.event WHERE slice = $1 AND position > $2
+          ORDER BY position LIMIT 1",
+        slice,
+        after,
+    )
+    .fetch_optional(connection)
+    .await?;
+    match next {
+        // Appended in this moment: the next read finds it.
+        Some(found) if found > after + 1 => Err(Error::Hole { slice, after, found }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads a subject within a transaction, or on its own. Sealed events come from their segments.
 pub(crate) async fn read_subject(
+    history: Option<&Archive>,
     connection: &mut PgConnection,
-    slice: i16,
-    subject: &Subject,
+    (slice, subject): (i16, &Subject),
     position: i64,
     limit: i64,
 ) -> Result<Vec<RecordedEvent>, Error> {
@@ -188,9 +240,16 @@ pub(crate) async fn read_subject(
         position,
         limit,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let of = (slice, subject);
+    let sealed = history::of_subject(history, connection, of, position, limit).await?;
+    let mut events = sealed.events;
+    let stored = rows.into_iter().map(RecordedEvent::from);
+    events.extend(stored.filter(|event| event.position > sealed.sealed_to));
+    events.truncate(limit);
+    Ok(events)
 }
 
 /// Appends within a transaction, or on its own. Comes last in a transaction: it locks the head.
@@ -244,13 +303,13 @@ fn column<T>(events: &[NewEvent], of: impl Fn(&NewEvent) -> Option<T>) -> Option
 }
 
 /// Positions are dense by construction: a hole is damage, and is never passed over.
-fn check_dense(slice: i16, after: i64, rows: &[EventRow]) -> Result<(), Error> {
+fn check_dense(slice: i16, after: i64, events: &[RecordedEvent]) -> Result<(), Error> {
     let mut after = after;
-    for row in rows {
-        if row.position != after + 1 {
-            return Err(Error::Hole { slice, after, found: row.position });
+    for event in events {
+        if event.position != after + 1 {
+            return Err(Error::Hole { slice, after, found: event.position });
         }
-        after = row.position;
+        after = event.position;
     }
     Ok(())
 }

@@ -231,8 +231,8 @@ impl Store {
     ) -> Result<Fold, Error> {
         let read = |after: i64, since| {
             let range = Range { slice, after, to: goal.min(after + CHUNK), since };
-            let pool = self.pool.clone();
-            tokio::spawn(async move { read_chunk_from(&pool, range).await })
+            let store = self.clone();
+            tokio::spawn(async move { read_chunk_from(&store, range).await })
         };
         let mut next = (goal > fold.position).then(|| read(fold.position, fold.recorded_at));
         while let Some(reading) = next.take() {

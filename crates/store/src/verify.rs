@@ -103,7 +103,12 @@ impl Store {
             verified.differing += compared.differing;
             for mut difference in compared.differences {
                 difference.subject = subject_of(&difference);
-                let log = bisect::Log { slice, goal: position, set_aside: &aside };
+                let log = bisect::Log {
+                    slice,
+                    goal: position,
+                    archive: self.history.as_ref(),
+                    set_aside: &aside,
+                };
                 difference.parting = bisect::parting(connection, log, &difference).await?;
                 verified.differences.push(difference);
             }
@@ -137,7 +142,8 @@ async fn parked_subjects(
 ) -> Result<Vec<Subject>, Error> {
     let subjects = sqlx::query_scalar!(
         "SELECT DISTINCT subject FROM tallylight.parked
-          WHERE consumer = $1 AND slice = $2 AND position <= $3 ORDER BY subject",
+          WHERE consumer = $1 AND slice = $2 AND position <= $3 AND skipped_at IS NULL
+          ORDER BY subject",
         Consumer::React.name(),
         slice,
         position,

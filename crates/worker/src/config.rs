@@ -28,6 +28,10 @@ pub struct Config {
     pub grace: Duration,
     /// How long sessions wait for what.
     pub policy: Policy,
+    /// A month of the log is sealed this long after its end; `None`: never.
+    pub seal_after: Option<Duration>,
+    /// Idempotency keys are removed at this age; at least 7 days.
+    pub keys_for: Duration,
 }
 
 impl Default for Config {
@@ -43,6 +47,8 @@ impl Default for Config {
             stall: Duration::from_secs(30),
             grace: Duration::from_secs(10),
             policy: Policy::default(),
+            seal_after: None,
+            keys_for: Duration::from_hours(90 * 24),
         }
     }
 }

@@ -92,9 +92,39 @@ async fn check_database(store: &Store, findings: &mut Findings) {
         Err(error) => findings.wrong(format!("database: {error}")),
         Ok(facts) => check_facts(&facts, findings),
     }
+    check_history(store, findings).await;
     match store.slice_status().await {
         Err(error) => findings.wrong(format!("slices: {error}")),
         Ok(slices) => check_slices(&slices, findings),
+    }
+}
+
+/// Segments must be within reach of every process that reads the log.
+async fn check_history(store: &Store, findings: &mut Findings) {
+    let segments = match store.segments().await {
+        Err(error) => return findings.wrong(format!("history: {error}")),
+        Ok(segments) => segments,
+    };
+    if !store.has_history() {
+        if segments.is_empty() {
+            note("history.url is not set: no month of the log is ever sealed");
+        } else {
+            let count = segments.len();
+            findings.wrong(format!("{count} segments are sealed and history.url is not set"));
+        }
+        return;
+    }
+    match store.missing_segments().await {
+        Err(error) => findings.wrong(format!("history: {:#}", anyhow::Error::new(error))),
+        Ok(missing) if missing.is_empty() => {
+            good(format!("history is in reach, {} segments", segments.len()));
+        }
+        Ok(missing) => findings.wrong(format!(
+            "{} of {} segments are missing at history.url, the first is {}",
+            missing.len(),
+            segments.len(),
+            missing[0],
+        )),
     }
 }
 

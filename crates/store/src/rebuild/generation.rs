@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::fold::{Fold, Outcome};
 use super::source::{Range, read_chunk};
 use crate::consumer::Consumer;
+use crate::history::Archive;
 use crate::rebuild::lists::Lists;
 use crate::{Error, log};
 
@@ -159,6 +160,7 @@ pub(crate) struct Progress {
 /// Events that were set aside when they were passed, and are not any more, were retried live: their
 /// subjects are folded anew from their first event.
 pub(crate) async fn follow(
+    history: Option<&Archive>,
     connection: &mut PgConnection,
     generation: Generation,
     from: &Progress,
@@ -169,7 +171,7 @@ pub(crate) async fn follow(
     let mut fold = Fold::new(slice, (from.position, from.recorded_at), &set_aside);
     if from.position < goal {
         let range = Range { slice, after: from.position, to: goal, since: from.recorded_at };
-        let chunk = read_chunk(connection, range).await?;
+        let chunk = read_chunk(history, connection, range).await?;
         let mut subjects = Vec::new();
         chunk.for_each(|row| {
             if !subjects.iter().any(|subject| subject == row.subject) {
@@ -194,7 +196,7 @@ pub(crate) async fn follow(
     let mut subjects: Vec<Subject> = Vec::new();
     for position in retried.chain(late) {
         let (after, since) = (position - 1, Timestamp::default());
-        let event = log::read(connection, slice, after, since, 1).await?.pop();
+        let event = log::read(history, connection, slice, after, since, 1).await?.pop();
         if let Some(event) = event
             && !subjects.contains(&event.subject)
         {
@@ -202,7 +204,8 @@ pub(crate) async fn follow(
         }
     }
     for subject in subjects {
-        let fold = super::subject::fold(connection, slice, &subject, goal, &set_aside).await?;
+        let of = (slice, &subject);
+        let fold = super::subject::fold(history, connection, of, goal, &set_aside).await?;
         upsert(connection, generation, slice, fold.finish()).await?;
     }
     Ok((progress, events))

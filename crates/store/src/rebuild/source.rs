@@ -1,13 +1,15 @@
 //! Where a replay reads the log: a *chunk* of one slice, behind a position, in one short
-//! transaction. Nothing else of a replay knows where events lie.
+//! transaction. What is sealed of it comes from segments, the rest from the table. Nothing else of
+//! a replay knows where events lie.
 
 use domain::event::RecordedEvent;
 use domain::ids::Timestamp;
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 
 use super::copy_binary::{Fields, Malformed, Tuples};
-use crate::Error;
+use crate::history::{self, Archive};
+use crate::{Error, Store};
 
 /// What a fold reads of an event, borrowed from its chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +35,11 @@ pub(crate) struct Range {
     pub(crate) since: Timestamp,
 }
 
-/// Events of a range, as they came over the wire.
+/// Events of a range: those from segments, then those of the table as they came over the wire.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) range: Range,
+    sealed: Vec<RecordedEvent>,
     bytes: Vec<u8>,
     /// Where the last event begins.
     last: usize,
@@ -48,9 +51,9 @@ const ALONG_THE_KEY: &str = "SET LOCAL max_parallel_workers_per_gather = 0; SET 
                              SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 /// Reads a large range in a transaction of its own; a connection is held for no longer.
-pub(crate) async fn read_chunk_from(pool: &PgPool, range: Range) -> Result<Chunk, Error> {
-    let mut connection = pool.acquire().await?;
-    let chunk = read_alone(&mut connection, range).await;
+pub(crate) async fn read_chunk_from(store: &Store, range: Range) -> Result<Chunk, Error> {
+    let mut connection = store.pool.acquire().await?;
+    let chunk = read_alone(store.history.as_ref(), &mut connection, range).await;
     if chunk.is_err() {
         // It may be in the middle of a COPY.
         connection.close_on_drop();
@@ -58,21 +61,29 @@ pub(crate) async fn read_chunk_from(pool: &PgPool, range: Range) -> Result<Chunk
     chunk
 }
 
-async fn read_alone(connection: &mut PgConnection, range: Range) -> Result<Chunk, Error> {
+async fn read_alone(
+    history: Option<&Archive>,
+    connection: &mut PgConnection,
+    range: Range,
+) -> Result<Chunk, Error> {
     let mut tx = connection.begin().await?;
     // Several settings at once, which a prepared statement cannot hold.
     sqlx::raw_sql(ALONG_THE_KEY).execute(&mut *tx).await?;
-    let chunk = read_chunk(&mut tx, range).await?;
+    let chunk = read_chunk(history, &mut tx, range).await?;
     tx.commit().await?;
     Ok(chunk)
 }
 
 /// Reads a range within a transaction, or on its own.
+///
+/// # Errors
+/// [`Error::NoHistory`] and [`Error::Segment`] where a part of it is sealed and cannot be read.
 pub(crate) async fn read_chunk(
+    history: Option<&Archive>,
     connection: &mut PgConnection,
     range: Range,
 ) -> Result<Chunk, Error> {
-    let mut chunk = Chunk { range, bytes: Vec::new(), last: 0 };
+    let mut chunk = Chunk { range, sealed: Vec::new(), bytes: Vec::new(), last: 0 };
     // COPY takes no parameters, and the macros do not know it: numbers and a time of ours.
     let statement = format!(
         "COPY (SELECT position, recorded_at, received_at, subject, event_type, schema_version, payload
@@ -92,6 +103,18 @@ pub(crate) async fn read_chunk(
         }
         chunk.bytes.extend_from_slice(&row);
     }
+    drop(rows);
+    // Asked after the table: what left it meanwhile was noted as a segment before.
+    let first = chunk.first_of_table().unwrap_or(range.to.saturating_add(1));
+    let mut after = range.after;
+    while after + 1 < first {
+        let missing = usize::try_from(first - 1 - after).unwrap_or(usize::MAX);
+        let found = history::after(history, connection, range.slice, after, missing).await?;
+        // Where no segment has it either, `for_each` tells of the hole.
+        let Some(last) = found.as_ref().and_then(|events| events.last()) else { break };
+        after = last.position;
+        chunk.sealed.extend(found.into_iter().flatten());
+    }
     Ok(chunk)
 }
 
@@ -108,6 +131,13 @@ impl Chunk {
             position,
             reason: format!("its row cannot be read ({what})"),
         };
+        for event in &self.sealed {
+            if event.position != position + 1 {
+                return Err(Error::Hole { slice, after: position, found: event.position });
+            }
+            each(&EventRow::of(event))?;
+            position = event.position;
+        }
         let mut tuples = Tuples::new(&self.bytes).map_err(|m| malformed(position + 1, m))?;
         while let Some(fields) = tuples.next_tuple().map_err(|m| malformed(position + 1, m))? {
             let row = EventRow::read(fields).map_err(|m| malformed(position + 1, m))?;
@@ -120,6 +150,12 @@ impl Chunk {
         if position == to { Ok(()) } else { Err(Error::Hole { slice, after: position, found: to }) }
     }
 
+    /// The position of the first event that the table has; a malformed row is told of later.
+    fn first_of_table(&self) -> Option<i64> {
+        let fields = Tuples::new(&self.bytes).ok()?.next_tuple().ok()??;
+        EventRow::read(fields).ok().map(|row| row.position)
+    }
+
     /// When its last event was recorded; what lies behind it was not recorded earlier.
     pub(crate) fn until(&self) -> Timestamp {
         let last = match self.last {
@@ -129,7 +165,8 @@ impl Chunk {
             }
         };
         let last = last.and_then(|fields| EventRow::read(fields).ok());
-        last.map_or(self.range.since, |row| row.recorded_at)
+        let sealed = self.sealed.last().map(|event| event.recorded_at);
+        last.map(|row| row.recorded_at).or(sealed).unwrap_or(self.range.since)
     }
 }
 

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use super::generation::{Generation, Progress, follow};
 use super::record::{RebuildState, Run};
 use crate::consumer::Consumer;
+use crate::history::Archive;
 use crate::{Error, Store};
 
 /// Events that are applied to a generation in one transaction.
@@ -63,7 +64,7 @@ impl Store {
             return Err(Error::RebuildLost { id: run.id });
         };
         let to = goal.min(from.position + BATCH);
-        advance(&mut tx, run, generation, from, to).await?;
+        advance(self.history.as_ref(), &mut tx, run, generation, from, to).await?;
         tx.commit().await?;
         Ok(goal - to)
     }
@@ -121,7 +122,8 @@ impl Store {
             return Err(Error::RebuildLost { id: run.id });
         }
         for (from, goal) in slices.iter().zip(&goals) {
-            advance(&mut tx, run, generation, from, goal.position).await?;
+            let history = self.history.as_ref();
+            advance(history, &mut tx, run, generation, from, goal.position).await?;
         }
         run.check_shape(&mut tx, generation.schema()).await?;
         let out = match generation {
@@ -202,13 +204,14 @@ async fn fence_consumers(connection: &mut PgConnection) -> Result<(), Error> {
 
 /// Brings one slice of a generation up to `to`, and notes it.
 async fn advance(
+    history: Option<&Archive>,
     connection: &mut PgConnection,
     run: &Run,
     generation: Generation,
     from: &Progress,
     to: i64,
 ) -> Result<(), Error> {
-    let (progress, events) = follow(connection, generation, from, to).await?;
+    let (progress, events) = follow(history, connection, generation, from, to).await?;
     if progress != *from {
         run.note_slice(connection, &progress, events, 0).await?;
     }

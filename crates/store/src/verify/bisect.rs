@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::{Difference, Parting};
+use crate::history::Archive;
 use crate::rebuild::lists::Lists;
 use crate::rebuild::{EventRow, Fold};
 use crate::{Error, log};
@@ -17,6 +18,8 @@ pub(super) struct Log<'a> {
     pub(super) slice: i16,
     /// The last position.
     pub(super) goal: i64,
+    /// Where the sealed part of it lies.
+    pub(super) archive: Option<&'a Archive>,
     /// Positions that are not folded.
     pub(super) set_aside: &'a [i64],
 }
@@ -34,7 +37,8 @@ pub(super) async fn parting(
     // Before the first event there is no row, which is right for one that is missing.
     let mut is_equal = live.is_none();
     loop {
-        let mut page = log::read_subject(connection, log.slice, subject, after, PAGE).await?;
+        let mut page =
+            log::read_subject(log.archive, connection, (log.slice, subject), after, PAGE).await?;
         page.retain(|event| event.position <= log.goal);
         let Some(last) = page.last() else { break };
         after = last.position;

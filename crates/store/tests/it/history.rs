@@ -1,250 +1,536 @@
-//! Histories: workers claim, read, react, lose their leases and try all the same, at random and at
-//! once; what they did is checked as one history, and not by its end alone.
-//!
-//! The record is made by the transactions themselves: every event that is applied leaves a job that
-//! tells by whom and under which epoch.
+//! History: months leave the database for files, whatever stops it half way, and every reader
+//! sees one log.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use domain::event::RecordedEvent;
 use domain::ids::{Subject, Timestamp};
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
-use sqlx::{Connection as _, Executor as _, PgConnection};
-use store::Consumer::React;
-use store::{Config, Error, Lease, Reaction, Store};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use store::{
+    Config, Error, Month, RebuildOptions, RebuildProgress, RebuildState, Sealed, Segment,
+    SegmentFault, Store,
+};
+use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::jobs::job;
-use crate::support::{Db, LONG, db, event, subject_in, until};
+use crate::rebuild::{append, apply_all, leases, log, rebuild};
+use crate::support::{Db, LONG, db, event, keyed, subject_in};
 
-/// Slices with load; few, so that workers meet.
-const SLICES: i16 = 2;
+/// Months over for at least a month are sealed.
+const AGE: Duration = Duration::from_hours(31 * 24);
 
-/// Workers.
-const WORKERS: u64 = 3;
+const MONTHS: &str = "SELECT count(*) FROM pg_class WHERE relnamespace = 'tallylight'::regnamespace
+    AND relkind = 'r' AND relname ~ '^event_[0-9]{4}_[0-9]{2}$' AND right(relname, 7) < to_char(now(), 'YYYY_MM')";
 
-/// Subjects, each with an appender of its own.
-const SUBJECTS: usize = 4;
-
-/// Longest time of a load.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// What all take part in.
-struct Load {
+/// A database with a place for segments.
+struct Place {
     db: Db,
-    has_ended: AtomicBool,
-    /// Events that may be appended before others are applied; closed at the end.
-    room: Semaphore,
-    /// Events to append.
-    events: usize,
-    appended: AtomicUsize,
-    fenced: AtomicUsize,
+    store: Store,
+    directory: TempDir,
 }
 
-impl Load {
-    /// Counts a worker that was fenced; ends the load when enough has happened.
-    fn count_fenced(&self) {
-        let fenced = self.fenced.fetch_add(1, Ordering::Relaxed) + 1;
-        if fenced >= 5 && self.appended.load(Ordering::Relaxed) >= self.events {
-            self.has_ended.store(true, Ordering::Relaxed);
-            self.room.close();
-        }
-    }
-}
-
-/// An effect, as its transaction recorded it.
-#[derive(Debug, sqlx::FromRow)]
-struct Effect {
-    position: i64,
-    epoch: i64,
-    worker: i64,
-    subject: String,
-    n: i64,
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_works_when_each_event_has_one_effect_in_order_and_epochs_do_not_overlap() {
-    let load = load(rand::random(), db().await, 200).await;
-    for slice in 0..SLICES {
-        check(&load.db, slice).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_that_is_held_open_stops_nobody() {
+async fn place() -> Place {
     let db = db().await;
-    let mut held = PgConnection::connect(&db.url).await.unwrap();
-    held.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-    held.execute("SELECT FROM tallylight.slice_head").await.unwrap();
-    let load = load(rand::random(), db, 200).await;
-    let seen: i64 = sqlx::query_scalar("SELECT sum(position)::bigint FROM tallylight.slice_head")
-        .fetch_one(&mut held)
-        .await
-        .unwrap();
-    assert_eq!(seen, 0, "the snapshot was not held through it");
-    for slice in 0..SLICES {
-        check(&load.db, slice).await;
-    }
-    held.execute("ROLLBACK").await.unwrap();
-    // Old versions of the rows that everybody updates can go.
-    load.db.sql("VACUUM tallylight.slice_head").await;
-    let versions = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'slice_head'";
-    until(async || (load.db.number(versions).await == 0).then_some(())).await;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&db, directory.path().to_owned()).await;
+    Place { db, store, directory }
 }
 
-/// Runs appenders and workers until `events` are appended, some were fenced, and all is applied.
-#[expect(clippy::print_stdout, reason = "a run that failed can be repeated by its seed")]
-async fn load(seed: u64, mut db: Db, events: usize) -> Arc<Load> {
-    println!("seed {seed}");
-    // All connect at once, which takes its time in a build for tests.
-    let config = Config { acquire_timeout: PATIENCE, ..Config::new(db.url.as_str()) };
-    db.store = Store::connect(&config).await.unwrap();
-    let load = Arc::new(Load {
-        db,
-        has_ended: AtomicBool::new(false),
-        room: Semaphore::new(40),
-        events,
-        appended: AtomicUsize::new(0),
-        fenced: AtomicUsize::new(0),
-    });
-    let (mut appenders, mut workers) = (JoinSet::new(), JoinSet::new());
-    for n in 0..SUBJECTS {
-        let slice = i16::try_from(n).unwrap() % SLICES;
-        appenders.spawn(append(load.clone(), subject_in(&load.db.store, slice)));
-    }
-    for worker in 0..WORKERS {
-        workers.spawn(work(load.clone(), worker, StdRng::seed_from_u64(seed ^ worker)));
-    }
-    // A worker ends the load when enough has happened.
-    timeout(PATIENCE, async {
-        appenders.join_all().await;
-        workers.join_all().await;
-    })
-    .await
-    .expect("work goes on");
-    load
+async fn open(db: &Db, directory: PathBuf) -> Store {
+    let history_url = Some(format!("file://{}", directory.display()));
+    let config = Config { history_url, ..Config::new(db.url.as_str()) };
+    Store::connect(&config).await.unwrap()
 }
 
-/// Appends to a subject, numbered, one or two at a time.
-async fn append(load: Arc<Load>, subject: Subject) {
-    let store = &load.db.store;
-    let slice = store.slice_of(&subject);
-    let mut n = 0;
-    while let Ok(room) = load.room.acquire_many(2).await {
-        let events = [event(&subject, n.to_string()), event(&subject, (n + 1).to_string())];
-        let events = &events[..=(n % 2)];
-        store.append(slice, None, events).await.unwrap();
-        n += events.len();
-        room.forget();
-        load.room.add_permits(2 - events.len());
-        load.appended.fetch_add(events.len(), Ordering::Relaxed);
+fn soon() -> Instant {
+    Instant::now() + LONG
+}
+
+impl Place {
+    /// Moves all events back in time, and has every consumer pass them.
+    async fn bend(&self, days: i32) {
+        let mut tx = self.db.pool.begin().await.unwrap();
+        // Only so can a test bend time: as replicas do, without the triggers of the log.
+        sqlx::query("SET LOCAL session_replication_role = replica")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        for table in ["event", "event_key"] {
+            let back = format!(
+                "UPDATE tallylight.{table} SET recorded_at = recorded_at - make_interval(days => $1)"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(back)).bind(days).execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        self.db
+            .sql(
+                "UPDATE tallylight.checkpoint c SET position = h.position, recorded_at = now()
+                   FROM tallylight.slice_head h WHERE h.slice = c.slice AND c.consumer = 'react'",
+            )
+            .await;
+    }
+
+    /// As [`Place::bend`], to months of their own.
+    async fn age(&self, days: i32) {
+        self.bend(days).await;
+        self.store.ensure_partitions().await.unwrap();
+        assert_eq!(self.db.number("SELECT count(*) FROM tallylight.event_default").await, 0);
+    }
+
+    /// Two months of three slices, and what is recorded now.
+    async fn fill(&self) -> Vec<Subject> {
+        let subjects: Vec<Subject> =
+            [0, 0, 3, 7].map(|slice| subject_in(&self.store, slice)).into_iter().collect();
+        for days in [40, 400, 0] {
+            for subject in &subjects {
+                let slice = self.store.slice_of(subject);
+                let some = |n: i32| {
+                    let mut event = event(subject, format!("{days} {n}"));
+                    event.meta = (n % 2 == 0).then(|| json!({"n": n, "text": "\u{e4}\"\\"}));
+                    event.causation_id = (n % 3 == 0).then(Uuid::now_v7);
+                    event.correlation_id = (n % 5 == 0).then(Uuid::now_v7);
+                    event
+                };
+                let events: Vec<_> = (0..300).map(some).collect();
+                self.store.append(slice, None, &events).await.unwrap();
+            }
+            match days {
+                40 => self.bend(days).await,
+                400 => self.age(days).await,
+                _ => {}
+            }
+        }
+        subjects
+    }
+
+    async fn log(&self, subjects: &[Subject]) -> Vec<Vec<RecordedEvent>> {
+        let mut all = Vec::new();
+        for slice in [0, 3, 5, 7] {
+            all.push(self.store.read_after(slice, 0, Timestamp::default(), 100_000).await.unwrap());
+        }
+        for subject in subjects {
+            all.push(self.store.read_subject(subject, 0, 100_000).await.unwrap());
+            all.push(self.store.read_subject(subject, 250, 100).await.unwrap());
+        }
+        all
+    }
+
+    async fn due(&self) -> Vec<Month> {
+        let plan = self.store.history_plan(AGE).await.unwrap();
+        plan.into_iter().filter(|month| month.kept.is_none()).collect()
+    }
+
+    async fn seal(&self) -> Sealed {
+        self.store.seal_due(AGE, soon()).await.unwrap()
     }
 }
 
-/// Does at random what a worker does, well or badly, until all is applied.
-async fn work(load: Arc<Load>, worker: u64, mut rng: StdRng) {
-    let mut leases: HashMap<i16, Lease> = HashMap::new();
+#[tokio::test]
+async fn what_is_sealed_is_read_as_before() {
+    let place = place().await;
+    let subjects = place.fill().await;
+    let before = place.log(&subjects).await;
+    assert_eq!(before[0].len(), 3 * 600);
+
+    let sealed = place.seal().await;
+    assert_eq!((sealed.months, sealed.segments, sealed.events), (2, 6, 2 * 4 * 300));
+    assert_eq!(place.db.number(MONTHS).await, 0);
+    assert_eq!(place.db.number("SELECT count(*) FROM tallylight.event").await, 4 * 300);
+    assert_eq!(place.log(&subjects).await, before);
+    let one = place.store.read_event(0, 11).await.unwrap().unwrap();
+    assert_eq!(one, before[0][10]);
+
+    // In pieces of any size, across blocks, segments and the border to the table.
+    let (mut position, mut since, mut read) = (0, Timestamp::default(), Vec::new());
     loop {
-        let slice = rng.random_range(0..SLICES);
-        let Some(lease) = leases.get(&slice).copied() else {
-            let claimed = load.db.store.claim(React, slice, Uuid::now_v7(), LONG).await.unwrap();
-            leases.extend(claimed.map(|lease| (slice, lease)));
-            if claimed.is_none() && rng.random_ratio(1, 10) {
-                // Time passes: whoever held it has forgotten it, or works on as a zombie.
-                load.db.expire(React, slice).await;
-            }
-            if is_over(&load).await {
-                return;
-            }
-            continue;
-        };
-        match rng.random_range(0..20) {
-            0 => {
-                load.db.store.release(React, slice, lease.epoch).await.unwrap();
-                leases.remove(&slice);
-            }
-            // Dies and is born again: the lease is nobody's until it has run out.
-            1 => {
-                leases.remove(&slice);
-            }
-            // Runs out, and is held all the same: from here it may be a zombie.
-            2..6 => load.db.expire(React, slice).await,
-            _ => match react(&load, worker, &lease, &mut rng).await {
-                Ok(lease) => {
-                    leases.insert(slice, lease);
-                }
-                Err(Error::Fenced { .. }) => {
-                    load.count_fenced();
-                    leases.remove(&slice);
-                }
-                Err(error) => panic!("{error:?}"),
-            },
-        }
-        if is_over(&load).await {
-            return;
+        let piece = place.store.read_after(0, position, since, 333).await.unwrap();
+        let Some(last) = piece.last() else { break };
+        (position, since) = (last.position, last.recorded_at);
+        read.extend(piece);
+    }
+    assert_eq!(read, before[0]);
+    for segment in place.store.segments().await.unwrap() {
+        place.store.verify_segment(&segment).await.unwrap();
+    }
+    assert_eq!(place.store.history_holes().await.unwrap(), [""; 0]);
+    assert_eq!(place.store.unnoted_files().await.unwrap(), [""; 0]);
+    assert_eq!(place.store.missing_segments().await.unwrap(), [""; 0]);
+    assert_eq!(place.seal().await, Sealed::default(), "again seals nothing");
+}
+
+#[tokio::test]
+async fn sealing_goes_on_wherever_it_was_stopped() {
+    let place = place().await;
+    let subjects = place.fill().await;
+    let before = place.log(&subjects).await;
+    let due = place.due().await;
+    let mut sealed = Sealed::default();
+
+    // Stopped after the first slice.
+    place.store.seal_slice(&due[0], 0, soon(), &mut sealed).await.unwrap();
+    assert_eq!(place.log(&subjects).await, before);
+    // Stopped with a file written and not noted.
+    place.db.sql("ALTER FUNCTION tallylight.note_segment RENAME TO gone").await;
+    assert!(place.store.seal_due(AGE, soon()).await.is_err());
+    place.db.sql("ALTER FUNCTION tallylight.gone RENAME TO note_segment").await;
+    assert_eq!(place.store.unnoted_files().await.unwrap().len(), 1);
+    // Stopped with all noted.
+    for slice in place.store.slices().slices() {
+        place.store.seal_slice(&due[0], slice, soon(), &mut sealed).await.unwrap();
+    }
+    assert_eq!(place.log(&subjects).await, before);
+    assert_eq!(place.store.unnoted_files().await.unwrap(), [""; 0], "the same file again");
+    // Stopped with the month detached.
+    place.store.detach_month(&due[0]).await.unwrap();
+    assert_eq!(place.log(&subjects).await, before);
+    assert!(!place.due().await[0].attached);
+
+    let rest = place.seal().await;
+    assert_eq!((rest.months, rest.segments), (2, 3));
+    assert_eq!(place.db.number(MONTHS).await, 0);
+    assert_eq!(place.log(&subjects).await, before);
+    assert_eq!(place.store.history_holes().await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_run_whose_time_is_up_stops_between_segments() {
+    let place = place().await;
+    let subjects = place.fill().await;
+    let before = place.log(&subjects).await;
+    let sealed = place.store.seal_due(AGE, Instant::now()).await.unwrap();
+    assert!(sealed.is_cut_short && sealed.segments == 0);
+    assert_eq!(place.log(&subjects).await, before);
+}
+
+#[tokio::test]
+async fn no_row_leaves_that_no_segment_holds() {
+    let place = place().await;
+    place.fill().await;
+    let due = place.due().await;
+    let rows = "SELECT count(*) FROM tallylight.event";
+    let all = place.db.number(rows).await;
+    let refused = async || {
+        let error = place.store.detach_month(&due[0]).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Invalid { reason } if reason.contains("no segment")),
+            "{error}"
+        );
+    };
+    refused().await;
+    let mut sealed = Sealed::default();
+    for slice in [0, 3] {
+        place.store.seal_slice(&due[0], slice, soon(), &mut sealed).await.unwrap();
+    }
+    refused().await;
+    place.store.seal_slice(&due[0], 7, soon(), &mut sealed).await.unwrap();
+    assert!(place.store.drop_month(&due[0]).await.is_err(), "attached");
+
+    place.store.detach_month(&due[0]).await.unwrap();
+    place.db.sql("DELETE FROM tallylight.segment WHERE slice = 3").await;
+    let error = place.store.drop_month(&due[0]).await.unwrap_err();
+    assert!(error.to_string().contains("slice 3"), "{error}");
+    assert_eq!(place.db.number(MONTHS).await, 2);
+    assert_eq!(place.db.number(rows).await, all - 4 * 300);
+}
+
+#[tokio::test]
+async fn only_months_can_be_taken_away() {
+    let place = place().await;
+    for name in ["event_default", "segment", "event", "event_2020_01", "event_2020_01; DROP", ""] {
+        for function in ["detach_sealed", "drop_sealed"] {
+            let call = format!("SELECT tallylight.{function}($1)");
+            let called = sqlx::query(sqlx::AssertSqlSafe(call)).bind(name).execute(&place.db.pool);
+            assert!(called.await.unwrap_err().to_string().contains("there is no month"), "{name}");
         }
     }
 }
 
-/// Whether nothing is appended any more, and all is applied.
-async fn is_over(load: &Load) -> bool {
-    load.has_ended.load(Ordering::Relaxed)
-        && load.db.store.slice_status().await.unwrap().iter().all(|s| s.position == s.head)
+#[tokio::test]
+async fn a_segment_must_go_on_where_the_last_one_ended() {
+    let place = place().await;
+    place.fill().await;
+    let due = place.due().await;
+    place.store.seal_slice(&due[0], 3, soon(), &mut Sealed::default()).await.unwrap();
+    for (from, to) in [(1, 5), (302, 310), (301, 5000), (300, 302)] {
+        let note = sqlx::query(
+            "SELECT tallylight.note_segment(3::smallint, $1, $2, '-infinity', 'infinity', 'f', 1, sha256(''))",
+        );
+        let refused = note.bind(from).bind(to).execute(&place.db.pool).await.unwrap_err();
+        let code = refused.as_database_error().unwrap().code().unwrap().into_owned();
+        assert!(code.starts_with("TL"), "{refused}");
+    }
 }
 
-/// Applies a batch of a slice.
-async fn react(load: &Load, worker: u64, lease: &Lease, rng: &mut StdRng) -> Result<Lease, Error> {
-    let store = &load.db.store;
-    let limit = rng.random_range(1..8);
-    let events = store.read_after(lease.slice, lease.position, lease.recorded_at, limit).await?;
-    let Some(last) = events.last() else { return Ok(*lease) };
-    let record = |event: &RecordedEvent| {
-        let mut job = job(&event.subject, Timestamp::default(), 2);
-        let n: i64 = std::str::from_utf8(&event.payload).unwrap().parse().unwrap();
-        job.args =
-            json!({"position": event.position, "epoch": lease.epoch, "worker": worker, "n": n});
-        job
+#[tokio::test]
+async fn a_month_that_somebody_needs_is_kept() {
+    let place = place().await;
+    place.fill().await;
+    let reason = async || {
+        let plan = place.store.history_plan(AGE).await.unwrap();
+        assert_eq!(plan.len(), 2);
+        plan.iter().map(|month| month.kept.clone().unwrap_or_default()).collect::<Vec<_>>()
     };
-    let reaction = Reaction {
-        to: last.position,
-        recorded_at: last.recorded_at,
-        jobs: events.iter().map(record).collect(),
-        ..Reaction::default()
-    };
-    let lease = store.commit_reaction(lease, &reaction, LONG).await?.lease;
-    load.room.add_permits(events.len());
-    Ok(lease)
+    assert_eq!(reason().await, ["", ""]);
+
+    place.db.sql("UPDATE tallylight.checkpoint SET position = 400 WHERE consumer = 'react' AND slice = 3").await;
+    assert_eq!(reason().await, ["", "consumer react has not passed it in slice 3"]);
+    place
+        .db
+        .sql("UPDATE tallylight.checkpoint SET position = 1 WHERE consumer = 'react' AND slice = 3")
+        .await;
+    let first = place.store.history_plan(AGE).await.unwrap().remove(0);
+    assert_eq!(
+        reason().await,
+        ["consumer react has not passed it in slice 3", &format!("{} comes first", first.name)]
+    );
+    let error = place.store.seal_month(&first, soon(), &mut Sealed::default()).await.unwrap_err();
+    assert!(error.to_string().contains("has not passed"), "{error}");
+    assert_eq!(place.seal().await, Sealed::default());
+    place.db.sql("UPDATE tallylight.checkpoint SET position = 9999 WHERE consumer = 'react'").await;
+
+    place.db.sql("INSERT INTO tallylight.parked VALUES ('react', 7, 3, 'a subject', 'no')").await;
+    assert!(reason().await[0].contains("set aside in slice 7"));
+    place.db.sql("DELETE FROM tallylight.parked").await;
+
+    let stop_in = Some(RebuildState::Folding);
+    let options = RebuildOptions { stop_in, ..RebuildOptions::default() };
+    place.store.rebuild(&options, &RebuildProgress::default()).await.unwrap();
+    assert_eq!(reason().await[0], "the projections are being rebuilt");
+    place.db.sql("UPDATE tallylight.rebuild SET state = 'aborted'").await;
+
+    place.db.sql("UPDATE tallylight.slice_head SET last_at = now() + interval '300 days'").await;
+    place.store.append_one(event(&subject_in(&place.store, 1), "far ahead")).await.unwrap();
+    assert!(reason().await[0].contains("default partition"));
+    place.store.ensure_partitions().await.unwrap();
+    assert_eq!(reason().await, ["", ""]);
+
+    let old = place.store.history_plan(Duration::from_hours(24 * 405)).await.unwrap();
+    assert_eq!((&old[0].kept, old[1].kept.as_deref()), (&None, Some("not old enough")));
 }
 
-/// Checks the history of a slice.
-async fn check(db: &Db, slice: i16) {
-    let effects: Vec<Effect> = sqlx::query_as(
-        "SELECT (args ->> 'position')::bigint AS position, (args ->> 'epoch')::bigint AS epoch,
-                (args ->> 'worker')::bigint AS worker, (args ->> 'n')::bigint AS n, subject
-           FROM tallylight.job WHERE slice = $1 ORDER BY 1",
+#[tokio::test]
+async fn history_out_of_reach_is_an_error_that_names_the_segment() {
+    let place = place().await;
+    let subjects = place.fill().await;
+    let before = place.log(&subjects).await;
+    place.seal().await;
+    let first: Segment = place.store.segments().await.unwrap().remove(0);
+
+    // No place is configured.
+    let blind = &place.db.store;
+    for error in [
+        blind.read_after(0, 0, Timestamp::default(), 5).await.unwrap_err(),
+        blind.read_subject(&subjects[0], 0, 5).await.unwrap_err(),
+        blind.read_event(0, 1).await.unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(matches!(error, Error::NoHistory { .. }), "{text}");
+        assert!(text.contains(&first.file) && text.contains("history.url"), "{text}");
+    }
+    // What is not sealed is read all the same.
+    let later = blind.read_after(0, 1200, Timestamp::default(), 10_000).await.unwrap();
+    assert_eq!(later, before[0][1200..]);
+
+    // A byte of the file is wrong, in a block: another process, which has not read it before.
+    let path = place.directory.path().join(&first.file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let fresh = open(&place.db, place.directory.path().to_owned()).await;
+    for error in [
+        fresh.read_after(0, 0, Timestamp::default(), 5).await.unwrap_err(),
+        fresh.verify_segment(&first).await.unwrap_err(),
+    ] {
+        let Error::Segment { file, source, .. } = error else { panic!("{error}") };
+        assert!(matches!(*source, SegmentFault::Damage(_)) && file == first.file);
+    }
+
+    std::fs::remove_file(&path).unwrap();
+    let error = fresh.read_after(0, 0, Timestamp::default(), 5).await.unwrap_err();
+    assert!(error.to_string().contains(&first.file) && !error.is_transient(), "{error}");
+    assert_eq!(fresh.missing_segments().await.unwrap(), [first.file.as_str()]);
+
+    // A place that is not there is not made.
+    let away = open(&place.db, place.directory.path().join("away")).await;
+    assert!(away.read_after(0, 0, Timestamp::default(), 5).await.is_err());
+    assert!(!place.directory.path().join("away").exists());
+}
+
+#[tokio::test]
+async fn a_rebuild_reads_segments_and_table_as_one_log() {
+    let place = place().await;
+    let mut leases = leases(&place.db).await;
+    let log = log();
+    let (old, new) = log.split_at(log.len() / 2);
+    append(&place.store, old).await;
+    apply_all(&place.store, &mut leases, &HashSet::new()).await;
+    place.age(400).await;
+    append(&place.store, new).await;
+    apply_all(&place.store, &mut leases, &HashSet::new()).await;
+    let live = place.store.digest().await.unwrap();
+    assert_eq!(rebuild(&place.store).await.events, log.len() as u64);
+    let from_the_table = place.store.digest().await.unwrap();
+    assert_eq!(from_the_table, live);
+
+    assert_eq!(place.seal().await.events, old.len() as u64);
+    let rebuilt = rebuild(&place.store).await;
+    assert_eq!(rebuilt.events, log.len() as u64);
+    assert_eq!(place.store.digest().await.unwrap(), live);
+
+    let (options, progress) = (RebuildOptions::default(), RebuildProgress::default());
+    let blind = place.db.store.rebuild(&options, &progress).await.unwrap_err();
+    assert!(matches!(blind, Error::NoHistory { .. }), "{blind}");
+    assert_eq!(place.store.digest().await.unwrap(), live);
+    let plan = place.store.history_plan(AGE).await.unwrap();
+    assert!(plan.is_empty());
+}
+
+#[tokio::test]
+async fn a_hole_at_the_border_is_told() {
+    let place = place().await;
+    place.fill().await;
+    place.seal().await;
+    place.db.sql("DELETE FROM tallylight.segment WHERE slice = 3 AND from_position > 300").await;
+    let read = place.store.read_after(3, 0, Timestamp::default(), 10_000).await.unwrap_err();
+    assert!(matches!(read, Error::Hole { slice: 3, after: 300, found: 601 }), "{read}");
+    // Short reads do not pass it either.
+    let read = place.store.read_after(3, 300, Timestamp::default(), 5).await.unwrap_err();
+    assert!(matches!(read, Error::Hole { after: 300, found: 601, .. }), "{read}");
+    assert_eq!(place.store.history_holes().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_month_in_use_is_detached_when_its_reader_ends() {
+    let place = place().await;
+    place.fill().await;
+    let due = place.due().await.remove(0);
+    for slice in place.store.slices().slices() {
+        place.store.seal_slice(&due, slice, soon(), &mut Sealed::default()).await.unwrap();
+    }
+    let mut reader = place.db.pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM tallylight.event").execute(&mut *reader).await.unwrap();
+    let store = place.store.clone();
+    let detaching = tokio::spawn(async move { store.detach_month(&due).await });
+    place.db.blocked(1).await;
+    // Whoever appends waits for one try at most.
+    place.store.append_one(event(&subject_in(&place.store, 0), "meanwhile")).await.unwrap();
+    reader.commit().await.unwrap();
+    detaching.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn appends_and_readers_go_on_while_months_are_sealed() {
+    let place = Arc::new(place().await);
+    place.fill().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let appending: Vec<_> = [0, 3, 9]
+        .map(|slice| {
+            let (place, done) = (Arc::clone(&place), Arc::clone(&done));
+            tokio::spawn(async move {
+                let subject = subject_in(&place.store, slice);
+                let mut stored = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let new = place.store.append_one(event(&subject, "more")).await.unwrap();
+                    stored.push(new.unwrap().position);
+                    if slice != 9 {
+                        let across = place.store.read_after(slice, 290, Timestamp::default(), 20);
+                        assert_eq!(across.await.unwrap().len(), 20, "slice {slice}");
+                    }
+                }
+                stored
+            })
+        })
+        .into_iter()
+        .collect();
+    let sealed = place.seal().await;
+    done.store(true, Ordering::Relaxed);
+    assert_eq!(sealed.months, 2);
+    for task in appending {
+        let stored = task.await.unwrap();
+        assert!(stored.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    }
+    assert_eq!(place.store.history_holes().await.unwrap(), [""; 0]);
+}
+
+const KEYS: &str = "SELECT count(*) FROM tallylight.event_key";
+
+#[tokio::test]
+async fn old_keys_are_removed_and_young_ones_stay() {
+    let place = place().await;
+    for days in [100, 0] {
+        for slice in [0, 3] {
+            let subject = subject_in(&place.store, slice);
+            for _ in 0..5 {
+                place.store.append_one(keyed(&subject, Uuid::now_v7())).await.unwrap();
+            }
+        }
+        if days > 0 {
+            place.age(days).await;
+        }
+    }
+    let age = Duration::from_hours(24 * 90);
+    let removed = place.store.forget_keys(age, soon()).await.unwrap();
+    assert_eq!((removed.keys, removed.complete), (10, true));
+    assert_eq!(place.db.number(KEYS).await, 10);
+    assert_eq!(place.store.forget_keys(age, soon()).await.unwrap().keys, 0);
+    assert!(!place.store.forget_keys(age, Instant::now()).await.unwrap().complete, "no time");
+}
+
+#[tokio::test]
+async fn many_keys_are_removed_page_by_page() {
+    let db = db().await;
+    db.sql(
+        "INSERT INTO tallylight.event_key SELECT 2, gen_random_uuid(), now() - interval '1 day' * (n % 2) * 60
+           FROM generate_series(1, 25000) AS n",
     )
-    .bind(slice)
-    .fetch_all(&db.pool)
-    .await
-    .unwrap();
-    let positions: Vec<i64> = effects.iter().map(|effect| effect.position).collect();
-    assert_eq!(positions, (1..=db.head(slice).await).collect::<Vec<i64>>(), "of slice {slice}");
-    assert!(effects.is_sorted_by_key(|effect| effect.epoch), "epochs overlap: {effects:?}");
-    let mut workers = HashMap::new();
-    let mut numbers: HashMap<&str, i64> = HashMap::new();
-    for effect in &effects {
-        let worker = *workers.entry(effect.epoch).or_insert(effect.worker);
-        assert_eq!(worker, effect.worker, "two under epoch {}", effect.epoch);
-        let next = numbers.entry(&effect.subject).or_default();
-        assert_eq!(effect.n, *next, "of {}", effect.subject);
-        *next += 1;
+    .await;
+    let removed = db.store.forget_keys(Duration::from_hours(24 * 30), soon()).await.unwrap();
+    assert_eq!(removed.keys, 12_500);
+    assert_eq!(db.number(KEYS).await, 12_500);
+}
+
+#[tokio::test]
+async fn a_key_that_still_guards_stays_however_old() {
+    let place = place().await;
+    let subject = subject_in(&place.store, 3);
+    for _ in 0..4 {
+        place.store.append_one(keyed(&subject, Uuid::now_v7())).await.unwrap();
     }
+    place.age(100).await;
+    let age = Duration::from_hours(24 * 90);
+    let kept = async |why: &str| {
+        assert_eq!(place.store.forget_keys(age, soon()).await.unwrap().keys, 0, "{why}");
+    };
+    place.db.sql("UPDATE tallylight.checkpoint SET position = 2, recorded_at = 'epoch' WHERE consumer = 'react'").await;
+    kept("its event is not applied").await;
+    place.db.sql("UPDATE tallylight.checkpoint SET position = 4 WHERE consumer = 'react'").await;
+
+    place.db.sql("INSERT INTO tallylight.parked VALUES ('react', 3, 1, 'a subject', 'no')").await;
+    kept("its event may be set aside").await;
+    place.db.sql("DELETE FROM tallylight.parked").await;
+
+    place.db.sql(
+        "INSERT INTO tallylight.job_dead (slice, id, kind, subject, args, priority, max_attempts, enqueued_at,
+                                          attempt, errors, crashes, state)
+         VALUES (9, gen_random_uuid(), 'forward', 'x', '{}', 1, 1, now() - interval '200 days', 1, 0, 3, 'quarantined')",
+    ).await;
+    kept("a forward that died may be retried").await;
+    place.db.sql("DELETE FROM tallylight.job_dead").await;
+    assert_eq!(place.store.forget_keys(age, soon()).await.unwrap().keys, 4);
+}
+
+#[tokio::test]
+async fn keys_of_the_last_week_cannot_be_removed() {
+    let db = db().await;
+    let short = Duration::from_hours(7 * 24 - 1);
+    let error = db.store.forget_keys(short, soon()).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid { reason } if reason.contains("7 days")), "{error}");
+    let called = sqlx::query(
+        "SELECT tallylight.forget_keys(0::smallint, gen_random_uuid(), now() - interval '6 days', 10)",
+    );
+    assert!(called.execute(&db.pool).await.unwrap_err().to_string().contains("7 days"));
 }

@@ -17,6 +17,7 @@ mod jobs;
 mod leases;
 mod parked;
 mod partitions;
+mod random_workers;
 mod reaction;
 mod read;
 mod rebuild;

@@ -1,8 +1,11 @@
 //! Partitions of the log: made ahead, by whoever comes first, and stray events moved home.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use domain::ids::Timestamp;
 
-use crate::support::{db, event, subject_in};
+use crate::support::{db, event, subject_in, until};
 
 const MONTHS: &str =
     "SELECT count(*) FROM pg_inherits WHERE inhparent = 'tallylight.event'::regclass
@@ -117,4 +120,81 @@ async fn appends_go_on_while_a_reader_delays_a_month() {
     reader.commit().await.unwrap();
     month.await.unwrap().unwrap();
     assert_eq!(db.number(MONTHS).await, 5);
+}
+
+#[tokio::test]
+async fn a_default_partition_that_fills_is_emptied_while_appends_go_on() {
+    let db = db().await;
+    let ahead = "UPDATE tallylight.slice_head SET last_at = now() + slice * interval '31 days' + interval '200 days'";
+    db.sql(ahead).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let appending: Vec<_> = (0..4)
+        .map(|slice| {
+            let (store, done) = (db.store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let subject = subject_in(&store, slice);
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    store.append_one(event(&subject, "far ahead")).await.unwrap();
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for slice in 0..4 {
+        until(async || (db.head(slice).await > 20).then_some(())).await;
+    }
+    assert!(db.store.measure_history().await.unwrap() > 80, "told");
+    // Each makes the months of the events that it finds; slices come to theirs at different times.
+    db.store.ensure_partitions().await.unwrap();
+    let after = db.head(0).await;
+    until(async || (db.head(0).await > after + 20).then_some(())).await;
+    done.store(true, Ordering::Relaxed);
+    db.store.ensure_partitions().await.unwrap();
+    assert_eq!(db.store.measure_history().await.unwrap(), 0);
+    for (slice, task) in (0..4).zip(appending) {
+        let count: usize = task.await.unwrap();
+        let read = db.store.read_after(slice, 0, Timestamp::default(), 1_000_000).await.unwrap();
+        assert_eq!(read.len(), count, "slice {slice}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_month_begins_under_load() {
+    let db = db().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let appending: Vec<_> = (0..3)
+        .map(|slice| {
+            let (store, done) = (db.store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let subject = subject_in(&store, slice);
+                while !done.load(Ordering::Relaxed) {
+                    store.append_one(event(&subject, "on")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for month in ["0", "1", "2"] {
+        let goal = db.head(2).await + 20;
+        until(async || (db.head(2).await > goal).then_some(())).await;
+        // The clock of a slice, set into the next month: the database's own cannot be.
+        let next = format!(
+            "UPDATE tallylight.slice_head
+                SET last_at = date_trunc('month', now()) + interval '1 month' * ({month} + 1)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(next)).execute(&db.pool).await.unwrap();
+    }
+    let goal = db.head(2).await + 20;
+    until(async || (db.head(2).await > goal).then_some(())).await;
+    done.store(true, Ordering::Relaxed);
+    for task in appending {
+        task.await.unwrap();
+    }
+    assert_eq!(db.number("SELECT count(DISTINCT tableoid) FROM tallylight.event").await, 4);
+    assert_eq!(db.store.measure_history().await.unwrap(), 0);
+    for slice in 0..3 {
+        let read = db.store.read_after(slice, 0, Timestamp::default(), 1_000_000).await.unwrap();
+        assert_eq!(read.len() as u64, db.head(slice).await.unsigned_abs());
+    }
 }

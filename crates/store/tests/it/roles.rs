@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "installation",
     "slice_head",
     "event",
@@ -31,6 +31,7 @@ const TABLES: [&str; 16] = [
     "session",
     "live_stream",
     "sealed",
+    "segment",
     "migration",
 ];
 
@@ -196,6 +197,7 @@ async fn a_worker_does_all_of_its_work() {
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
     store.ensure_partitions().await.unwrap();
+    keep_history(&db, &store).await;
     store.rebuild_status().await.unwrap();
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();
@@ -204,6 +206,16 @@ async fn a_worker_does_all_of_its_work() {
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();
+}
+
+/// What the `maintain` job does beyond partitions.
+async fn keep_history(db: &Db, store: &Store) {
+    let soon = std::time::Instant::now() + LONG;
+    store.forget_keys(store::MIN_KEY_AGE, soon).await.unwrap();
+    store.measure_history().await.unwrap();
+    db.sql("CREATE TABLE tallylight.event_2020_02 PARTITION OF tallylight.event FOR VALUES FROM ('2020-02-01') TO ('2020-03-01')").await;
+    let sealed = store.seal_due(LONG, soon).await.unwrap();
+    assert_eq!(sealed.months, 1, "an empty month just leaves");
 }
 
 #[tokio::test]
@@ -230,6 +242,8 @@ async fn the_api_reads_commands_and_enqueues() {
         "DELETE FROM tallylight.sealed",
         "UPDATE tallylight.session SET status = 'x'",
         "SELECT tallylight.ensure_partitions(1)",
+        "SELECT tallylight.drop_sealed('event_2020_02')",
+        "SELECT tallylight.forget_keys(0::smallint, gen_random_uuid(), 'epoch', 1)",
     ];
     assert_denied(&pool, "api", &denied.map(str::to_owned)).await;
 }
