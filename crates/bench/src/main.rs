@@ -6,12 +6,15 @@
 //! its job: deciding whether a figure is good; nothing here fails because it was slow.
 
 mod cluster;
+mod consume;
 mod floor;
 mod generator;
 mod ingest;
 mod load;
+mod log;
 mod machine;
 mod processes;
+mod replay;
 mod report;
 
 use std::process::ExitCode;
@@ -39,6 +42,12 @@ struct Cli {
 enum Command {
     /// Webhooks over HTTP until durable, beside one-row INSERTs of pgbench
     Ingest,
+    /// A rebuild of all projections, beside COPY to a client
+    Replay,
+    /// A backlog drained by one worker, then the time from append to checkpoint
+    Consume,
+    /// All of them, one after the other
+    All,
     /// Sends webhooks; a process of its own for `ingest`
     #[command(hide = true)]
     Load(load::Options),
@@ -49,7 +58,9 @@ fn main() -> ExitCode {
     let done = match cli.command {
         // The generator shares the machine with what it measures: one thread, nothing else.
         Command::Load(options) => load::run(&options),
-        command => measure(&command, cli.quick),
+        command @ (Command::Ingest | Command::Replay | Command::Consume | Command::All) => {
+            measure(&command, cli.quick)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +90,13 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
     let home = Home::prepare(quick).await?;
     match command {
         Command::Ingest => ingest::run(&home).await,
+        Command::Replay => replay::run(&home).await,
+        Command::Consume => consume::run(&home).await,
+        Command::All => {
+            ingest::run(&home).await?;
+            replay::run(&home).await?;
+            consume::run(&home).await
+        }
         Command::Load(_) => bail!("the load is a process of its own"),
     }
 }

@@ -172,7 +172,8 @@ impl History {
     }
 
     /// Sessions that are over.
-    pub(crate) fn ended(&self) -> u64 {
+    #[cfg(test)]
+    fn ended(&self) -> u64 {
         self.ended
     }
 
