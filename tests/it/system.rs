@@ -27,7 +27,7 @@ mod run;
 mod wait;
 
 pub(crate) use client::{Client, http};
-pub(crate) use config::{ENCODER, READER, Secrets};
+pub(crate) use config::{ENCODER, READER, Secrets, text as config_text, write as write_config};
 pub(crate) use database::Database;
 pub(crate) use process::Process;
 pub(crate) use wait::until;
