@@ -23,6 +23,7 @@ const ARROWS: &[&str] = &[
     "cli > simulator",
     "cli > store",
     "cli > worker",
+    "[client > store]",
     "ingest > domain",
     "ingest > store",
     "store > domain",

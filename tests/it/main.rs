@@ -20,6 +20,7 @@ mod faults;
 mod ingest;
 mod interruption;
 mod jobs;
+mod kill_loop;
 mod placement;
 mod quota;
 mod rebuild;

@@ -27,7 +27,7 @@ mod run;
 mod wait;
 
 pub(crate) use client::{Client, http};
-pub(crate) use config::{ENCODER, READER, Secrets};
+pub(crate) use config::{ENCODER, READER, Secrets, text as config_text, write as write_config};
 pub(crate) use database::Database;
 pub(crate) use process::Process;
 pub(crate) use wait::until;
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) lease: Duration,
     /// Creates are sent as `{"stream": ..}`.
     pub(crate) wrap_create: bool,
+    /// Most bytes of the spool.
+    pub(crate) spool_limit: u64,
     /// Filter of the processes' logs.
     pub(crate) log_level: &'static str,
 }
@@ -70,6 +72,7 @@ impl Default for Setup {
             policy: Policy::default().scaled(TIME_SCALE),
             lease: Duration::from_secs(1),
             wrap_create: false,
+            spool_limit: 1 << 30,
             log_level: "info,api=warn",
         }
     }
@@ -125,7 +128,8 @@ impl TestSystem {
         let simulator = Simulator::start(platform).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config_file = directory.path().join("tallylight.toml");
-        let text = config::text(&setup, &url, &simulator.base_url(), &secrets);
+        let spool = directory.path().join("spool");
+        let text = config::text(&setup, &url, &simulator.base_url(), &secrets, &spool);
         config::write(&config_file, &text);
 
         let ingest = Process::spawn(&config_file, &["ingest"]);

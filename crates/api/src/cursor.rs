@@ -1,6 +1,6 @@
 //! Cursors: where a page of a list ended, as text that callers hand back and do not read.
 
-use domain::ids::Timestamp;
+use domain::ids::{LiveStreamId, Timestamp};
 use uuid::Uuid;
 
 /// The end of a page of sessions.
@@ -13,6 +13,19 @@ pub(crate) fn read_session(text: &str) -> Option<(Timestamp, Uuid)> {
     let (micros, id) = text.split_once('.')?;
     let at = Timestamp::from_timestamp_micros(i64::from_str_radix(micros, 16).ok()?)?;
     Some((at, Uuid::try_parse(id).ok()?))
+}
+
+/// The end of a page of live streams. Ids are the platform's, and each source has its own: two may
+/// share one.
+pub(crate) fn of_live_stream(id: LiveStreamId, source: &str) -> String {
+    format!("{:x}.{source}", id.0)
+}
+
+/// Reads [`of_live_stream`]; `None` where the text is something else.
+pub(crate) fn read_live_stream(text: &str) -> Option<(LiveStreamId, String)> {
+    let (id, source) = text.split_once('.')?;
+    let id = i64::from_str_radix(id, 16).ok().filter(|id| *id >= 0)?;
+    Some((LiveStreamId(id), source.to_owned()))
 }
 
 /// The end of a page of a timeline: the last positions told of the request's subject and of the
@@ -48,6 +61,9 @@ mod tests {
         let at = Timestamp::from_timestamp_micros(1_772_366_400_123_456).unwrap();
         let id = Uuid::from_u128(7);
         assert_eq!(read_session(&of_session(at, id)), Some((at, id)));
+        let live_stream = (LiveStreamId(320_423), "gcore-main".to_owned());
+        let text = of_live_stream(live_stream.0, &live_stream.1);
+        assert_eq!(read_live_stream(&text), Some(live_stream));
         let told = Told { request: 12, live_stream: i64::MAX };
         assert_eq!(Told::read(&told.text()), Some(told));
     }
@@ -56,6 +72,9 @@ mod tests {
     fn other_texts_are_no_cursors() {
         for text in ["", ".", "1", "x.y", "1.2.3", "-1.0", "7fffffffffffffff.0", "1.\u{0}"] {
             assert_eq!(read_session(text), None, "{text}");
+        }
+        for text in ["", ".", "1", "x.y", "-1.a"] {
+            assert_eq!(read_live_stream(text), None, "{text}");
         }
         for text in ["", ".", "1", "x.y", "1.2.3", "-1.0", "1.-1"] {
             assert_eq!(Told::read(text), None, "{text}");

@@ -24,7 +24,6 @@ use uuid::Uuid;
 mod accounts;
 mod auth;
 mod config;
-mod counters;
 mod cursor;
 mod error;
 mod extract;
@@ -32,6 +31,7 @@ mod fields;
 mod health;
 mod jobs;
 mod live_streams;
+mod metrics;
 mod sessions;
 mod token;
 
@@ -40,6 +40,7 @@ mod tests;
 
 pub use config::Config;
 pub use error::ConfigError;
+pub use metrics::Metrics;
 pub use token::{Scope, Token, UnknownScope, generate_token, is_token};
 
 /// What the endpoints work with. Cheap to clone.
@@ -53,7 +54,7 @@ struct Parts {
     config: Config,
     clock: fn() -> Timestamp,
     readiness: health::Readiness,
-    answers: counters::Answers,
+    metrics: Metrics,
 }
 
 impl Api {
@@ -77,8 +78,13 @@ impl Api {
     ) -> Result<Self, ConfigError> {
         config.check()?;
         let readiness = health::Readiness::default();
-        let answers = counters::Answers::default();
-        Ok(Self(Arc::new(Parts { store, notifier, config, clock, readiness, answers })))
+        let metrics = Metrics::default();
+        Ok(Self(Arc::new(Parts { store, notifier, config, clock, readiness, metrics })))
+    }
+
+    /// What the endpoints counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     fn store(&self) -> &Store {
@@ -130,7 +136,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(error::wrong_method)
         .merge(guarded)
         .layer(middleware::map_response(auth::seclude))
-        .layer(middleware::map_response_with_state(api.clone(), counters::count))
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::count))
         .with_state(api)
 }
 

@@ -9,6 +9,7 @@ use store::LiveStreamView;
 
 use crate::Api;
 use crate::auth::needs;
+use crate::cursor;
 use crate::error::Problem;
 use crate::extract::{Params, Segment};
 use crate::token::Scope;
@@ -51,28 +52,37 @@ impl Playback {
     }
 }
 
-/// A page of live streams, by id.
+/// A page of live streams, by id and source.
 #[derive(Debug, Serialize)]
 struct Page {
     live_streams: Vec<LiveStream>,
     /// What to send as `after` for the next page; none: this was the last.
-    next: Option<LiveStreamId>,
+    next: Option<String>,
 }
 
 async fn list(State(api): State<Api>, Params(mut params): Params) -> Result<Json<Page>, Problem> {
     let source = params.source(api.config());
     let account = params.text("account", 200);
-    let after = params.integer("after", 0..=i64::MAX).unwrap_or(0);
     let limit = params.integer("limit", 1..=500).unwrap_or(50);
+    let after = params.text("after", 100);
+    let after = after.and_then(|text| {
+        let cursor = cursor::read_live_stream(&text);
+        if cursor.is_none() {
+            params.wrong("after", "is not the `next` of a page of this list");
+        }
+        cursor
+    });
     params.finish()?;
     // One more than asked for tells whether there is a next page.
-    let mut views =
-        api.store().live_streams(source.as_deref(), account.as_deref(), after, limit + 1).await?;
+    let (source, account) = (source.as_deref(), account.as_deref());
+    let after = after.as_ref().map(|(id, source)| (*id, source.as_str()));
+    let mut views = api.store().live_streams(source, account, after, limit + 1).await?;
     let limit = usize::try_from(limit).unwrap_or_default();
     let has_more = views.len() > limit;
     views.truncate(limit);
-    let live_streams: Vec<_> = views.into_iter().map(|view| of(&api, view)).collect();
-    let next = live_streams.last().map(|last| last.id).filter(|_| has_more);
+    let last = views.last().filter(|_| has_more);
+    let next = last.map(|last| cursor::of_live_stream(last.id, &last.source));
+    let live_streams = views.into_iter().map(|view| of(&api, view)).collect();
     Ok(Json(Page { live_streams, next }))
 }
 

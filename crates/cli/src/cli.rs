@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
@@ -47,6 +48,11 @@ pub(crate) enum Command {
     /// Look into the event log
     #[command(subcommand)]
     Events(Events),
+    /// Look at events that could not be applied, try them again, skip them
+    #[command(subcommand)]
+    Parked(Parked),
+    /// Show how far each slice is applied and who works on it
+    Status,
     /// Look at jobs, retry dead ones, enqueue
     #[command(subcommand)]
     Jobs(Jobs),
@@ -182,6 +188,56 @@ pub(crate) enum Events {
     },
 }
 
+/// Commands on events that are set aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Parked {
+    /// List the subjects that wait, with what went wrong
+    List {
+        /// List what was skipped instead
+        #[arg(long)]
+        skipped: bool,
+    },
+    /// Show one subject with the events that wait
+    Show {
+        /// A subject, or SLICE:POSITION of its failed event
+        #[arg(value_parser = which)]
+        which: Which,
+    },
+    /// Apply what waits, in order, with the worker's present code
+    Retry {
+        /// A subject, or SLICE:POSITION of its failed event
+        #[arg(value_parser = which, required_unless_present = "all")]
+        which: Option<Which>,
+        /// All subjects
+        #[arg(long, conflicts_with = "which")]
+        all: bool,
+        /// How long to wait for the worker
+        #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// Pass the failed event over for good, then apply the rest; who, when and why are kept
+    Skip {
+        /// A subject, or SLICE:POSITION of its failed event
+        #[arg(value_parser = which)]
+        which: Which,
+        /// Why, for those who wonder later
+        #[arg(long)]
+        reason: String,
+        /// How long to wait for the worker
+        #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+}
+
+/// Which subject is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// By its first event that waits.
+    At(i16, i64),
+    /// By its name.
+    Subject(String),
+}
+
 /// Commands on jobs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
@@ -268,12 +324,28 @@ fn position(text: &str) -> Result<(i16, i64), String> {
         .ok_or_else(|| "SLICE:POSITION is needed, such as 3:41".to_owned())
 }
 
+/// SLICE:POSITION or a subject.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn which(text: &str) -> Result<Which, String> {
+    let at = position(text).map(|(slice, position)| Which::At(slice, position));
+    Ok(at.unwrap_or_else(|_| Which::Subject(text.to_owned())))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
+    use super::*;
+
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_parked_subject_is_named_by_itself_or_by_its_event() {
+        assert_eq!(which("3:41"), Ok(Which::At(3, 41)));
+        let subject = "gcore-main/stream/320423";
+        assert_eq!(which(subject), Ok(Which::Subject(subject.to_owned())));
     }
 }

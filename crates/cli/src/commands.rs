@@ -14,10 +14,12 @@ mod events;
 mod health;
 mod jobs;
 mod migrate;
+mod parked;
 pub(crate) mod projections;
 mod roles;
 mod session;
 mod simulator;
+mod status;
 mod token;
 mod up;
 
@@ -37,6 +39,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Migrate(options) => migrate::run(config("info")?, options).await,
         Command::Session(command) => session::run(config("warn")?, command).await,
         Command::Events(command) => events::run(config("warn")?, command).await,
+        Command::Parked(command) => parked::run(config("warn")?, command).await,
+        Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,
         Command::Projections(command) => projections::run(config("warn")?, command).await,
         Command::Db(command) => db::run(config("warn")?, command).await,

@@ -31,8 +31,19 @@ pub(crate) struct Config {
     pub(crate) sealing: Sealing,
     /// Platform accounts.
     pub(crate) sources: Vec<Source>,
+    /// Numbers and signs of life for the operator.
+    pub(crate) admin: Admin,
     /// Log output.
     pub(crate) log: Log,
+}
+
+/// Numbers and signs of life for the operator.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Where they are served, such as `127.0.0.1:9090`; none: nowhere. They ask for no token, so
+    /// it should be an address that only the operator's machines reach.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// The database.
@@ -71,6 +82,15 @@ pub(crate) struct Ingest {
     /// balancer takes to notice.
     #[serde(deserialize_with = "duration")]
     pub(crate) drain_delay: Duration,
+    /// Where it keeps what the database does not take; none: beside the managed cluster's place.
+    pub(crate) spool_dir: Option<PathBuf>,
+    /// Most bytes of the spool; then callers get 503.
+    pub(crate) spool_limit: u64,
+    /// How long an event may wait for its commit before it is spooled.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) spool_after: Duration,
+    /// Who may send batches of events.
+    pub(crate) tokens: Vec<BatchToken>,
 }
 
 impl Default for Ingest {
@@ -80,8 +100,30 @@ impl Default for Ingest {
             body_limit: 1024 * 1024,
             trusted_proxies: Vec::new(),
             drain_delay: Duration::ZERO,
+            spool_dir: None,
+            spool_limit: 1 << 30,
+            spool_after: Duration::from_secs(1),
+            tokens: Vec::new(),
         }
     }
+}
+
+/// A bearer token for batches of events. One of `token`, `token_file`, `sha256`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BatchToken {
+    /// Its name; stands in the log beside each event.
+    pub(crate) name: String,
+    /// The token itself.
+    pub(crate) token: Option<SecretString>,
+    /// A file that holds it.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Its SHA-256, hexadecimal.
+    pub(crate) sha256: Option<String>,
+    /// For which sources it may tell events.
+    pub(crate) sources: BTreeSet<String>,
+    /// Until when it is accepted, RFC 3339.
+    pub(crate) not_after: Option<domain::ids::Timestamp>,
 }
 
 /// The API.

@@ -42,6 +42,30 @@ impl Database {
         self.cluster.is_some()
     }
 
+    /// Connects to a database that was migrated, for ingest. While it is away the process starts by
+    /// what `known` says of it, and checks that once it is back.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; where nothing is known, the message says that a first start needs the
+    /// database.
+    pub(crate) async fn connect_or_trust(&self, known: Option<ingest::Known>) -> Result<Store> {
+        match (Store::connect(&self.config).await, known) {
+            (Err(error @ store::Error::Unreachable { .. }), Some(known)) => {
+                tracing::warn!(
+                    installation = %known.installation,
+                    error = %format!("{:#}", anyhow::Error::new(error)),
+                    "the database is away: events are spooled until it is back"
+                );
+                Ok(Store::known(&self.config, known.installation, known.slices)?)
+            }
+            (Err(error @ store::Error::Unreachable { .. }), None) => Err(error).context(
+                "connect to the database, which the first start of ingest on a spool directory \
+                 needs: from then on it starts without",
+            ),
+            (connected, _) => connected.context("connect to the database"),
+        }
+    }
+
     /// Connects to a database that was migrated.
     pub(crate) async fn connect(&self) -> Result<Store> {
         Store::connect(&self.config).await.context("connect to the database")

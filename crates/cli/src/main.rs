@@ -1,9 +1,9 @@
 //! The binary `tallylight`: reads the command line and the configuration, wires the crates.
 
+mod admin;
 mod cli;
 mod commands;
 mod config;
-mod counted;
 mod database;
 mod demo;
 mod home;

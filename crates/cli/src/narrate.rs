@@ -68,6 +68,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::SessionRequested(_)
         | Event::AccountDeleted(_)
         | Event::CleanupRequested(_)
+        | Event::ReconcileRequested(_)
         | Event::SessionBound(_)
         | Event::CallIntended(_)
         | Event::CallSucceeded(_)

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use domain::timer::Policy;
-use ingest::{Lanes, PathToken, SourceTokens};
+use ingest::{Known, Lanes, PathToken, SourceTokens, SpoolDir};
 use platform::{CreateBody, Credentials};
 use secrecy::ExposeSecret;
 use store::{SealingKey, Store};
@@ -15,8 +16,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::config::{self, Config, Source};
-use crate::counted;
+use crate::database;
 use crate::serve::{self, Limits};
 
 /// A server that runs.
@@ -27,19 +29,45 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Runs what serves `listener` in a task of its own.
+    pub(crate) fn spawn<F>(
+        listener: TcpListener,
+        serve: impl FnOnce(TcpListener) -> F,
+    ) -> Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().context("read the address of a listener")?;
+        Ok(Self { address, task: tokio::spawn(serve(listener)) })
+    }
+
     /// Waits until it has stopped.
     pub(crate) async fn stopped(self) {
         let _ = self.task.await;
     }
 }
 
+/// Locks the spool of this process.
+///
+/// # Errors
+/// Where another process has it, or it cannot be made.
+pub(crate) fn lock_spool(config: &Config) -> Result<SpoolDir> {
+    let beside = || database::settings(config).data_dir.with_file_name("spool");
+    let dir = config.ingest.spool_dir.clone().unwrap_or_else(beside);
+    let max_bytes = config.ingest.spool_limit;
+    let settings = ingest::spool::Config { max_bytes, ..ingest::spool::Config::new(dir) };
+    SpoolDir::lock(settings).context("open the spool")
+}
+
 /// Starts the webhook endpoint.
 ///
 /// # Errors
-/// Where a source has no webhook token, or the address cannot be bound.
+/// Where a source has no webhook token, the spool cannot be opened, or the address not be bound.
 pub(crate) async fn start_ingest(
     config: &Config,
     store: Store,
+    spool: SpoolDir,
+    admin: &mut Admin,
     stop: CancellationToken,
 ) -> Result<Server> {
     let settings = ingest::Config {
@@ -54,22 +82,40 @@ pub(crate) async fn start_ingest(
         max_connections: settings.max_connections,
         ..Limits::default()
     };
-    let lanes = Lanes::start(store.clone(), store.notifier(), ingest::lanes::Config::default());
-    let counters = lanes.counters().clone();
-    counted::log("ingest", move || counters.snapshot(), stop.clone());
+    let known = Known { installation: store.installation(), slices: store.slices() };
+    let metrics = Arc::new(ingest::Metrics::new());
+    metrics.register(admin.registry());
+    let spool = spool.open(known, Arc::clone(&metrics)).context("open the spool")?;
+    let spool_after = config.ingest.spool_after;
+    let patience = ingest::lanes::Config { spool_after, ..ingest::lanes::Config::default() };
+    let lanes = Lanes::start(store.clone(), store.notifier(), spool, metrics, patience);
+    check_lanes(admin, &lanes, settings.max_queue_age);
     let endpoint = ingest::Ingest::new(settings, store, lanes.clone(), stop.clone())
         .context("set up the webhook endpoint")?;
     let router = ingest::router(endpoint);
     let drain_delay = config.ingest.drain_delay;
     let listener = bind(config.ingest.listen, "ingest.listen").await?;
-    let address = listener.local_addr().context("read the address of the webhook endpoint")?;
-    let task = tokio::spawn(async move {
+    Server::spawn(listener, |listener| async move {
         let accepting = delayed(stop, drain_delay);
         serve::serve(listener, router, limits, accepting).await;
         // What was acknowledged is stored; what waits is stored before the process ends.
         lanes.drain().await;
+    })
+}
+
+/// Adds what ingest's readiness depends on.
+fn check_lanes(admin: &mut Admin, lanes: &Lanes, longest: Duration) {
+    let queues = lanes.clone();
+    admin.check("queue", move || {
+        let waiting = queues.oldest();
+        let told = format!("an event has waited {waiting:?} to be kept");
+        std::future::ready(if waiting <= longest { Ok(()) } else { Err(told) })
     });
-    Ok(Server { address, task })
+    let lanes = lanes.clone();
+    admin.check("spool", move || {
+        let told = "it is full or its disk fails".to_owned();
+        std::future::ready(if lanes.is_spool_failing() { Err(told) } else { Ok(()) })
+    });
 }
 
 /// Starts the API.
@@ -80,6 +126,7 @@ pub(crate) async fn start_api(
     config: &Config,
     store: Store,
     key: Option<SealingKey>,
+    admin: &mut Admin,
     stop: CancellationToken,
 ) -> Result<Server> {
     if config.api.tokens.is_empty() {
@@ -96,14 +143,12 @@ pub(crate) async fn start_api(
         ..api::Config::default()
     };
     let notifier = store.notifier();
-    let api = api::Api::new(store, notifier, settings).context("set up the API")?;
-    let answers = api.clone();
-    counted::log("api", move || answers.answers(), stop.clone());
+    let api = api::Api::new(store.clone(), notifier, settings).context("set up the API")?;
+    api.metrics().register(admin.registry());
+    admin.check_database(&store);
     let router = api::router(api);
     let listener = bind(config.api.listen, "api.listen").await?;
-    let address = listener.local_addr().context("read the address of the API")?;
-    let task = tokio::spawn(serve::serve(listener, router, Limits::default(), stop));
-    Ok(Server { address, task })
+    Server::spawn(listener, |listener| serve::serve(listener, router, Limits::default(), stop))
 }
 
 /// Starts the worker.
@@ -114,7 +159,9 @@ pub(crate) fn start_worker(
     config: &Config,
     store: Store,
     key: SealingKey,
+    admin: &mut Admin,
 ) -> Result<worker::Worker> {
+    admin.check_database(&store);
     let mut platforms = HashMap::new();
     for source in &config.sources {
         let client = platform::Client::new(platform_config(source)?)
@@ -151,7 +198,8 @@ fn delayed(stop: CancellationToken, delay: Duration) -> CancellationToken {
     later
 }
 
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+/// Binds an address; `key` is what the configuration calls it.
+pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address}: choose another {key}"))

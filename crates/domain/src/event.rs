@@ -17,6 +17,12 @@ use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
 
+use version::VERSIONS;
+
+mod version;
+
+pub use version::{NewerVersion, readable};
+
 /// An event to append. Its slice follows from its subject.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
@@ -229,6 +235,13 @@ pub struct CleanupRequested {
     pub delete_recordings: bool,
 }
 
+/// What is known of a live stream may be out of date or out of order: ask the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconcileRequested {
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// A plain job of another service has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobEnded {
@@ -263,6 +276,8 @@ pub enum Event {
     AccountDeleted(AccountDeleted),
     /// Command of a cleanup run.
     CleanupRequested(CleanupRequested),
+    /// Command of ingest: ask the platform how the live stream really is.
+    ReconcileRequested(ReconcileRequested),
     /// A session has its live stream.
     SessionBound(SessionBound),
     /// A video or broadcast has its live stream.
@@ -300,6 +315,7 @@ impl Event {
             Self::RetryRequested(_) => "RetryRequested",
             Self::AccountDeleted(_) => "AccountDeleted",
             Self::CleanupRequested(_) => "CleanupRequested",
+            Self::ReconcileRequested(_) => "ReconcileRequested",
             Self::SessionBound(_) => "SessionBound",
             Self::Bound(_) => "Bound",
             Self::VideoChanged(_) => "VideoChanged",
@@ -324,6 +340,7 @@ impl Event {
             Self::GoLiveRequested(b) | Self::EndRequested(b) | Self::RetryRequested(b) => json(b),
             Self::AccountDeleted(b) => json(b),
             Self::CleanupRequested(b) => json(b),
+            Self::ReconcileRequested(b) => json(b),
             Self::SessionBound(b) => json(b),
             Self::Bound(b) => json(b),
             Self::VideoChanged(b) => json(b),
@@ -336,12 +353,18 @@ impl Event {
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
         };
-        (self.name(), 1, body)
+        // What has no version of its own is never stored.
+        (self.name(), VERSIONS.of(self.name()).unwrap_or_default(), body)
     }
 
-    /// Reads a stored event. Never fails: what cannot be read is [`Event::Unrecognized`].
+    /// Reads a stored event. Never fails: what cannot be read is [`Event::Unrecognized`], and so is
+    /// a body of a version newer than this build's, which [`readable`] tells apart.
     pub fn decode(stored: &RecordedEvent) -> Self {
-        let bytes = stored.payload.as_slice();
+        let Ok(body) = VERSIONS.raise(&stored.event_type, stored.schema_version, &stored.payload)
+        else {
+            return Self::Unrecognized;
+        };
+        let bytes = body.as_ref();
         match stored.event_type.as_str() {
             "WebhookReceived" => Self::WebhookReceived(webhook::read(bytes)),
             "SessionRequested" => read(bytes, Self::SessionRequested),
@@ -350,6 +373,7 @@ impl Event {
             "RetryRequested" => read(bytes, Self::RetryRequested),
             "AccountDeleted" => read(bytes, Self::AccountDeleted),
             "CleanupRequested" => read(bytes, Self::CleanupRequested),
+            "ReconcileRequested" => read(bytes, Self::ReconcileRequested),
             "SessionBound" => read(bytes, Self::SessionBound),
             "Bound" => read(bytes, Self::Bound),
             "VideoChanged" => read(bytes, Self::VideoChanged),

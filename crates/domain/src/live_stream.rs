@@ -151,6 +151,8 @@ impl LiveStream {
                     self.cleanup = Some(request.clone());
                 }
             }
+            // The planner asks once the call in flight, if any, has ended.
+            Event::ReconcileRequested(_) => self.poll_due |= !self.deleted,
             Event::CallIntended(intended) => self.call_intended(intended),
             Event::CallSucceeded(done) => self.call_succeeded(done, at),
             Event::CallFailed(failed) => self.call_failed(failed),

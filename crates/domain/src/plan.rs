@@ -249,6 +249,10 @@ impl LiveStream {
         if self.running().is_some_and(Session::lacks_slot) {
             return Call::ActivateLiveStream { live_stream };
         }
+        // Without a session nobody waits for videos: the live stream itself was asked about.
+        if self.sessions.is_empty() {
+            return Call::ObserveLiveStream { live_stream };
+        }
         let lists = self.running().is_none_or(|session| {
             if session.end {
                 self.recording != Some(true) && session.recording.awaits_part()

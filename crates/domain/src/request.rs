@@ -76,6 +76,7 @@ impl Request {
             | Event::SessionRequested(_)
             | Event::AccountDeleted(_)
             | Event::CleanupRequested(_)
+            | Event::ReconcileRequested(_)
             | Event::SessionBound(_)
             | Event::Bound(_)
             | Event::VideoChanged(_)

@@ -17,8 +17,8 @@ use crate::call::{Call, CallResult};
 use crate::decide::decide;
 use crate::effect::{CallArgs, Effect, FORWARD, ForwardArgs, NewJob, TIMER};
 use crate::event::{
-    AccountDeleted, CallFailed, CallSucceeded, CleanupRequested, Event, NewEvent, RecordedEvent,
-    SessionRef, SessionRequested, TimerElapsed,
+    AccountDeleted, CallFailed, CallSucceeded, CleanupRequested, Event, NewEvent,
+    ReconcileRequested, RecordedEvent, SessionRef, SessionRequested, TimerElapsed,
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id, session_id};
 use crate::live_stream::LiveStream;
@@ -155,6 +155,13 @@ impl Scenario {
         let subject = Subject::live_stream(SOURCE, LiveStreamId(live_stream));
         self.event(subject, &Event::CleanupRequested(request));
         run
+    }
+
+    /// Asks for a look at a live stream, as ingest does after it stored webhooks late.
+    pub fn reconcile(&mut self, live_stream: i64) {
+        let request = ReconcileRequested { reason: "webhooks were stored late".to_owned() };
+        let subject = Subject::live_stream(SOURCE, LiveStreamId(live_stream));
+        self.event(subject, &Event::ReconcileRequested(request));
     }
 
     /// Receives a webhook, as ingest does, and lets everything follow.

@@ -19,7 +19,8 @@ pub fn sort(event: &Event) -> &'static str {
         | Event::EndRequested(_)
         | Event::RetryRequested(_)
         | Event::AccountDeleted(_)
-        | Event::CleanupRequested(_) => "command",
+        | Event::CleanupRequested(_)
+        | Event::ReconcileRequested(_) => "command",
         Event::SessionBound(_)
         | Event::Bound(_)
         | Event::VideoChanged(_)
@@ -44,6 +45,9 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::RetryRequested(_) => "try again".to_owned(),
         Event::AccountDeleted(deleted) => format!("account {} was deleted", deleted.account),
         Event::CleanupRequested(cleanup) => format!("clean up: {}", quoted(&cleanup.reason)),
+        Event::ReconcileRequested(reconcile) => {
+            format!("ask the platform: {}", quoted(&reconcile.reason))
+        }
         Event::SessionBound(bound) if bound.created => {
             format!("live stream {} was made for the session", bound.live_stream)
         }

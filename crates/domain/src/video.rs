@@ -78,6 +78,7 @@ impl Video {
             | Event::RetryRequested(_)
             | Event::AccountDeleted(_)
             | Event::CleanupRequested(_)
+            | Event::ReconcileRequested(_)
             | Event::SessionBound(_)
             | Event::VideoChanged(_)
             | Event::BroadcastChanged(_)

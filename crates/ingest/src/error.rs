@@ -1,7 +1,9 @@
 //! What can be wrong with the settings, and why an append was rejected.
 
-use domain::event::NewEvent;
-use tokio::task::JoinError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 /// A setting that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,38 @@ pub enum Error {
         /// The most.
         largest: usize,
     },
+    /// Another process has the spool.
+    #[error(
+        "use the spool directory {}: another process has it. Stop that one, or give this one a \
+         directory of its own in ingest.spool_dir", dir.display()
+    )]
+    SpoolTaken {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The spool holds events of another installation.
+    #[error(
+        "drain the spool: it holds events of installation {theirs}, and the database is of {ours}. \
+         Correct database.url, or give this process another ingest.spool_dir and drain the old one \
+         with the database it belongs to"
+    )]
+    SpoolOfAnother {
+        /// Of the database.
+        ours: Uuid,
+        /// Of the files.
+        theirs: Uuid,
+    },
+    /// The spool cannot be used.
+    #[error("{doing} ({})", path.display())]
+    Spool {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// Not an address with a prefix length.
     #[error("read {text:?} as a network: write an address such as 192.0.2.7 or 2001:db8::/32")]
     Network {
@@ -57,33 +91,27 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// For `map_err`.
+    pub(crate) fn spool(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Spool { doing, path: path.to_owned(), source }
+    }
+}
+
 /// Why an append was rejected.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejected {
     /// This process is ending and takes nothing more.
     #[error("take an event while draining: send it to another process")]
     Draining,
-    /// No commit within the deadline; the event may still be stored later.
-    #[error("store the event within its deadline")]
+    /// Neither the database nor the spool took it in time; it may still be stored later.
+    #[error("store or spool the event within its deadline")]
     Unavailable,
     /// The database refuses the event itself; trying again will not help.
     #[error("store an event that the database refuses (SQLSTATE {sqlstate})")]
     Refused {
         /// Why, as PostgreSQL's code: its text could quote the event.
         sqlstate: String,
-        /// The event, given back.
-        event: Box<NewEvent>,
     },
-}
-
-/// Why a webhook is not known to be stored; its text is logged.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotKept {
-    /// By the lanes.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
-    /// A defect of ours.
-    #[error("finish a task that has panicked")]
-    Panicked(#[from] JoinError),
 }

@@ -7,19 +7,18 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, HeaderName, header};
 use bytes::Bytes;
 use domain::event::NewEvent;
-use domain::ids::{Subject, Timestamp};
+use domain::ids::{Subject, Timestamp, is_source_name};
 use domain::redact::redact;
 use domain::webhook;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::task::JoinError;
 use uuid::Uuid;
 
 /// The event's name in the log.
 const EVENT_TYPE: &str = "WebhookReceived";
 
 /// Bodies from this length on take a millisecond or more to read; the platform's have 1 to 6 KB.
-const LARGE: usize = 16 << 10;
+pub(crate) const LARGE: usize = 16 << 10;
 
 /// Longest header value that is kept, in characters.
 const HEADER_KEPT: usize = 256;
@@ -65,23 +64,25 @@ pub(crate) struct Routed {
     pub(crate) event: NewEvent,
     /// Whether it names no object.
     pub(crate) is_unrecognized: bool,
+    /// Whether it is marked as a repeat.
+    pub(crate) is_repeat: bool,
     /// Secrets replaced in it.
     pub(crate) redacted: usize,
 }
 
-/// Makes the event of a body. A large one is read off the threads that serve.
-///
-/// # Errors
-/// Where that thread panicked.
-pub(crate) async fn route(arrival: Arrival) -> Result<Routed, JoinError> {
-    if arrival.body.len() < LARGE {
-        return Ok(read(&arrival));
+/// Makes the event of a large body off the threads that serve; `None` where that panicked.
+pub(crate) async fn route_large(arrival: Arrival) -> Option<Routed> {
+    match tokio::task::spawn_blocking(move || route(&arrival)).await {
+        Ok(routed) => Some(routed),
+        Err(error) => {
+            tracing::error!(%error, "webhook not acknowledged");
+            None
+        }
     }
-    tokio::task::spawn_blocking(move || read(&arrival)).await
 }
 
-/// Redacts a body and finds its subject.
-fn read(arrival: &Arrival) -> Routed {
+/// Makes the event of a body: redacts it and finds its subject.
+pub(crate) fn route(arrival: &Arrival) -> Routed {
     let (payload, redacted) = redact(&arrival.body);
     let subject = webhook::subject(&arrival.source, &payload);
     let is_unrecognized = subject == Subject::unrecognized(&arrival.source);
@@ -106,14 +107,18 @@ fn read(arrival: &Arrival) -> Routed {
         meta: serde_json::to_value(meta).ok(),
         payload,
     };
-    Routed { event, is_unrecognized, redacted }
+    Routed { event, is_unrecognized, is_repeat: arrival.repeat_of.is_some(), redacted }
 }
 
 /// The same body in a form that the database cannot refuse: no subject of its own, and of the
 /// transport only why it was refused.
-pub(crate) fn unrecognized(mut event: NewEvent, source: &str, sqlstate: &str) -> NewEvent {
+pub(crate) fn unrecognized(mut event: NewEvent, sqlstate: &str) -> NewEvent {
     let bytes = event.meta.as_ref().and_then(|meta| meta.get("bytes")).and_then(Value::as_u64);
+    let source = event.subject.source();
+    // What was refused may be the source itself.
+    let source = if is_source_name(source) { source } else { "unknown" };
     event.subject = Subject::unrecognized(source);
+    event.event_type = EVENT_TYPE.to_owned();
     event.meta = Some(json!({ "refused": sqlstate, "bytes": bytes }));
     event
 }
@@ -150,7 +155,7 @@ mod tests {
             headers,
             repeat_of: None,
         };
-        read(&arrival).event.meta.unwrap()
+        route(&arrival).event.meta.unwrap()
     }
 
     #[test]

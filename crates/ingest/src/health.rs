@@ -1,4 +1,5 @@
-//! Probes. `/livez` speaks of the process only; `/readyz` of whether webhooks can be stored here.
+//! Probes. `/livez` speaks of the process only; `/readyz` of whether webhooks are kept here, be it
+//! in the database or, while that is away, in the spool.
 
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ pub(crate) async fn livez() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
-/// Webhooks sent here are stored.
+/// Webhooks sent here are kept. Without the database too: a balancer that took ingest out then would
+/// lose them.
 pub(crate) async fn readyz(State(ingest): State<Ingest>) -> Result<Json<Value>, Problem> {
     let health = &ingest.inner.health;
     if health.draining.is_cancelled() {
@@ -64,8 +66,11 @@ pub(crate) async fn readyz(State(ingest): State<Ingest>) -> Result<Json<Value>, 
     if ingest.inner.lanes.oldest() > health.max_queue_age {
         return Err(Problem::not_ready("events wait too long for their commit"));
     }
-    if !health.database_answers().await {
-        return Err(Problem::not_ready("the database does not answer"));
+    let answers = health.database_answers().await;
+    let lanes = &ingest.inner.lanes;
+    if lanes.is_spool_failing() && (!answers || lanes.is_spooling()) {
+        return Err(Problem::not_ready("the spool is full or its disk fails"));
     }
-    Ok(Json(json!({ "status": "ready" })))
+    let spooling = !answers || lanes.is_spooling();
+    Ok(Json(json!({ "status": "ready", "spooling": spooling })))
 }

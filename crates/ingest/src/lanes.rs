@@ -2,30 +2,37 @@
 //!
 //! A *lane* takes what is queued and appends it in one call; the next batch forms meanwhile. At
 //! low load an append waits for one commit, under load batches grow by themselves. A batch whose
-//! outcome is unknown is repeated unchanged under its id, so that it is stored once. Events of
-//! one lane are stored in the order they were queued.
+//! outcome is unknown is repeated unchanged under its id, so that it is stored once. What the
+//! database does not take in time goes to the spool, and everything newer of that lane behind it,
+//! until the spool is drained: events of one lane are stored in the order they were queued.
 //!
-//! Knows nothing of HTTP and never looks into an event.
+//! Knows nothing of HTTP, and looks into an event only where the database refused it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domain::event::NewEvent;
+use domain::ids::Timestamp;
 use store::{Notifier, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
-use crate::{Counters, Rejected};
+use crate::{Metrics, Rejected, Spool};
 
+mod append;
+mod backlog;
 mod batch;
 mod lane;
+mod pulse;
 #[cfg(test)]
 mod tests;
 
-use lane::{Lane, Pulse};
+pub(crate) use pulse::Pulse;
+
+use backlog::Backlog;
+use lane::Lane;
 
 /// What an event takes in memory beside its payload, roughly.
 const EVENT_OVERHEAD: usize = 512;
@@ -41,12 +48,16 @@ pub struct Config {
     pub batch_events: usize,
     /// Most payload bytes of a batch; one larger event goes alone.
     pub batch_bytes: usize,
-    /// Longest wait of a caller for the commit of its event.
+    /// How long an event may wait for its commit before its batch is spooled.
+    pub spool_after: Duration,
+    /// Longest wait of a caller where the spool takes nothing either.
     pub deadline: Duration,
     /// Longest wait for one call of the database before it is repeated.
     pub attempt: Duration,
     /// Longest wait of [`Lanes::drain`].
     pub grace: Duration,
+    /// The clock that dates what the lanes themselves append.
+    pub clock: fn() -> Timestamp,
 }
 
 impl Default for Config {
@@ -56,14 +67,32 @@ impl Default for Config {
             queued_bytes: 64 << 20,
             batch_events: 1000,
             batch_bytes: 1 << 20,
-            // Longer than a failover of a managed PostgreSQL usually takes.
+            // Senders wait for 5 s at least, and a commit takes milliseconds.
+            spool_after: Duration::from_secs(1),
             deadline: Duration::from_secs(20),
             // Above the 5 s for a connection and the 2 s for a lock.
             attempt: Duration::from_secs(8),
             grace: Duration::from_secs(10),
+            clock: || SystemTime::now().into(),
         }
     }
 }
+
+/// How an event was kept. Each of them outlives a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Committed.
+    Appended,
+    /// It was there before, by its key.
+    Known,
+    /// In the spool; committed once the database is back.
+    Spooled,
+    /// Committed in a form that the database does not refuse.
+    Unrecognized,
+}
+
+/// How an append ended.
+pub type Ended = Result<Kept, Rejected>;
 
 /// All lanes of this process. Clones share them.
 #[derive(Debug, Clone)]
@@ -76,8 +105,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// By slice.
     queues: Vec<mpsc::Sender<Queued>>,
-    /// By slice.
-    pulses: Vec<Arc<Pulse>>,
+    /// By slice: since when its oldest event waits, and its oldest spooled batch.
+    pulses: Vec<(Arc<Pulse>, Arc<Pulse>)>,
     /// One permit per byte.
     room: Arc<Semaphore>,
     /// All of its permits.
@@ -90,98 +119,206 @@ struct Inner {
 struct Shared {
     store: Store,
     notifier: Notifier,
+    spool: Spool,
+    metrics: Arc<Metrics>,
     config: Config,
-    counters: Arc<Counters>,
     /// Cancelled: the queues close.
     closing: CancellationToken,
 }
 
-/// An event on its way.
+/// Events of one slice that are queued together, and who waits for them.
+#[derive(Debug)]
+enum Piece {
+    /// A webhook. One that the database refuses is kept all the same.
+    One(NewEvent, oneshot::Sender<Ended>),
+    /// A part of a request, answered together. What is refused is told.
+    Many(Vec<NewEvent>, oneshot::Sender<Vec<Ended>>),
+}
+
+/// A piece on its way.
 #[derive(Debug)]
 struct Queued {
-    event: NewEvent,
+    piece: Piece,
     since: Instant,
-    /// Gone where the caller has stopped waiting; the event is stored all the same.
-    reply: oneshot::Sender<Result<Uuid, Rejected>>,
     /// Held until the reply.
     room: OwnedSemaphorePermit,
 }
 
 impl Lanes {
-    /// Starts one task per slice. They end with [`Lanes::drain`], or with the last clone once
-    /// everything queued is stored.
-    pub fn start(store: Store, notifier: Notifier, config: Config) -> Self {
+    /// Starts one task per slice, each of which drains first what an earlier process left in
+    /// `spool`. They end with [`Lanes::drain`], or with the last clone once everything queued is
+    /// kept.
+    pub fn start(
+        store: Store,
+        notifier: Notifier,
+        spool: Spool,
+        metrics: Arc<Metrics>,
+        config: Config,
+    ) -> Self {
         let rooms = config.queued_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let (counters, closing) = (Arc::new(Counters::default()), CancellationToken::new());
-        let shared = Arc::new(Shared { store, notifier, config, counters, closing });
+        let closing = CancellationToken::new();
+        let shared = Arc::new(Shared { store, notifier, spool, metrics, config, closing });
         let tasks = TaskTracker::new();
         let (mut queues, mut pulses) = (Vec::new(), Vec::new());
         for slice in shared.store.slices().slices() {
             let (sender, queue) = mpsc::channel(shared.config.queue.max(1));
             let pulse = Arc::new(Pulse::default());
+            let backlog = Backlog::new(shared.spool.take_left(slice));
+            shared.metrics.watch(Arc::clone(&pulse), backlog.pulse());
             queues.push(sender);
-            pulses.push(Arc::clone(&pulse));
-            tasks.spawn(Lane { slice, shared: Arc::clone(&shared), queue, pulse }.run());
+            pulses.push((Arc::clone(&pulse), backlog.pulse()));
+            tasks.spawn(Lane::new(slice, Arc::clone(&shared), queue, pulse, backlog).run());
         }
         tasks.close();
         let room = Arc::new(Semaphore::new(rooms));
         Self { inner: Arc::new(Inner { shared, queues, pulses, room, rooms, tasks }) }
     }
 
-    /// Appends an event and returns its id after commit; an event that was stored before by its
-    /// key counts as stored.
-    ///
-    /// Once queued, an event is stored even if the caller stops waiting.
+    /// Appends an event and returns once it is kept. Once polled, the event is kept even if the
+    /// caller stops waiting.
     ///
     /// # Errors
     /// [`Rejected`]; after [`Rejected::Unavailable`] the event may still be stored.
-    pub async fn append(&self, event: NewEvent) -> Result<Uuid, Rejected> {
-        let deadline = Instant::now() + self.inner.shared.config.deadline;
-        let stored = timeout_at(deadline, self.inner.append(event)).await;
-        stored.unwrap_or(Err(Rejected::Unavailable))
+    pub async fn append(&self, event: NewEvent) -> Ended {
+        let (reply, ended) = oneshot::channel();
+        let slice = self.inner.shared.store.slice_of(&event.subject);
+        self.inner.queue(slice, Piece::One(event, reply)).await?;
+        // A lane that ended without an answer has panicked.
+        ended.await.unwrap_or(Err(Rejected::Unavailable))
     }
 
-    /// How long the event that waits longest for its commit has waited.
+    /// Appends events of one request and returns how each ended, in their order. Those of one slice
+    /// are queued as one piece.
+    pub async fn append_all(&self, events: Vec<NewEvent>) -> Vec<Ended> {
+        let mut ended: Vec<Ended> = events.iter().map(|_| Err(Rejected::Unavailable)).collect();
+        let mut pieces: Vec<(Vec<usize>, Vec<NewEvent>)> = Vec::new();
+        pieces.resize_with(self.inner.queues.len(), Default::default);
+        for (n, event) in events.into_iter().enumerate() {
+            let slice = self.inner.shared.store.slice_of(&event.subject);
+            let piece = usize::try_from(slice).ok().and_then(|slice| pieces.get_mut(slice));
+            let Some((places, piece)) = piece else { continue };
+            places.push(n);
+            piece.push(event);
+        }
+        let mut waiting = Vec::new();
+        for (slice, (places, events)) in (0..).zip(pieces) {
+            if events.is_empty() {
+                continue;
+            }
+            let (reply, answers) = oneshot::channel();
+            match self.inner.queue(slice, Piece::Many(events, reply)).await {
+                Ok(()) => waiting.push((places, answers)),
+                Err(rejected) => places.iter().for_each(|n| ended[*n] = Err(rejected.clone())),
+            }
+        }
+        for (places, answers) in waiting {
+            for (n, answer) in places.into_iter().zip(answers.await.unwrap_or_default()) {
+                ended[n] = answer;
+            }
+        }
+        ended
+    }
+
+    /// How long the event that waits longest for being kept has waited.
     pub fn oldest(&self) -> Duration {
-        self.inner.pulses.iter().map(|pulse| pulse.age()).max().unwrap_or_default()
+        self.inner.pulses.iter().map(|(waiting, _)| waiting.age()).max().unwrap_or_default()
+    }
+
+    /// Whether a lane has spooled batches that are not drained.
+    pub fn is_spooling(&self) -> bool {
+        self.inner.pulses.iter().any(|(_, spooled)| spooled.age() > Duration::ZERO)
+    }
+
+    /// Whether the spool took nothing the last time it was needed: what the database does not take
+    /// either is refused.
+    pub fn is_spool_failing(&self) -> bool {
+        self.inner.shared.spool.is_failing()
     }
 
     /// What the lanes did; the endpoint counts here too.
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.inner.shared.counters
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.shared.metrics
     }
 
-    /// Takes no more events, stores what is queued and returns whether all of it was decided
-    /// within the grace. Call it when no caller is left.
+    /// Takes no more events, keeps what is queued and drains the spool, and returns whether all of
+    /// that was done within the grace. Call it when no caller is left.
     pub async fn drain(&self) -> bool {
         self.inner.shared.closing.cancel();
         let drained =
             timeout(self.inner.shared.config.grace, self.inner.tasks.wait()).await.is_ok();
         if !drained {
             let bytes = self.inner.rooms - self.inner.room.available_permits();
-            tracing::error!(bytes, "queued events left behind: the database did not take them");
+            let spooled = self.inner.shared.metrics.spool_records();
+            tracing::warn!(
+                bytes,
+                spooled,
+                "the database did not take everything: spooled batches wait for the next start"
+            );
         }
         drained
     }
 }
 
 impl Inner {
-    /// Waits for room, queues the event and waits for its commit.
-    async fn append(&self, event: NewEvent) -> Result<Uuid, Rejected> {
-        if self.shared.closing.is_cancelled() {
+    /// Queues a piece. Where it must wait for room it does so in a task of its own: a caller who
+    /// has waited enough takes nothing back.
+    async fn queue(self: &Arc<Self>, slice: i16, piece: Piece) -> Result<(), Rejected> {
+        let Err((piece, reason)) = self.try_queue(slice, piece) else { return Ok(()) };
+        if let NotQueued::Draining = reason {
             return Err(Rejected::Draining);
         }
-        let slice = self.shared.store.slice_of(&event.subject);
+        let inner = Arc::clone(self);
+        let deadline = self.shared.config.deadline;
+        let waits = async move { timeout(deadline, inner.wait_and_queue(slice, piece)).await };
+        let queued = tokio::spawn(waits).await;
+        queued.ok().and_then(Result::ok).unwrap_or(Err(Rejected::Unavailable))
+    }
+
+    /// Queues a piece if there is room at once.
+    fn try_queue(&self, slice: i16, piece: Piece) -> Result<(), (Piece, NotQueued)> {
+        if self.shared.closing.is_cancelled() {
+            return Err((piece, NotQueued::Draining));
+        }
+        let Some(queue) = usize::try_from(slice).ok().and_then(|slice| self.queues.get(slice))
+        else {
+            return Err((piece, NotQueued::Draining));
+        };
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(self.bytes(&piece)) {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) => return Err((piece, NotQueued::Full)),
+            Err(TryAcquireError::Closed) => return Err((piece, NotQueued::Draining)),
+        };
+        queue.try_send(Queued { piece, since: Instant::now(), room }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(queued) => (queued.piece, NotQueued::Full),
+            mpsc::error::TrySendError::Closed(queued) => (queued.piece, NotQueued::Draining),
+        })
+    }
+
+    /// Waits for room and queues a piece.
+    async fn wait_and_queue(&self, slice: i16, piece: Piece) -> Result<(), Rejected> {
+        let since = Instant::now();
         let queue = usize::try_from(slice).ok().and_then(|slice| self.queues.get(slice));
         let queue = queue.ok_or(Rejected::Unavailable)?;
-        let bytes = (event.payload.len() + EVENT_OVERHEAD).min(self.rooms);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        let room = Arc::clone(&self.room).acquire_many_owned(self.bytes(&piece)).await;
         let room = room.map_err(|_| Rejected::Unavailable)?;
-        let (reply, stored) = oneshot::channel();
-        let queued = Queued { event, since: Instant::now(), reply, room };
-        queue.send(queued).await.map_err(|_| Rejected::Draining)?;
-        // A lane that ended without an answer has panicked.
-        stored.await.unwrap_or(Err(Rejected::Unavailable))
+        queue.send(Queued { piece, since, room }).await.map_err(|_| Rejected::Draining)
     }
+
+    /// The room that a piece takes; all of it for one that is larger.
+    fn bytes(&self, piece: &Piece) -> u32 {
+        let of = |event: &NewEvent| event.payload.len() + EVENT_OVERHEAD;
+        let bytes = match piece {
+            Piece::One(event, _) => of(event),
+            Piece::Many(events, _) => events.iter().map(of).sum(),
+        };
+        u32::try_from(bytes.min(self.rooms)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Why a piece was not queued at once.
+enum NotQueued {
+    /// There is no room.
+    Full,
+    /// Nothing more is taken.
+    Draining,
 }

@@ -2,7 +2,7 @@
 //!
 //! The platform sends a webhook once, unsigned and without an id. So everything authenticated
 //! within the size limit is stored, whatever it is, and *acknowledged* (answered 200) means
-//! committed. A *source* is known by the secret in its path, kept here as a digest.
+//! committed, or in the spool. A *source* is known by the secret in its path, kept here as a digest.
 //!
 //! | module | does |
 //! |---|---|
@@ -13,8 +13,9 @@
 //! | `event` | makes the event of a body, and of a body that the database refused |
 //! | `repeat` | marks an identical body that follows at once |
 //! | [`lanes`] | batches per slice, repeated until their outcome is known |
+//! | [`spool`](Spool) | batches on the local disk while the database is away |
 //! | `health` | `/livez`, `/readyz` |
-//! | [`counters`](Counters) | what happened, as numbers |
+//! | [`metrics`](Metrics) | what happened, as numbers |
 //!
 //! Not its job: to read meaning into a body, to call the platform, to accept connections.
 
@@ -27,14 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 mod address;
 mod config;
-mod counters;
 mod error;
 mod event;
 mod health;
 pub mod lanes;
+mod metrics;
 mod problem;
 mod repeat;
 mod source;
+pub mod spool;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,9 +45,10 @@ mod webhook;
 
 pub use address::Cidr;
 pub use config::{Config, PathToken, SourceTokens};
-pub use counters::{Counters, Snapshot};
 pub use error::{Error, Rejected};
 pub use lanes::Lanes;
+pub use metrics::Metrics;
+pub use spool::{Known, Spool, SpoolDir};
 
 use health::Health;
 use repeat::Repeats;

@@ -15,14 +15,19 @@ use domain::event::RecordedEvent;
 use domain::ids::Timestamp;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
+use prometheus_client::registry::Registry;
 use store::Store;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::{Config, Ingest, Lanes, PathToken, SourceTokens, lanes, router};
+use crate::{
+    Config, Error, Ingest, Known, Lanes, Metrics, PathToken, SourceTokens, Spool, SpoolDir, lanes,
+    router, spool,
+};
 
 pub(crate) const SOURCE: &str = "gcore-main";
 pub(crate) const TOKEN: &str = "Zm9ydHktdHdvLWZvcnR5LXR3bw";
@@ -65,13 +70,17 @@ pub(crate) struct Wire {
     pub(crate) direct: Store,
     /// The database through the wire.
     pub(crate) wired: Store,
+    /// The database's address through the wire.
+    pub(crate) url: String,
+    /// Where its lanes spool.
+    pub(crate) dir: TempDir,
 }
 
 impl Wire {
     /// A wire to a database of its own, with at most `connections`.
     pub(crate) async fn new(connections: u32) -> Self {
-        let url = store::testing::database().await;
-        let (login, rest) = url.rsplit_once('@').unwrap();
+        let direct_url = store::testing::database().await;
+        let (login, rest) = direct_url.rsplit_once('@').unwrap();
         let (address, database) = rest.split_once('/').unwrap();
         let server: SocketAddr = address.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,13 +88,14 @@ impl Wire {
         let line = Line { up: true, mute: false, generation: 0 };
         let line = Arc::new(watch::Sender::new(line));
         tokio::spawn(accept(listener, server, Arc::clone(&line)));
-        let direct = Store::connect(&store::Config::new(url.clone())).await.unwrap();
-        let mut config = store::Config::new(format!("{login}@{near}/{database}"));
+        let direct = Store::connect(&store::Config::new(direct_url.clone())).await.unwrap();
+        let url = format!("{login}@{near}/{database}");
+        let mut config = store::Config::new(url.clone());
         config.max_connections = connections;
         // Logging in takes a while in a debug build: a shorter wait would never succeed.
         config.acquire_timeout = Duration::from_secs(5);
         let wired = Store::connect(&config).await.unwrap();
-        Self { line, direct, wired }
+        Self { line, direct, wired, url, dir: tempfile::tempdir().unwrap() }
     }
 
     /// Cuts all connections.
@@ -109,11 +119,15 @@ impl Wire {
         self.line.send_modify(|line| line.mute = true);
     }
 
-    /// Lanes through the wire that are not patient. Hints take no part: they go directly.
-    pub(crate) fn lanes(&self, deadline: Duration) -> Lanes {
-        let (attempt, grace) = (Duration::from_secs(8), Duration::from_millis(20));
-        let config = lanes::Config { deadline, attempt, grace, ..lanes::Config::default() };
-        Lanes::start(self.wired.clone(), self.direct.notifier(), config)
+    /// Lanes through the wire, with a spool. Hints take no part: they go directly.
+    pub(crate) fn lanes(&self, config: lanes::Config) -> Lanes {
+        let spool = spool(&self.wired, spool::Config::new(self.dir.path()));
+        self.lanes_on(spool, config)
+    }
+
+    /// Lanes through the wire on a spool of the test's own.
+    pub(crate) fn lanes_on(&self, (spool, metrics): Opened, config: lanes::Config) -> Lanes {
+        Lanes::start(self.wired.clone(), self.direct.notifier(), spool, metrics, config)
     }
 }
 
@@ -159,10 +173,66 @@ pub(crate) fn config() -> Config {
     Config { sources: vec![source], ..Config::default() }
 }
 
+/// One of the numbers as an operator reads them.
+pub(crate) fn told(lanes: &Lanes, name: &str) -> f64 {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    lanes.metrics().register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.unwrap_or_else(|| panic!("no {name} in {text}"))
+        .split(' ')
+        .next_back()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Waits that are never over, on whatever machine.
+pub(crate) fn patient() -> lanes::Config {
+    let long = Duration::from_mins(1);
+    lanes::Config { spool_after: long, deadline: long, ..lanes::Config::default() }
+}
+
+/// Waits that are over soon.
+pub(crate) fn impatient() -> lanes::Config {
+    let (soon, grace) = (Duration::from_millis(50), Duration::from_millis(200));
+    lanes::Config { spool_after: soon, deadline: soon * 4, grace, ..lanes::Config::default() }
+}
+
+/// A spool and the numbers it tells.
+pub(crate) type Opened = (Spool, Arc<Metrics>);
+
+/// Locks a spool's directory. A lock that is being let go is waited for.
+pub(crate) fn lock(config: &spool::Config) -> SpoolDir {
+    let begun = std::time::Instant::now();
+    loop {
+        match SpoolDir::lock(config.clone()) {
+            Err(Error::SpoolTaken { .. }) if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::yield_now();
+            }
+            locked => return locked.unwrap(),
+        }
+    }
+}
+
+/// Opens a spool for `store`.
+pub(crate) fn spool(store: &Store, config: spool::Config) -> Opened {
+    let known = Known { installation: store.installation(), slices: store.slices() };
+    let metrics = Arc::new(Metrics::new());
+    (lock(&config).open(known, Arc::clone(&metrics)).unwrap(), metrics)
+}
+
+/// Lanes straight to a database, on a spool in a directory that goes with the process.
+pub(crate) fn lanes_of(store: &Store, config: lanes::Config) -> Lanes {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let (spool, metrics) = spool(store, spool::Config::new(dir));
+    Lanes::start(store.clone(), store.notifier(), spool, metrics, config)
+}
+
 /// An endpoint on a database of its own.
 pub(crate) async fn endpoint(config: Config) -> (Router, Store, Lanes) {
     let store = store::testing::store().await;
-    let lanes = Lanes::start(store.clone(), store.notifier(), lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     (routes(config, &store, &lanes), store, lanes)
 }
 

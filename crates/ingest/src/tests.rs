@@ -15,14 +15,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::lanes::Kept;
 use crate::testing::{
-    End, SOURCE, TOKEN, Wire, chunks, config, endpoint, eventually, get, log, path, post, routes,
-    send,
+    End, SOURCE, TOKEN, Wire, chunks, config, endpoint, eventually, get, impatient, lanes_of, log,
+    path, patient, post, routes, send, spool as open, told,
 };
-use crate::{Config, Ingest, Lanes, PathToken, lanes, router, webhook};
-
-/// A deadline that is never reached, on whatever machine.
-const PATIENT: Duration = Duration::from_mins(1);
+use crate::{Config, Ingest, PathToken, router, spool};
 
 /// A webhook about live stream `id`.
 fn stream(id: usize) -> String {
@@ -70,11 +68,11 @@ async fn every_authenticated_body_is_stored_as_it_came_but_for_secrets() {
         redacted += secrets;
     }
     assert!(redacted > 0);
-    let counted = lanes.counters().snapshot();
-    assert_eq!(counted.stored, sent.len() as u64);
-    assert_eq!(counted.batch_events, sent.len() as u64);
-    assert_eq!(counted.redacted, redacted as u64);
-    assert!(counted.unrecognized >= 20, "{counted:?}");
+    let counted = lanes.metrics();
+    assert_eq!(counted.stored.get(), sent.len() as u64);
+    assert_eq!(counted.events_appended.get(), sent.len() as u64);
+    assert_eq!(counted.redacted.get(), redacted as u64);
+    assert!(counted.unrecognized.get() >= 20, "{counted:?}");
 }
 
 #[tokio::test]
@@ -108,8 +106,8 @@ async fn strangers_get_one_answer_and_store_nothing() {
     // Nothing of a stranger's body is waited for.
     is_plain_404(&post(&router, &wrong[0], chunks([], End::Stalled)).await);
     assert!(log(&store).await.is_empty());
-    assert_eq!(lanes.counters().snapshot().stored, 0);
-    assert_eq!(lanes.counters().snapshot().not_found, 5);
+    assert_eq!(lanes.metrics().stored.get(), 0);
+    assert_eq!(lanes.metrics().not_found.get(), 5);
 }
 
 #[tokio::test]
@@ -133,7 +131,7 @@ async fn tokens_rotate_without_a_lost_webhook() {
         config
     };
     let store = store::testing::store().await;
-    let lanes = Lanes::start(store.clone(), store.notifier(), lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let before = || "2026-01-31T23:59:59Z".parse().unwrap();
     let after = || "2026-02-01T00:00:01Z".parse().unwrap();
     let next = format!("/webhooks/{SOURCE}/{NEXT}");
@@ -160,7 +158,7 @@ async fn callers_outside_the_networks_of_a_source_are_strangers() {
         config
     };
     let store = store::testing::store().await;
-    let lanes = Lanes::start(store.clone(), store.notifier(), lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let forwarded = || {
         let request = Request::post(path()).header("x-forwarded-for", "6.6.6.6, 203.0.113.9");
         request.body(Body::from(stream(1))).unwrap()
@@ -170,7 +168,7 @@ async fn callers_outside_the_networks_of_a_source_are_strangers() {
     let inside = routes(with(&["203.0.113.0/24"], &["192.0.2.0/24"]), &store, &lanes);
     send(&inside, forwarded()).await.event_id();
     assert_eq!(log(&store).await[0].meta.as_ref().unwrap()["remote"], "203.0.113.9");
-    assert_eq!(lanes.counters().snapshot().outside_networks, 1);
+    assert_eq!(lanes.metrics().outside_networks.get(), 1);
 }
 
 #[tokio::test]
@@ -189,7 +187,7 @@ async fn a_body_of_the_limit_is_stored_and_one_more_byte_is_refused() {
     let stored = log(&store).await;
     assert_eq!(stored.len(), 2);
     assert!(stored.iter().all(|event| event.payload.len() == LIMIT));
-    assert_eq!(lanes.counters().snapshot().too_large, 2);
+    assert_eq!(lanes.metrics().too_large.get(), 2);
 }
 
 #[tokio::test]
@@ -202,8 +200,8 @@ async fn half_a_body_is_never_stored() {
     let broken = post(&router, &path(), chunks(half(), End::Broken)).await;
     assert_eq!(broken.status, StatusCode::BAD_REQUEST);
     assert!(log(&store).await.is_empty());
-    let counted = lanes.counters().snapshot();
-    assert_eq!((counted.timed_out, counted.broken_off), (1, 1));
+    let counted = lanes.metrics();
+    assert_eq!((counted.timed_out.get(), counted.broken_off.get()), (1, 1));
 }
 
 #[tokio::test]
@@ -220,7 +218,7 @@ async fn an_identical_body_is_marked_and_stored() {
     assert_eq!(repeat_of(first), None);
     assert_eq!(repeat_of(second), Some(json!(first)));
     assert_eq!(repeat_of(other), None);
-    assert_eq!(lanes.counters().snapshot().repeated, 1);
+    assert_eq!(lanes.metrics().repeated.get(), 1);
 }
 
 /// Posts `count` webhooks at once and returns the ids of those that were acknowledged.
@@ -242,15 +240,14 @@ async fn webhooks_at_once_are_stored_exactly_once_and_in_batches() {
     let stored: Vec<Uuid> = log(&store).await.into_iter().map(|event| event.event_id).collect();
     assert_eq!(stored.len(), 100);
     assert_eq!(stored.into_iter().collect::<BTreeSet<_>>(), acknowledged);
-    let counted = lanes.counters().snapshot();
-    assert_eq!(counted.batch_events, 100);
-    assert!(counted.batches <= 100, "{counted:?}");
+    assert!(told(&lanes, "append_batch_events_sum").total_cmp(&100.0).is_eq());
+    assert!(told(&lanes, "append_batch_events_count") <= 100.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cut_connections_neither_lose_nor_double_a_webhook() {
     let wire = Wire::new(8).await;
-    let lanes = wire.lanes(PATIENT);
+    let lanes = wire.lanes(patient());
     let router = routes(config(), &wire.wired, &lanes);
     let mut acknowledged = Vec::new();
     for _ in 0..4 {
@@ -263,8 +260,8 @@ async fn cut_connections_neither_lose_nor_double_a_webhook() {
         };
         acknowledged.extend(tokio::join!(posts, cuts).0);
     }
-    assert_eq!(acknowledged.len(), 200, "{:?}", lanes.counters().snapshot());
-    assert!(lanes.counters().snapshot().retries > 0, "the cuts hit nothing");
+    assert_eq!(acknowledged.len(), 200, "{:?}", lanes.metrics());
+    assert!(lanes.metrics().append_retries.get() > 0, "the cuts hit nothing");
     let mut stored: Vec<_> = log(&wire.direct).await.into_iter().map(|e| e.event_id).collect();
     stored.sort();
     acknowledged.sort();
@@ -274,7 +271,7 @@ async fn cut_connections_neither_lose_nor_double_a_webhook() {
 #[tokio::test]
 async fn a_lost_reply_of_the_database_stores_the_webhook_once() {
     let wire = Wire::new(1).await;
-    let lanes = wire.lanes(PATIENT);
+    let lanes = wire.lanes(patient());
     let router = routes(config(), &wire.wired, &lanes);
     // The connection has the statement prepared now.
     post(&router, &path(), stream(1)).await.event_id();
@@ -288,45 +285,61 @@ async fn a_lost_reply_of_the_database_stores_the_webhook_once() {
     let stored = log(&wire.direct).await;
     assert_eq!(stored.len(), 2);
     assert_eq!(stored[1].event_id, id);
-    assert_eq!(lanes.counters().snapshot().retries, 1);
+    assert_eq!(lanes.metrics().append_retries.get(), 1);
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_webhooks_are_told_to_come_back() {
+async fn while_the_database_is_away_webhooks_are_taken_and_the_endpoint_is_ready() {
     let wire = Wire::new(4).await;
-    let lanes = wire.lanes(Duration::from_secs(3));
+    let lanes = wire.lanes(impatient());
     let router = routes(config(), &wire.wired, &lanes);
-    assert_eq!(get(&router, "/readyz").await.status, StatusCode::OK);
+    wire.down();
+    let id = post(&router, &path(), stream(1)).await.event_id();
+    let probe = get(&router, "/readyz").await;
+    assert_eq!(probe.status, StatusCode::OK);
+    let told: Value = serde_json::from_slice(&probe.body).unwrap();
+    assert_eq!(told, json!({"status": "ready", "spooling": true}));
+    wire.up();
+    eventually(async || log(&wire.direct).await.iter().any(|event| event.event_id == id)).await;
+    eventually(async || {
+        let probe = get(&router, "/readyz").await;
+        probe.body.ends_with(b"\"spooling\":false}")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_the_spool_full_as_well_webhooks_are_told_to_come_back() {
+    let wire = Wire::new(4).await;
+    let full = spool::Config { max_bytes: 1, ..spool::Config::new(wire.dir.path()) };
+    let lanes = wire.lanes_on(open(&wire.direct, full), impatient());
+    let router = routes(config(), &wire.wired, &lanes);
     wire.down();
     let answer = post(&router, &path(), stream(1)).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     let after: u8 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
     assert!((1..=5).contains(&after));
-    eventually(async || lanes.counters().snapshot().given_up == 1).await;
+    assert_eq!(lanes.metrics().unavailable.get(), 1);
     eventually(async || get(&router, "/readyz").await.status != StatusCode::OK).await;
     assert_eq!(get(&router, "/livez").await.status, StatusCode::OK);
-    assert_eq!(lanes.counters().snapshot().unavailable, 1);
-
     wire.up();
-    let id = post(&router, &path(), stream(2)).await.event_id();
-    let stored = log(&wire.direct).await;
-    assert_eq!(stored.iter().map(|event| event.event_id).collect::<Vec<_>>(), [id]);
+    eventually(async || post(&router, &path(), stream(2)).await.status == StatusCode::OK).await;
     eventually(async || get(&router, "/readyz").await.status == StatusCode::OK).await;
 }
 
 #[tokio::test]
 async fn a_webhook_whose_caller_has_left_is_stored() {
     let wire = Wire::new(4).await;
-    let lanes = wire.lanes(PATIENT);
+    let lanes = wire.lanes(patient());
     let router = routes(config(), &wire.wired, &lanes);
     wire.down();
     let caller = tokio::spawn(async move { post(&router, &path(), stream(1)).await });
-    eventually(async || lanes.counters().snapshot().retries > 0).await;
+    eventually(async || lanes.metrics().append_retries.get() > 0).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     wire.up();
     eventually(async || log(&wire.direct).await.len() == 1).await;
-    eventually(async || lanes.counters().snapshot().stored == 1).await;
+    eventually(async || lanes.metrics().events_appended.get() == 1).await;
 }
 
 #[tokio::test]
@@ -355,18 +368,19 @@ async fn what_the_database_refuses_is_kept_as_unrecognized() {
         meta: Some(json!({ "bytes": 3, "user_agent": "a\0b" })),
         payload: b"a\0b".to_vec(),
     };
-    let id = webhook::append(&lanes, SOURCE, event).await.unwrap();
+    let id = event.event_id;
+    assert_eq!(lanes.append(event).await, Ok(Kept::Unrecognized));
     let stored = log(&store).await.remove(0);
     assert_eq!((stored.event_id, stored.payload.as_slice()), (id, b"a\0b".as_slice()));
     assert_eq!(stored.subject, Subject::unrecognized(SOURCE));
     assert_eq!(stored.meta, Some(json!({ "bytes": 3, "refused": "22021" })));
-    assert_eq!(lanes.counters().snapshot().refused, 1);
+    assert_eq!(lanes.metrics().events_refused.get(), 1);
 }
 
 #[tokio::test]
 async fn a_draining_process_is_not_ready_and_loses_nothing() {
     let store = store::testing::store().await;
-    let lanes = Lanes::start(store.clone(), store.notifier(), lanes::Config::default());
+    let lanes = lanes_of(&store, patient());
     let draining = CancellationToken::new();
     let ingest = Ingest::new(config(), store.clone(), lanes.clone(), draining.clone()).unwrap();
     let router = router(ingest);
@@ -409,7 +423,7 @@ async fn no_token_path_or_body_is_logged() {
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let wire = Wire::new(2).await;
-    let lanes = wire.lanes(Duration::from_secs(3));
+    let lanes = wire.lanes(impatient());
     let router = routes(Config { body_limit: 500, ..config() }, &wire.wired, &lanes);
     let body = r#"{"type":"stream","message":{"stream":{"id":1,"name":"body-text"}}}"#;
 
@@ -423,7 +437,7 @@ async fn no_token_path_or_body_is_logged() {
 
     let logged = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains(&format!("event_id={id}")), "{logged}");
-    assert!(logged.contains("webhook not acknowledged"), "{logged}");
+    assert!(logged.contains("append not known"), "{logged}");
     for secret in [TOKEN, "token-text", "/webhooks/", "query-text", "body-text"] {
         assert!(!logged.contains(secret), "{secret}: {logged}");
     }

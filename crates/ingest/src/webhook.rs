@@ -1,57 +1,108 @@
 //! One webhook, from its path to its answer.
 //!
 //! Authentication comes first and needs the path only: of a stranger's request no body is read.
-//! After it, every body within the limit is stored, and 200 means committed. No path, query or
+//! After it, every body within the limit is kept, and 200 means committed or spooled. No path, query or
 //! body is ever logged.
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use bytes::Bytes;
-use domain::event::NewEvent;
+use domain::ids::Timestamp;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::address::remote;
-use crate::error::NotKept;
 use crate::event::{self, Arrival, Routed};
 use crate::problem::Problem;
 use crate::repeat::Print;
 use crate::source::Source;
-use crate::{Config, Counters, Ingest, Inner, Lanes, Rejected};
+use crate::{Config, Ingest, Inner, Metrics};
 
 /// `POST /webhooks/{source}/{token}`.
 pub(crate) async fn receive(
     State(ingest): State<Ingest>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
-    let counters = ingest.inner.lanes.counters();
-    let (config, remote) = (&ingest.inner.config, caller(&ingest.inner.config, &request));
+) -> Result<Response, Problem> {
+    let Inner { config, lanes, repeats, sources, .. } = &*ingest.inner;
+    let metrics = lanes.metrics();
+    let remote = caller(config, &request);
     // A path that cannot be read is one that we do not know.
     let (name, token) = path.map_or_else(|_| Default::default(), |Path(parts)| parts);
-    let Some(source) = ingest.inner.sources.admit(&name, &token, (config.clock)()) else {
-        counters.not_found(1);
+    let Some(source) = sources.admit(&name, &token, (config.clock)()) else {
+        metrics.not_found.inc();
         return Err(Problem::NOT_FOUND);
     };
-    check_network(source, remote).inspect_err(|_| counters.outside_networks(1))?;
+    check_network(source, remote).inspect_err(|_| _ = metrics.outside_networks.inc())?;
     let (parts, body) = request.into_parts();
-    let body = read(body, config).await.inspect_err(|problem| count(*problem, counters))?;
+    let body = read(body, config, config.body_limit).await;
+    let body = body.inspect_err(|problem| count(*problem, metrics))?;
 
-    let (source, headers, at) = (source.name.clone(), parts.headers, (config.clock)());
-    let print = Print::of(&source, &body);
-    let repeat_of = ingest.inner.repeats.find(print, at);
-    let arrival = Arrival { source, body, at, remote, headers, repeat_of };
-    // In a task of its own: the platform sends once, so a caller who has waited enough takes
-    // nothing back.
-    let stored = tokio::spawn(async move { keep(&ingest, arrival, print).await }).await;
-    let id = stored.unwrap_or_else(|error| Err(error.into())).map_err(|_| Problem::UNAVAILABLE)?;
-    Ok(Json(json!({ "event_id": id })))
+    let at = (config.clock)();
+    let print = Print::of(&source.name, &body);
+    let repeat_of = repeats.find(print, at);
+    let is_large = body.len() >= event::LARGE;
+    let arrival = Arrival { source: name, body, at, remote, headers: parts.headers, repeat_of };
+    // The platform sends once, so a caller who has waited enough takes nothing back: a small body
+    // is queued before anything is waited for, a large one is read in a task of its own.
+    let kept = if is_large {
+        let ingest = ingest.clone();
+        tokio::spawn(
+            async move { keep(&ingest, event::route_large(arrival).await, at, print).await },
+        )
+        .await
+        .unwrap_or(None)
+    } else {
+        keep(&ingest, Some(event::route(&arrival)), at, print).await
+    };
+    kept.map(acknowledged).ok_or(Problem::UNAVAILABLE)
+}
+
+/// Keeps a webhook, counts and logs how it ended, and returns the event's id once it is kept.
+async fn keep(
+    ingest: &Ingest,
+    routed: Option<Routed>,
+    at: Timestamp,
+    print: Print,
+) -> Option<Uuid> {
+    let Inner { lanes, repeats, .. } = &*ingest.inner;
+    let metrics = lanes.metrics();
+    let Routed { event, is_unrecognized, is_repeat, redacted } = routed?;
+    let (id, bytes) = (event.event_id, event.payload.len());
+    match lanes.append(event).await {
+        Ok(kept) => {
+            repeats.remember(print, at, id);
+            metrics.stored.inc();
+            metrics.unrecognized.inc_by(u64::from(is_unrecognized));
+            metrics.redacted.inc_by(redacted as u64);
+            metrics.repeated.inc_by(u64::from(is_repeat));
+            tracing::debug!(event_id = %id, bytes, ?kept, "webhook kept");
+            Some(id)
+        }
+        Err(error) => {
+            metrics.unavailable.inc();
+            tracing::error!(event_id = %id, bytes, %error, "webhook not acknowledged");
+            None
+        }
+    }
+}
+
+/// The answer to a webhook that is kept. Written by hand, since it is written for each.
+fn acknowledged(id: Uuid) -> Response {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let mut body = String::with_capacity(64);
+    body.push_str("{\"event_id\":\"");
+    body.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    body.push_str("\"}");
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
 }
 
 /// Where the request comes from, if whoever serves us said so.
@@ -75,13 +126,13 @@ fn check_network(source: &Source, remote: Option<IpAddr>) -> Result<(), Problem>
     Err(Problem::NOT_FOUND)
 }
 
-/// Reads a body of up to the limit, and never a part of a longer one.
-async fn read(body: Body, config: &Config) -> Result<Bytes, Problem> {
+/// Reads a body of up to `limit` bytes, and never a part of a longer one.
+pub(crate) async fn read(body: Body, config: &Config, limit: usize) -> Result<Bytes, Problem> {
     // A declared length is believed before a byte is read.
-    if body.size_hint().lower() > config.body_limit as u64 {
+    if body.size_hint().lower() > limit as u64 {
         return Err(Problem::TOO_LARGE);
     }
-    let whole = Limited::new(body, config.body_limit).collect();
+    let whole = Limited::new(body, limit).collect();
     match timeout(config.body_timeout, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TOO_LARGE),
@@ -91,52 +142,10 @@ async fn read(body: Body, config: &Config) -> Result<Bytes, Problem> {
 }
 
 /// Counts a body that could not be read.
-fn count(problem: Problem, counters: &Counters) {
+pub(crate) fn count(problem: Problem, metrics: &Metrics) {
     match problem {
-        Problem::TOO_LARGE => counters.too_large(1),
-        Problem::TIMED_OUT => counters.timed_out(1),
-        _ => counters.broken_off(1),
-    }
-}
-
-/// Stores a webhook, returns its id after commit, and counts and logs how it ended.
-async fn keep(ingest: &Ingest, arrival: Arrival, print: Print) -> Result<Uuid, NotKept> {
-    let Inner { lanes, repeats, .. } = &*ingest.inner;
-    let counters = lanes.counters();
-    let (source, at, bytes) = (arrival.source.clone(), arrival.at, arrival.body.len());
-    let is_repeat = arrival.repeat_of.is_some();
-    let kept = async {
-        let Routed { event, is_unrecognized, redacted } = event::route(arrival).await?;
-        let id = append(lanes, &source, event).await?;
-        counters.unrecognized(usize::from(is_unrecognized));
-        counters.redacted(redacted);
-        Ok(id)
+        Problem::TOO_LARGE => metrics.too_large.inc(),
+        Problem::TIMED_OUT => metrics.timed_out.inc(),
+        _ => metrics.broken_off.inc(),
     };
-    let kept: Result<Uuid, NotKept> = kept.await;
-    match &kept {
-        Ok(id) => {
-            repeats.remember(print, at, *id);
-            counters.stored(1);
-            counters.repeated(usize::from(is_repeat));
-            tracing::debug!(source, event_id = %id, bytes, "webhook stored");
-        }
-        Err(error) => {
-            counters.unavailable(1);
-            tracing::error!(source, bytes, %error, "webhook not acknowledged");
-        }
-    }
-    kept
-}
-
-/// Appends an event; one that the database refuses is stored as unrecognized instead.
-pub(crate) async fn append(lanes: &Lanes, source: &str, event: NewEvent) -> Result<Uuid, Rejected> {
-    match lanes.append(event).await {
-        Err(Rejected::Refused { sqlstate, event }) => {
-            let id = lanes.append(event::unrecognized(*event, source, &sqlstate)).await?;
-            tracing::warn!(source, event_id = %id, sqlstate, "webhook stored as unrecognized");
-            lanes.counters().refused(1);
-            Ok(id)
-        }
-        other => other,
-    }
 }

@@ -116,6 +116,25 @@ impl Store {
         }))
     }
 
+    /// The lease as the table has it: how far its holder has come. `None`: it has passed on.
+    pub async fn lease(
+        &self,
+        consumer: Consumer,
+        slice: i16,
+        epoch: i64,
+    ) -> Result<Option<Lease>, Error> {
+        let row = sqlx::query!(
+            "SELECT position, recorded_at FROM tallylight.checkpoint
+              WHERE consumer = $1 AND slice = $2 AND epoch = $3",
+            consumer.name(),
+            slice,
+            epoch,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|r| Lease { slice, epoch, position: r.position, recorded_at: r.recorded_at }))
+    }
+
     /// Renews leases and returns the slices that are still held at these epochs.
     ///
     /// A transaction that keeps one checkpoint locked delays that one alone: the others are

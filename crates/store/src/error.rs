@@ -24,6 +24,17 @@ pub enum Error {
     /// The tables are missing.
     #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
     NotMigrated,
+    /// The database is not the one that was known.
+    #[error(
+        "use the database: it is of installation {found}, and this process knows {known}. Correct \
+         database.url, or start again with an empty spool directory"
+    )]
+    OtherInstallation {
+        /// From an earlier connection.
+        known: Uuid,
+        /// In the database.
+        found: Uuid,
+    },
     /// A migration failed.
     #[error("migrate the database")]
     Migrate {
@@ -46,13 +57,17 @@ pub enum Error {
         slice: i16,
     },
     /// A position is missing: the log is damaged.
-    #[error("read slice {slice} after position {after}: the next event has position {found}")]
+    #[error(
+        "read slice {slice}: position {} is missing, and the log goes on to {found}. The slice \
+         stands still: restore the missing events from a backup",
+        after + 1
+    )]
     Hole {
         /// The slice.
         slice: i16,
         /// The last position read.
         after: i64,
-        /// The next one found.
+        /// The next one found, or the head.
         found: i64,
     },
     /// The data was refused (SQLSTATE classes 22 and 23, and 54: too large or too deep; or an event
@@ -85,6 +100,16 @@ pub enum Error {
     NoSuchJob {
         /// The job.
         id: Uuid,
+    },
+    /// An event is not the first of its subject that is set aside and waits.
+    #[error("find {subject} set aside at {slice}:{position}: look again, it has moved on")]
+    NotParked {
+        /// The subject.
+        subject: String,
+        /// Its slice.
+        slice: i16,
+        /// The event.
+        position: i64,
     },
     /// A seal does not open: another key, or damaged.
     #[error("open the sealed secrets of {subject}: is this the key they were sealed with?")]
@@ -119,6 +144,7 @@ impl Error {
                 .is_some_and(|code| is_transient_code(&code)),
             Self::BadUrl { .. }
             | Self::NotMigrated
+            | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }
@@ -127,6 +153,7 @@ impl Error {
             | Self::Inconsistent { .. }
             | Self::Invalid { .. }
             | Self::NoSuchJob { .. }
+            | Self::NotParked { .. }
             | Self::Seal { .. } => false,
         }
     }

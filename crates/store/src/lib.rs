@@ -4,6 +4,8 @@
 //! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
 //! else, and nothing here decides anything.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::slice::SliceCount;
@@ -17,6 +19,7 @@ mod error;
 mod install;
 mod jobs;
 mod log;
+mod parked;
 mod projection;
 mod react;
 mod read;
@@ -31,15 +34,16 @@ pub use consumer::{Consumer, Lease};
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
-pub use log::Stored;
-pub use react::{Committed, ParkedEvent, Reaction};
+pub use log::{Appended, Stored};
+pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
+pub use react::{Committed, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
 pub use rebuild::{Digest, Rebuilt};
 pub use seal::SealingKey;
-pub use wake::{Notifier, Wakes};
+pub use wake::{Hint, Notifier, Wakes};
 
 /// How to reach the database.
 #[derive(Debug, Clone)]
@@ -69,6 +73,8 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
+    /// Whether the database was asked which installation it is.
+    checked: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -83,7 +89,33 @@ impl Store {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        Ok(Self { pool, slices, installation })
+        Ok(Self { pool, slices, installation, checked: Arc::new(AtomicBool::new(true)) })
+    }
+
+    /// The database of an installation that is known from an earlier connection. Connects when it
+    /// is used first, and appends only once the database has said that it is this installation.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`].
+    pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
+        let pool = pool(config)?;
+        Ok(Self { pool, slices, installation, checked: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Asks the database once which installation it is.
+    ///
+    /// # Errors
+    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`].
+    pub async fn check_installation(&self) -> Result<(), Error> {
+        if self.checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (found, slices) = install::installation(&self.pool).await?;
+        if (found, slices) != (self.installation, self.slices) {
+            return Err(Error::OtherInstallation { known: self.installation, found });
+        }
+        self.checked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The number of slices.

@@ -17,28 +17,49 @@ pub struct Stored {
     pub position: i64,
 }
 
+/// What an append did with its events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// The slice's head before them; `None`: the batch was stored before, or is empty.
+    pub after: Option<i64>,
+    /// Which of them, counted from 0 and in order, were not stored because their key was known.
+    pub skipped: Vec<usize>,
+}
+
+impl Appended {
+    /// Those of `events`, which were appended, that are stored now, with their positions: dense,
+    /// in order.
+    pub fn stored<'a>(&'a self, events: &'a [NewEvent]) -> impl Iterator<Item = Stored> + 'a {
+        let present = events.iter().enumerate().filter(|(n, _)| !self.skipped.contains(n));
+        let numbered = self.after.into_iter().flat_map(|after| after + 1..);
+        let numbered = present.zip(numbered);
+        numbered.map(|((_, event), position)| Stored { event_id: event.event_id, position })
+    }
+}
+
 impl Store {
     /// The slice of `subject`.
     pub fn slice_of(&self, subject: &Subject) -> i16 {
         self.slices.slice_of(subject)
     }
 
-    /// Appends events, all of `slice`, in order, and returns after commit. An event that does not
-    /// come back was stored before: by its key, or with its batch.
+    /// Appends events, all of `slice`, in order, and returns after commit.
     ///
     /// `batch` makes the call safe to repeat after a lost reply: give each batch one id and never
     /// change it once sent.
     ///
     /// # Errors
     /// [`Error::Data`] where a value is refused, also an event whose subject lies in another slice;
-    /// nothing is stored then.
+    /// nothing is stored then. [`Error::OtherInstallation`] where the store was made from known
+    /// facts and the database says otherwise.
     pub async fn append(
         &self,
         slice: i16,
         batch: Option<Uuid>,
         events: &[NewEvent],
-    ) -> Result<Vec<Stored>, Error> {
+    ) -> Result<Appended, Error> {
         self.check_slice(slice, events)?;
+        self.check_installation().await?;
         let mut connection = self.pool.acquire().await?;
         append(&mut connection, slice, batch, events).await
     }
@@ -64,7 +85,8 @@ impl Store {
     /// before.
     pub async fn append_one(&self, event: NewEvent) -> Result<Option<Stored>, Error> {
         let slice = self.slice_of(&event.subject);
-        Ok(self.append(slice, None, &[event]).await?.pop())
+        let appended = self.append(slice, None, std::slice::from_ref(&event)).await?;
+        Ok(appended.stored(&[event]).next())
     }
 
     /// Reads up to `limit` events of a slice after `position`, which was recorded at `since`.
@@ -165,26 +187,23 @@ pub(crate) async fn append(
     slice: i16,
     batch: Option<Uuid>,
     events: &[NewEvent],
-) -> Result<Vec<Stored>, Error> {
+) -> Result<Appended, Error> {
     if events.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Appended::default());
     }
     let ids: Vec<Uuid> = events.iter().map(|e| e.event_id).collect();
     let subjects: Vec<&str> = events.iter().map(|e| e.subject.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
     let versions: Vec<i16> = events.iter().map(|e| e.schema_version).collect();
-    let keys: Vec<Option<Uuid>> = events.iter().map(|e| e.key).collect();
-    // Without a key in the batch, the statement that claims keys is skipped.
-    let keys = keys.iter().any(Option::is_some).then_some(keys);
+    let keys = column(events, |e| e.key);
     let received: Vec<Timestamp> = events.iter().map(|e| e.received_at).collect();
-    let causations: Vec<Option<Uuid>> = events.iter().map(|e| e.causation_id).collect();
-    let correlations: Vec<Option<Uuid>> = events.iter().map(|e| e.correlation_id).collect();
-    let metas: Vec<Option<Value>> = events.iter().map(|e| e.meta.clone()).collect();
+    let causations = column(events, |e| e.causation_id);
+    let correlations = column(events, |e| e.correlation_id);
+    let metas = column(events, |e| e.meta.as_ref().map(Value::to_string));
     let payloads: Vec<&[u8]> = events.iter().map(|e| e.payload.as_slice()).collect();
-    let rows = sqlx::query!(
-        r#"SELECT stored_event_id AS "event_id!", stored_at_position AS "position!"
-             FROM tallylight.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-                                    $11::jsonb[]::json[], $12)"#,
+    let row = sqlx::query!(
+        "SELECT after_position, skipped
+           FROM tallylight.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         slice,
         batch,
         &ids,
@@ -193,14 +212,23 @@ pub(crate) async fn append(
         &versions,
         keys.as_deref() as Option<&[Option<Uuid>]>,
         &received,
-        &causations as &[Option<Uuid>],
-        &correlations as &[Option<Uuid>],
-        &metas as &[Option<Value>],
+        causations.as_deref() as Option<&[Option<Uuid>]>,
+        correlations.as_deref() as Option<&[Option<Uuid>]>,
+        metas.as_deref() as Option<&[Option<String>]>,
         &payloads as &[&[u8]],
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(rows.into_iter().map(|r| Stored { event_id: r.event_id, position: r.position }).collect())
+    let skipped = row.skipped.unwrap_or_default().into_iter();
+    // They count from one.
+    let skipped = skipped.filter_map(|nth| usize::try_from(nth - 1).ok()).collect();
+    Ok(Appended { after: row.after_position, skipped })
+}
+
+/// One value of each event; `None` where no event has one: the database then reads no array.
+fn column<T>(events: &[NewEvent], of: impl Fn(&NewEvent) -> Option<T>) -> Option<Vec<Option<T>>> {
+    let values: Vec<Option<T>> = events.iter().map(of).collect();
+    values.iter().any(Option::is_some).then_some(values)
 }
 
 /// Positions are dense by construction: a hole is damage, and is never passed over.

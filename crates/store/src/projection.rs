@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use domain::ids::Subject;
+use domain::ids::{Subject, Timestamp};
 use domain::state::State;
-use domain::view::Row;
-use serde_json::{Value, json};
+use domain::view::{AccountRow, LiveStreamRow, RequestRow, Row, SessionRow, VideoRow};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{Error, Store};
 
@@ -19,21 +19,23 @@ impl Store {
     ) -> Result<HashMap<Subject, State>, Error> {
         let subjects: Vec<&str> = subjects.iter().map(Subject::as_str).collect();
         let rows = sqlx::query!(
-            "SELECT subject, state FROM tallylight.subject_state
-              WHERE slice = $1 AND subject = ANY ($2)",
+            // As text, which is read straight into a state.
+            r#"SELECT subject, state::text AS "state!" FROM tallylight.subject_state
+                WHERE slice = $1 AND subject = ANY ($2)"#,
             slice,
             &subjects as &[&str],
         )
         .fetch_all(&self.pool)
         .await?;
-        let read =
-            |subject: String, state: Value| {
-                let state = serde_json::from_value(state).map_err(|source| {
-                    Error::Inconsistent { table: "subject_state", row: subject.clone(), source }
-                })?;
-                Ok((Subject::from_stored(subject), state))
-            };
-        rows.into_iter().map(|row| read(row.subject, row.state)).collect()
+        let read = |subject: String, state: &str| {
+            let state = serde_json::from_str(state).map_err(|source| Error::Inconsistent {
+                table: "subject_state",
+                row: subject.clone(),
+                source,
+            })?;
+            Ok((Subject::from_stored(subject), state))
+        };
+        rows.into_iter().map(|row| read(row.subject, &row.state)).collect()
     }
 }
 
@@ -53,16 +55,12 @@ pub(crate) async fn upsert_states(
     for (subject, state, position) in states {
         subjects.push(subject.as_str());
         positions.push(*position);
-        bodies.push(serde_json::to_value(state).map_err(|source| Error::Inconsistent {
-            table: "subject_state",
-            row: subject.to_string(),
-            source,
-        })?);
+        bodies.push(json("subject_state", subject, state)?);
     }
     sqlx::query!(
         "INSERT INTO tallylight.subject_state AS present (slice, subject, state, position)
-         SELECT $1, u.subject, u.state, u.position
-           FROM unnest($2::text[], $3::jsonb[], $4::bigint[]) AS u (subject, state, position)
+         SELECT $1, u.subject, u.state::jsonb, u.position
+           FROM unnest($2::text[], $3::text[], $4::bigint[]) AS u (subject, state, position)
          ON CONFLICT (slice, subject)
          DO UPDATE SET state = excluded.state, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
@@ -76,162 +74,233 @@ pub(crate) async fn upsert_states(
     Ok(())
 }
 
-/// Rows as JSON, one list per table.
-#[derive(Default)]
-struct Tables {
-    requests: Vec<Value>,
-    sessions: Vec<Value>,
-    live_streams: Vec<Value>,
-    videos: Vec<Value>,
-    accounts: Vec<Value>,
+/// A value as the text of a `jsonb`.
+fn json(
+    table: &'static str,
+    row: &impl ToString,
+    value: &impl serde::Serialize,
+) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|source| Error::Inconsistent {
+        table,
+        row: row.to_string(),
+        source,
+    })
 }
 
-impl Tables {
-    fn add(&mut self, row: &Row, position: i64) {
-        match row {
-            Row::Request(r) => self.requests.push(json!({
-                "session_id": r.session, "source": r.source, "account": r.account, "name": r.name,
-                "status": r.status, "failure": r.failure, "live_stream_id": r.live_stream,
-                "requested_at": r.requested_at, "position": position,
-            })),
-            Row::Session(r) => self.sessions.push(json!({
-                "session_id": r.session, "source": r.source, "account": r.account,
-                "live_stream_id": r.live_stream, "status": r.status, "status_at": r.status_at,
-                "detail": r.detail, "position": position,
-            })),
-            Row::LiveStream(r) => self.live_streams.push(json!({
-                "source": r.source, "live_stream_id": r.id, "account": r.account,
-                "installation": r.installation, "active": r.active, "live": r.live,
-                "idle_since": r.idle_since, "deleted": r.deleted, "hls_url": r.hls_url,
-                "dash_url": r.dash_url, "iframe_url": r.iframe_url, "position": position,
-            })),
-            Row::Video(r) => self.videos.push(json!({
-                "source": r.source, "video_id": r.id, "live_stream_id": r.live_stream,
-                "status": r.status, "duration_ms": r.duration_ms, "position": position,
-            })),
-            Row::Account(r) => self.accounts.push(json!({
-                "source": r.source, "account": r.id, "deleted_at": r.deleted_at,
-                "position": position,
-            })),
+/// Rows by their table, each with the position it follows from.
+#[derive(Default)]
+struct Tables<'a> {
+    requests: Vec<(&'a RequestRow, i64)>,
+    sessions: Vec<(&'a SessionRow, i64)>,
+    live_streams: Vec<(&'a LiveStreamRow, i64)>,
+    videos: Vec<(&'a VideoRow, i64)>,
+    accounts: Vec<(&'a AccountRow, i64)>,
+}
+
+impl<'a> Tables<'a> {
+    fn of(rows: &'a [(Row, i64)]) -> Self {
+        let mut tables = Self::default();
+        for (row, position) in rows {
+            match row {
+                Row::Request(row) => tables.requests.push((row, *position)),
+                Row::Session(row) => tables.sessions.push((row, *position)),
+                Row::LiveStream(row) => tables.live_streams.push((row, *position)),
+                Row::Video(row) => tables.videos.push((row, *position)),
+                Row::Account(row) => tables.accounts.push((row, *position)),
+            }
         }
+        tables
     }
 }
 
-/// Writes rows; each key at most once.
+/// One column of rows: what `value` takes of each.
+fn column<'a, R, T>(rows: &[(&'a R, i64)], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(|(row, _)| value(row)).collect()
+}
+
+/// The positions of rows.
+fn positions<R>(rows: &[(&R, i64)]) -> Vec<i64> {
+    rows.iter().map(|(_, position)| *position).collect()
+}
+
+/// Writes rows; each key at most once. One statement for each table that has any.
 pub(crate) async fn upsert_rows(
     connection: &mut PgConnection,
     slice: i16,
     rows: &[(Row, i64)],
 ) -> Result<(), Error> {
-    let mut tables = Tables::default();
-    for (row, position) in rows {
-        tables.add(row, *position);
+    let tables = Tables::of(rows);
+    if !tables.requests.is_empty() {
+        upsert_requests(connection, slice, &tables.requests).await?;
     }
-    upsert_sessions(connection, slice, tables.requests, tables.sessions).await?;
-    upsert_objects(connection, slice, tables.live_streams, tables.videos).await?;
+    if !tables.sessions.is_empty() {
+        upsert_sessions(connection, slice, &tables.sessions).await?;
+    }
+    if !tables.live_streams.is_empty() {
+        upsert_live_streams(connection, slice, &tables.live_streams).await?;
+    }
+    if !tables.videos.is_empty() {
+        upsert_videos(connection, slice, &tables.videos).await?;
+    }
     if !tables.accounts.is_empty() {
-        sqlx::query!(
-            "INSERT INTO tallylight.account AS present
-             SELECT $1, r.* FROM jsonb_to_recordset($2)
-                 AS r (source text, account text, deleted_at timestamptz, position bigint)
-             ON CONFLICT (slice, source, account)
-             DO UPDATE SET deleted_at = excluded.deleted_at, position = excluded.position
-              WHERE present IS DISTINCT FROM excluded",
-            slice,
-            Value::Array(tables.accounts),
-        )
-        .execute(connection)
-        .await?;
+        upsert_accounts(connection, slice, &tables.accounts).await?;
     }
+    Ok(())
+}
+
+async fn upsert_requests(
+    connection: &mut PgConnection,
+    slice: i16,
+    rows: &[(&RequestRow, i64)],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "INSERT INTO tallylight.session_request AS present
+               (slice, session_id, source, account, name, status, failure, live_stream_id,
+                requested_at, position)
+         SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::bigint[], $9::timestamptz[], $10::bigint[]) AS u
+         ON CONFLICT (slice, session_id)
+         DO UPDATE SET source = excluded.source, account = excluded.account,
+                       name = excluded.name, status = excluded.status,
+                       failure = excluded.failure, live_stream_id = excluded.live_stream_id,
+                       requested_at = excluded.requested_at, position = excluded.position
+          WHERE present IS DISTINCT FROM excluded",
+        slice,
+        &column(rows, |r| r.session),
+        &column(rows, |r| r.source.as_str()) as &[&str],
+        &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.name.as_str()) as &[&str],
+        &column(rows, |r| r.status.as_str()) as &[&str],
+        &column(rows, |r| r.failure.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.live_stream.map(|id| id.0)) as &[Option<i64>],
+        &column(rows, |r| r.requested_at),
+        &positions(rows),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 async fn upsert_sessions(
     connection: &mut PgConnection,
     slice: i16,
-    requests: Vec<Value>,
-    sessions: Vec<Value>,
+    rows: &[(&SessionRow, i64)],
 ) -> Result<(), Error> {
-    if !requests.is_empty() {
-        sqlx::query!(
-            "INSERT INTO tallylight.session_request AS present
-             SELECT $1, r.* FROM jsonb_to_recordset($2)
-                 AS r (session_id uuid, source text, account text, name text, status text,
-                       failure text, live_stream_id bigint, requested_at timestamptz,
-                       position bigint)
-             ON CONFLICT (slice, session_id)
-             DO UPDATE SET source = excluded.source, account = excluded.account,
-                           name = excluded.name, status = excluded.status,
-                           failure = excluded.failure, live_stream_id = excluded.live_stream_id,
-                           requested_at = excluded.requested_at, position = excluded.position
-              WHERE present IS DISTINCT FROM excluded",
-            slice,
-            Value::Array(requests),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    if !sessions.is_empty() {
-        sqlx::query!(
-            "INSERT INTO tallylight.session AS present
-             SELECT $1, r.* FROM jsonb_to_recordset($2)
-                 AS r (session_id uuid, source text, account text, live_stream_id bigint,
-                       status text, status_at timestamptz, detail jsonb, position bigint)
-             ON CONFLICT (slice, session_id)
-             DO UPDATE SET source = excluded.source, account = excluded.account,
-                           live_stream_id = excluded.live_stream_id, status = excluded.status, status_at = excluded.status_at,
-                           detail = excluded.detail, position = excluded.position
-              WHERE present IS DISTINCT FROM excluded",
-            slice,
-            Value::Array(sessions),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
+    let details: Result<Vec<String>, Error> =
+        rows.iter().map(|(row, _)| json("session", &row.session, &row.detail)).collect();
+    sqlx::query!(
+        "INSERT INTO tallylight.session AS present
+               (slice, session_id, source, account, live_stream_id, status, status_at, detail,
+                position)
+         SELECT $1, u.session_id, u.source, u.account, u.live_stream_id, u.status, u.status_at,
+                u.detail::jsonb, u.position
+           FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+                       $7::timestamptz[], $8::text[], $9::bigint[])
+             AS u (session_id, source, account, live_stream_id, status, status_at, detail, position)
+         ON CONFLICT (slice, session_id)
+         DO UPDATE SET source = excluded.source, account = excluded.account,
+                       live_stream_id = excluded.live_stream_id, status = excluded.status,
+                       status_at = excluded.status_at, detail = excluded.detail,
+                       position = excluded.position
+          WHERE present IS DISTINCT FROM excluded",
+        slice,
+        &column(rows, |r| r.session),
+        &column(rows, |r| r.source.as_str()) as &[&str],
+        &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.live_stream.0),
+        &column(rows, |r| r.status.as_str()) as &[&str],
+        &column(rows, |r| r.status_at),
+        &details?,
+        &positions(rows),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-async fn upsert_objects(
+async fn upsert_live_streams(
     connection: &mut PgConnection,
     slice: i16,
-    live_streams: Vec<Value>,
-    videos: Vec<Value>,
+    rows: &[(&LiveStreamRow, i64)],
 ) -> Result<(), Error> {
-    if !live_streams.is_empty() {
-        sqlx::query!(
-            "INSERT INTO tallylight.live_stream AS present
-             SELECT $1, r.* FROM jsonb_to_recordset($2)
-                 AS r (source text, live_stream_id bigint, account text, installation uuid,
-                       active boolean, live boolean, idle_since timestamptz, deleted boolean,
-                       hls_url text, dash_url text, iframe_url text, position bigint)
-             ON CONFLICT (slice, source, live_stream_id)
-             DO UPDATE SET account = excluded.account, installation = excluded.installation,
-                           active = excluded.active, live = excluded.live,
-                           idle_since = excluded.idle_since, deleted = excluded.deleted,
-                           hls_url = excluded.hls_url, dash_url = excluded.dash_url,
-                           iframe_url = excluded.iframe_url, position = excluded.position
-              WHERE present IS DISTINCT FROM excluded",
-            slice,
-            Value::Array(live_streams),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    if !videos.is_empty() {
-        sqlx::query!(
-            "INSERT INTO tallylight.video AS present
-             SELECT $1, r.* FROM jsonb_to_recordset($2)
-                 AS r (source text, video_id bigint, live_stream_id bigint, status text,
-                       duration_ms bigint, position bigint)
-             ON CONFLICT (slice, source, video_id)
-             DO UPDATE SET live_stream_id = excluded.live_stream_id, status = excluded.status,
-                           duration_ms = excluded.duration_ms, position = excluded.position
-              WHERE present IS DISTINCT FROM excluded",
-            slice,
-            Value::Array(videos),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
+    sqlx::query!(
+        "INSERT INTO tallylight.live_stream AS present
+               (slice, source, live_stream_id, account, installation, active, live, idle_since,
+                deleted, hls_url, dash_url, iframe_url, position)
+         SELECT $1, u.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::uuid[],
+                $6::boolean[], $7::boolean[], $8::timestamptz[], $9::boolean[], $10::text[],
+                $11::text[], $12::text[], $13::bigint[]) AS u
+         ON CONFLICT (slice, source, live_stream_id)
+         DO UPDATE SET account = excluded.account, installation = excluded.installation,
+                       active = excluded.active, live = excluded.live,
+                       idle_since = excluded.idle_since, deleted = excluded.deleted,
+                       hls_url = excluded.hls_url, dash_url = excluded.dash_url,
+                       iframe_url = excluded.iframe_url, position = excluded.position
+          WHERE present IS DISTINCT FROM excluded",
+        slice,
+        &column(rows, |r| r.source.as_str()) as &[&str],
+        &column(rows, |r| r.id.0),
+        &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.installation) as &[Option<Uuid>],
+        &column(rows, |r| r.active) as &[Option<bool>],
+        &column(rows, |r| r.live),
+        &column(rows, |r| r.idle_since) as &[Option<Timestamp>],
+        &column(rows, |r| r.deleted),
+        &column(rows, |r| r.hls_url.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.dash_url.as_deref()) as &[Option<&str>],
+        &column(rows, |r| r.iframe_url.as_deref()) as &[Option<&str>],
+        &positions(rows),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn upsert_videos(
+    connection: &mut PgConnection,
+    slice: i16,
+    rows: &[(&VideoRow, i64)],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "INSERT INTO tallylight.video AS present
+               (slice, source, video_id, live_stream_id, status, duration_ms, position)
+         SELECT $1, u.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[],
+                $6::bigint[], $7::bigint[]) AS u
+         ON CONFLICT (slice, source, video_id)
+         DO UPDATE SET live_stream_id = excluded.live_stream_id, status = excluded.status,
+                       duration_ms = excluded.duration_ms, position = excluded.position
+          WHERE present IS DISTINCT FROM excluded",
+        slice,
+        &column(rows, |r| r.source.as_str()) as &[&str],
+        &column(rows, |r| r.id.0),
+        &column(rows, |r| r.live_stream.map(|id| id.0)) as &[Option<i64>],
+        &column(rows, |r| r.status.as_str()) as &[&str],
+        &column(rows, |r| r.duration_ms) as &[Option<i64>],
+        &positions(rows),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn upsert_accounts(
+    connection: &mut PgConnection,
+    slice: i16,
+    rows: &[(&AccountRow, i64)],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "INSERT INTO tallylight.account AS present (slice, source, account, deleted_at, position)
+         SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::bigint[]) AS u
+         ON CONFLICT (slice, source, account)
+         DO UPDATE SET deleted_at = excluded.deleted_at, position = excluded.position
+          WHERE present IS DISTINCT FROM excluded",
+        slice,
+        &column(rows, |r| r.source.as_str()) as &[&str],
+        &column(rows, |r| r.id.as_str()) as &[&str],
+        &column(rows, |r| r.deleted_at) as &[Option<Timestamp>],
+        &positions(rows),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }

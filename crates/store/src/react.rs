@@ -14,6 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::consumer::{Consumer, Lease, micros};
+use crate::parked::{self, Mended, ParkedEvent};
 use crate::{Error, Store, jobs, log, projection};
 
 /// What a batch of events of one slice leads to.
@@ -33,17 +34,8 @@ pub struct Reaction {
     pub events: Vec<NewEvent>,
     /// Events that could not be applied, or wait behind such a one.
     pub parked: Vec<ParkedEvent>,
-}
-
-/// An event set aside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParkedEvent {
-    /// Its position.
-    pub position: i64,
-    /// Its subject: later events of it are set aside too.
-    pub subject: Subject,
-    /// What went wrong; `None`: it only waits.
-    pub error: Option<String>,
+    /// What became of events that were set aside before.
+    pub mended: Option<Mended>,
 }
 
 /// What a reaction did.
@@ -75,27 +67,19 @@ impl Store {
         advance(&mut tx, lease, reaction, ttl).await?;
         projection::upsert_states(&mut tx, slice, &reaction.states).await?;
         projection::upsert_rows(&mut tx, slice, &reaction.rows).await?;
-        park(&mut tx, slice, &reaction.parked).await?;
+        parked::park(&mut tx, slice, &reaction.parked).await?;
+        if let Some(mended) = &reaction.mended {
+            parked::mend(&mut tx, slice, mended).await?;
+        }
         let claimed = claimed_keys(&mut tx, slice, &reaction.jobs).await?;
         let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
         let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
         let jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
-        let stored = log::append(&mut tx, slice, None, &reaction.events).await?;
+        let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
         tx.commit().await?;
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
-        Ok(Committed { lease, jobs, events: stored.len() })
-    }
-
-    /// The subjects of a slice that have events set aside.
-    pub async fn parked_subjects(&self, slice: i16) -> Result<Vec<Subject>, Error> {
-        let rows = sqlx::query_scalar!(
-            "SELECT DISTINCT subject FROM tallylight.parked WHERE consumer = $1 AND slice = $2",
-            Consumer::React.name(),
-            slice,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(Subject::from_stored).collect())
+        let events = appended.stored(&reaction.events).count();
+        Ok(Committed { lease, jobs, events })
     }
 }
 
@@ -143,25 +127,4 @@ async fn claimed_keys(
     .fetch_all(connection)
     .await?;
     Ok(claimed.into_iter().collect())
-}
-
-async fn park(
-    connection: &mut PgConnection,
-    slice: i16,
-    parked: &[ParkedEvent],
-) -> Result<(), Error> {
-    for event in parked {
-        sqlx::query!(
-            "INSERT INTO tallylight.parked (consumer, slice, position, subject, error)
-             VALUES ($1, $2, $3, $4, $5)",
-            Consumer::React.name(),
-            slice,
-            event.position,
-            event.subject.as_str(),
-            event.error.as_deref().map(|e| e.replace('\0', "\u{fffd}")),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }

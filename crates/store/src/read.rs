@@ -85,10 +85,27 @@ pub struct SliceStatus {
     pub head: i64,
     /// The last applied position.
     pub position: i64,
+    /// Since when the first event that is not applied waits, in milliseconds; `None` while the
+    /// head is ahead: that event is missing, see [`SliceStatus::has_hole`].
+    pub waits_ms: Option<i64>,
     /// Who holds it; none where its lease has ended.
     pub owner: Option<Uuid>,
-    /// Events set aside.
+    /// Raised at every change of hands.
+    pub epoch: i64,
+    /// Events set aside that wait.
     pub parked: i64,
+}
+
+impl SliceStatus {
+    /// Events that are not applied yet.
+    pub fn lag(&self) -> i64 {
+        self.head - self.position
+    }
+
+    /// Whether the next event is missing although the head has passed it.
+    pub fn has_hole(&self) -> bool {
+        self.lag() > 0 && self.waits_ms.is_none()
+    }
 }
 
 /// Facts that a check of the set-up asks for.
@@ -167,25 +184,27 @@ impl Store {
         row.map(SessionRow::view).transpose()
     }
 
-    /// Lists live streams by id; `source` and `account` narrow.
+    /// Lists live streams by id and source, those behind `after`; `source` and `account` narrow.
     pub async fn live_streams(
         &self,
         source: Option<&str>,
         account: Option<&str>,
-        after: i64,
+        after: Option<(LiveStreamId, &str)>,
         limit: i64,
     ) -> Result<Vec<LiveStreamView>, Error> {
+        let (id, of) = after.map_or((i64::MIN, ""), |(id, source)| (id.0, source));
         let rows = sqlx::query_as!(
             LiveStreamRow,
             "SELECT source, live_stream_id, account, installation, active, live, idle_since, deleted,
                     hls_url, dash_url, iframe_url
                FROM tallylight.live_stream
               WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR account = $2)
-                AND live_stream_id > $3
-              ORDER BY live_stream_id, source LIMIT $4",
+                AND (live_stream_id, source) > ($3, $4)
+              ORDER BY live_stream_id, source LIMIT $5",
             source,
             account,
-            after,
+            id,
+            of,
             limit,
         )
         .fetch_all(&self.pool)
@@ -268,10 +287,15 @@ impl Store {
     /// Progress on every slice.
     pub async fn slice_status(&self) -> Result<Vec<SliceStatus>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT h.slice, h.position AS head, c.position,
+            r#"SELECT h.slice, h.position AS head, c.position, c.epoch,
                       CASE WHEN c.lease_until > now() THEN c.owner END AS owner,
+                      (SELECT (extract(epoch FROM clock_timestamp() - e.recorded_at) * 1000)::bigint
+                         FROM tallylight.event e
+                        WHERE e.slice = h.slice AND e.position = c.position + 1
+                          AND e.recorded_at >= c.recorded_at) AS waits_ms,
                       (SELECT count(*) FROM tallylight.parked p
-                        WHERE p.consumer = c.consumer AND p.slice = h.slice) AS "parked!"
+                        WHERE p.consumer = c.consumer AND p.slice = h.slice
+                          AND p.skipped_at IS NULL) AS "parked!"
                  FROM tallylight.slice_head h
                  JOIN tallylight.checkpoint c ON c.slice = h.slice AND c.consumer = $1
                 ORDER BY h.slice"#,
@@ -285,7 +309,9 @@ impl Store {
                 slice: r.slice,
                 head: r.head,
                 position: r.position,
+                waits_ms: r.waits_ms,
                 owner: r.owner,
+                epoch: r.epoch,
                 parked: r.parked,
             })
             .collect())

@@ -2,6 +2,7 @@
 //! cluster of the test binary.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
@@ -45,6 +46,22 @@ pub async fn database() -> String {
 /// As [`database`].
 #[expect(clippy::expect_used, reason = "a test without its database has failed")]
 pub async fn store() -> Store {
-    let config = Config::new(database().await);
+    // A machine that runs many tests at once is slow, not broken.
+    let acquire_timeout = Duration::from_secs(30);
+    let config = Config { acquire_timeout, ..Config::new(database().await) };
     Store::connect(&config).await.expect("connect to the test's database")
+}
+
+/// Removes an event from the log, as damage does: the owner of the tables alone can.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn lose_event(store: &Store, slice: i16, position: i64) {
+    let statement = format!(
+        "ALTER TABLE tallylight.event DISABLE TRIGGER event_append_only;
+         DELETE FROM tallylight.event WHERE slice = {slice} AND position = {position};
+         ALTER TABLE tallylight.event ENABLE TRIGGER event_append_only"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("lose it");
 }

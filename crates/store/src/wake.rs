@@ -25,6 +25,30 @@ const BACKLOG: usize = 1024;
 /// Longest payload of a notification, below PostgreSQL's 8000 bytes.
 const MAX_PAYLOAD: usize = 7_900;
 
+/// What a notification about leases says instead of slices.
+const LEASES: &str = "leases";
+
+/// What may be new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// Events or jobs of these slices.
+    Slices(Vec<i16>),
+    /// Leases were given back: somebody should take them.
+    Leases,
+    /// Anything: hints were missed, or were too many to be told.
+    Everything,
+}
+
+impl Hint {
+    fn read(payload: &str) -> Self {
+        if payload == LEASES {
+            return Self::Leases;
+        }
+        let slices: Result<Vec<i16>, _> = payload.split(',').map(str::parse).collect();
+        slices.map_or(Self::Everything, Self::Slices)
+    }
+}
+
 /// Tells other processes that slices have something new.
 #[derive(Debug, Clone)]
 pub struct Notifier {
@@ -51,9 +75,9 @@ impl Wakes {
     ///
     /// # Errors
     /// [`Error::Unreachable`] while the database is away: wait and call again.
-    pub async fn recv(&mut self) -> Result<(), Error> {
-        self.listener.try_recv().await?;
-        Ok(())
+    pub async fn recv(&mut self) -> Result<Hint, Error> {
+        let heard = self.listener.try_recv().await?;
+        Ok(heard.map_or(Hint::Everything, |heard| Hint::read(heard.payload())))
     }
 }
 
@@ -68,13 +92,23 @@ impl Store {
                 while let Ok(slice) = queue.try_recv() {
                     slices.insert(slice);
                 }
-                if let Err(error) = notify(&pool, &slices).await {
+                if let Err(error) = notify(&pool, &payload(&slices)).await {
                     tracing::debug!(error = %error, "notification not sent; polling will find it");
                 }
                 tokio::time::sleep(DEBOUNCE).await;
             }
         });
         Notifier { moved }
+    }
+
+    /// Wakes the holder of a slice at once.
+    pub(crate) async fn wake_slice(&self, slice: i16) -> Result<(), Error> {
+        Ok(notify(&self.pool, &payload(&BTreeSet::from([slice]))).await?)
+    }
+
+    /// Tells the other processes that leases were given back.
+    pub async fn leases_given_back(&self) -> Result<(), Error> {
+        Ok(notify(&self.pool, LEASES).await?)
     }
 
     /// Listens for hints, on a connection of its own.
@@ -86,11 +120,11 @@ impl Store {
 }
 
 /// Sends one notification. It need not outlive a crash, so its commit waits for no disk.
-async fn notify(pool: &PgPool, slices: &BTreeSet<i16>) -> Result<(), sqlx::Error> {
+async fn notify(pool: &PgPool, payload: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)",
         CHANNEL,
-        payload(slices),
+        payload,
     )
     .fetch_one(pool)
     .await?;
@@ -111,5 +145,14 @@ mod tests {
     fn a_payload_is_never_too_long() {
         assert_eq!(payload(&BTreeSet::from([3, 1])), "1,3");
         assert_eq!(payload(&(0..4096).collect()), "");
+    }
+
+    #[test]
+    fn a_hint_that_cannot_be_read_may_be_anything() {
+        assert_eq!(Hint::read("1,3"), Hint::Slices(vec![1, 3]));
+        assert_eq!(Hint::read(LEASES), Hint::Leases);
+        for unreadable in ["", "1,x", "leases,1"] {
+            assert_eq!(Hint::read(unreadable), Hint::Everything);
+        }
     }
 }

@@ -16,8 +16,14 @@ pub struct Config {
     /// Longest run of a handler; above the platform client's own 30 s for one call, since a
     /// handler may look before it acts.
     pub job_timeout: Duration,
-    /// Events of a slice folded in one transaction.
-    pub batch: i64,
+    /// Most events of a slice folded in one transaction; fewer where they take long.
+    pub batch: usize,
+    /// Slices folded at once.
+    pub folds: usize,
+    /// Most subjects of a slice whose folded state is kept in memory.
+    pub cached_states: usize,
+    /// A slice that has something to apply and does not move for this long is ill.
+    pub stall: Duration,
     /// Time that running handlers get when the process stops.
     pub grace: Duration,
     /// How long sessions wait for what.
@@ -31,7 +37,10 @@ impl Default for Config {
             poll: Duration::from_millis(200),
             concurrency: 64,
             job_timeout: Duration::from_mins(2),
-            batch: 500,
+            batch: 1_000,
+            folds: 4,
+            cached_states: 2_048,
+            stall: Duration::from_secs(30),
             grace: Duration::from_secs(10),
             policy: Policy::default(),
         }

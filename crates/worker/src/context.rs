@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use domain::ids::Timestamp;
 use platform::Client;
-use store::{Notifier, SealingKey, Store};
-use tokio::sync::Notify;
+use store::{Hint, Notifier, SealingKey, Store};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
 
 /// What handlers and loops share.
 #[derive(Debug, Clone)]
@@ -24,8 +26,17 @@ struct Inner {
     sealing_key: SealingKey,
     config: Config,
     process: Uuid,
-    reaction: Notify,
+    metrics: Metrics,
+    progress: Progress,
+    /// One for each slice: it may have new events.
+    slices: Vec<Notify>,
+    /// Slices folded at once.
+    folds: Arc<Semaphore>,
     job: Notify,
+    /// Leases to be taken.
+    lease: Notify,
+    /// Leases that were taken.
+    claim: Notify,
 }
 
 impl Context {
@@ -38,15 +49,22 @@ impl Context {
         config: Config,
     ) -> Self {
         let notifier = store.notifier();
+        let progress = Progress::default();
+        let slices = usize::from(store.slices().get().unsigned_abs());
         Self(Arc::new(Inner {
+            metrics: Metrics::new(progress.clone()),
+            progress,
+            slices: (0..slices).map(|_| Notify::new()).collect(),
+            folds: Arc::new(Semaphore::new(config.folds.max(1))),
             store,
             notifier,
             platforms,
             sealing_key,
             config,
             process: Uuid::now_v7(),
-            reaction: Notify::new(),
             job: Notify::new(),
+            lease: Notify::new(),
+            claim: Notify::new(),
         }))
     }
 
@@ -80,9 +98,19 @@ impl Context {
         self.0.process
     }
 
+    /// The numbers of this process.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// How far the slices of this process are.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.0.progress
+    }
+
     /// Says that `slice` has new events, here and to other processes.
     pub(crate) fn events_appended(&self, slice: i16) {
-        self.0.reaction.notify_one();
+        self.wake_slice(slice);
         self.0.notifier.moved(slice);
     }
 
@@ -91,15 +119,59 @@ impl Context {
         self.0.job.notify_one();
     }
 
-    /// Wakes both loops: something happened elsewhere.
-    pub(crate) fn wake_all(&self) {
-        self.0.reaction.notify_one();
+    /// Says that a lease was claimed: its slice wants a follower and may have jobs.
+    pub(crate) fn claimed(&self) {
+        self.0.claim.notify_one();
         self.0.job.notify_one();
     }
 
-    /// Waits for new events.
-    pub(crate) async fn event_wake(&self) {
-        self.0.reaction.notified().await;
+    /// Wakes the follower of a slice, if this process has one.
+    pub(crate) fn wake_slice(&self, slice: i16) {
+        if let Some(wake) = usize::try_from(slice).ok().and_then(|n| self.0.slices.get(n)) {
+            wake.notify_one();
+        }
+    }
+
+    /// Wakes whom a hint concerns.
+    pub(crate) fn hint(&self, hint: &Hint) {
+        match hint {
+            Hint::Slices(slices) => {
+                for slice in slices {
+                    self.wake_slice(*slice);
+                }
+                self.0.job.notify_one();
+            }
+            Hint::Leases => self.0.lease.notify_one(),
+            Hint::Everything => {
+                self.0.slices.iter().for_each(Notify::notify_one);
+                self.0.job.notify_one();
+                self.0.lease.notify_one();
+            }
+        }
+    }
+
+    /// Waits for news of a slice.
+    pub(crate) async fn slice_wake(&self, slice: i16) {
+        match usize::try_from(slice).ok().and_then(|n| self.0.slices.get(n)) {
+            Some(wake) => wake.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for a lease that was claimed.
+    pub(crate) async fn claim_wake(&self) {
+        self.0.claim.notified().await;
+    }
+
+    /// Waits for leases that somebody gave back.
+    pub(crate) async fn lease_wake(&self) {
+        self.0.lease.notified().await;
+    }
+
+    /// Waits for room to fold: transactions that run at once only wait for each other.
+    pub(crate) async fn fold_slot(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.0.folds.clone().acquire_owned().await.ok()
     }
 
     /// Waits for new jobs.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::claimed::{ClaimedJob, Ended};
+use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::Context;
 use crate::jobs;
 use crate::leases::{Leases, chain};
@@ -36,6 +36,8 @@ pub(crate) struct Engine {
     pub(crate) running: RunningJobs,
     pub(crate) jobs: mpsc::Sender<ClaimedJob>,
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
+    /// Runs that have ended and whose end is not stored: tried again while the lease is ours.
+    pub(crate) owed: Vec<Ended>,
 }
 
 impl Engine {
@@ -43,6 +45,7 @@ impl Engine {
     /// which what runs is cancelled and given back.
     pub(crate) async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
         while !stop.is_cancelled() {
+            self.pay().await;
             let wait = self.claim().await;
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -59,6 +62,10 @@ impl Engine {
                     self.running.abort_all();
                 }
                 Some(ended) = self.ended.recv() => self.finish(ended).await,
+                () = tokio::time::sleep(self.ctx.config().poll), if !self.owed.is_empty() => {
+                    self.pay().await;
+                    self.write_off();
+                }
             }
         }
     }
@@ -119,6 +126,7 @@ impl Engine {
         let started: HashMap<Uuid, Started> = started.into_iter().map(|s| (s.id, s)).collect();
         for due in due {
             let Some(mark) = started.get(&due.id) else { continue };
+            self.ctx.metrics().job_claimed(&due.kind);
             let job = ClaimedJob::new(due, epoch, mark.attempt);
             if mark.crashes > MAX_CRASHES {
                 self.quarantine(&job, mark.crashes).await;
@@ -138,10 +146,14 @@ impl Engine {
     async fn quarantine(&self, job: &ClaimedJob, crashes: i32) {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
+        self.ctx.metrics().job_ended(&job.kind, "quarantined");
         let events = outcome::given_up(job, &error);
         let ending = Ending::Quarantined { error };
         let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
-        self.store_finishes(job.slice, job.epoch, vec![finish]).await;
+        // It is due again, as quarantined, should this not be stored.
+        if let Err(error) = self.store(job.slice, job.epoch, &[finish]).await {
+            tracing::warn!(slice = job.slice, error = %chain(&error), "quarantine not stored");
+        }
     }
 
     /// Finishes an ended run and all others that have ended meanwhile, slice by slice.
@@ -150,52 +162,117 @@ impl Engine {
         while let Ok(more) = self.ended.try_recv() {
             ended.push(more);
         }
-        let mut by_slice: HashMap<(i16, i64), Vec<Finish>> = HashMap::new();
-        let ids: Vec<Uuid> = ended.iter().map(|e| e.job.id).collect();
-        for ended in &ended {
-            let key = (ended.job.slice, ended.job.epoch);
-            by_slice.entry(key).or_default().push(outcome::finish(ended));
-        }
-        let stores = by_slice.into_iter().map(|((s, e), list)| self.store_finishes(s, e, list));
-        futures_util::future::join_all(stores).await;
-        for id in ids {
-            self.running.remove(id);
+        let owed = self.finish_all(ended).await;
+        self.owed.extend(owed);
+    }
+
+    /// Tries again to store what could not be stored.
+    async fn pay(&mut self) {
+        if !self.owed.is_empty() {
+            let owed = std::mem::take(&mut self.owed);
+            self.owed = self.finish_all(owed).await;
         }
     }
 
-    /// Stores ended runs of one slice, trying again while the database is away and the lease lasts.
-    async fn store_finishes(&self, slice: i16, epoch: i64, finishes: Vec<Finish>) {
-        loop {
-            match self.ctx.store().finish(slice, epoch, &finishes).await {
-                Ok(stored) => {
-                    let lost = finishes.iter().filter(|f| !stored.contains(&f.id)).count();
-                    if lost > 0 {
-                        tracing::warn!(slice, lost, "runs had been ended by somebody else");
-                    }
-                    self.ctx.events_appended(slice);
-                    return;
-                }
-                Err(Error::Fenced { .. }) => {
-                    tracing::warn!(
-                        slice,
-                        epoch,
-                        "lease lost: outcomes dropped, the jobs run again"
-                    );
-                    self.leases.forget(Consumer::Jobs, slice, epoch);
-                    return;
-                }
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(slice, error = %chain(&error), "outcomes not stored, trying again");
-                    if !self.leases.holds(Consumer::Jobs, slice, epoch) {
-                        return;
-                    }
-                    tokio::time::sleep(self.ctx.config().poll).await;
-                }
-                Err(error) => {
-                    tracing::error!(slice, error = %chain(&error), "outcomes refused; the jobs run again");
-                    return;
+    /// Stores ended runs, all slices at once. Returns those that are to be tried again.
+    async fn finish_all(&self, ended: Vec<Ended>) -> Vec<Ended> {
+        let mut by_slice: HashMap<(i16, i64), Vec<Ended>> = HashMap::new();
+        for ended in ended {
+            by_slice.entry((ended.job.slice, ended.job.epoch)).or_default().push(ended);
+        }
+        let stores = by_slice.into_iter().map(|((slice, epoch), list)| async move {
+            let ids: Vec<Uuid> = list.iter().map(|ended| ended.job.id).collect();
+            let owed = self.finish_slice(slice, epoch, list).await;
+            for id in ids.iter().filter(|id| !owed.iter().any(|owed| owed.job.id == **id)) {
+                self.running.remove(*id);
+            }
+            owed
+        });
+        futures_util::future::join_all(stores).await.into_iter().flatten().collect()
+    }
+
+    /// Stores ended runs of one slice; where the database refuses them, one by one, and one that is
+    /// refused alone has failed by that. Returns those whose end is owed.
+    async fn finish_slice(&self, slice: i16, epoch: i64, ended: Vec<Ended>) -> Vec<Ended> {
+        let (refused, error) = match self.store_ended(slice, epoch, ended).await {
+            Ok(owed) => return owed,
+            Err(refused) => refused,
+        };
+        tracing::error!(slice, error = %chain(&error), "outcomes refused");
+        if refused.len() == 1 {
+            return refused.into_iter().map(|ended| failed_by(ended, &error)).collect();
+        }
+        let mut owed = Vec::new();
+        for alone in refused {
+            match self.store_ended(slice, epoch, vec![alone]).await {
+                Ok(still) => owed.extend(still),
+                Err((refused, error)) => {
+                    owed.extend(refused.into_iter().map(|ended| failed_by(ended, &error)));
                 }
             }
         }
+        owed
     }
+
+    /// Stores ended runs in one transaction. Returns those to be tried again: while the database
+    /// is away, also past the lease's trusted time, since the epoch may still be ours after it.
+    ///
+    /// # Errors
+    /// The runs, where the database refuses them.
+    async fn store_ended(
+        &self,
+        slice: i16,
+        epoch: i64,
+        ended: Vec<Ended>,
+    ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
+        let finishes: Vec<Finish> = ended.iter().map(outcome::finish).collect();
+        match self.store(slice, epoch, &finishes).await {
+            Ok(()) => {
+                for (ended, finish) in ended.iter().zip(&finishes) {
+                    self.ctx.metrics().job_ended(&ended.job.kind, outcome::name(&finish.ending));
+                }
+                Ok(Vec::new())
+            }
+            Err(Error::Fenced { .. }) => {
+                tracing::warn!(slice, epoch, "lease lost: outcomes dropped, the jobs run again");
+                self.ctx.metrics().fenced(Consumer::Jobs);
+                self.leases.forget(Consumer::Jobs, slice, epoch);
+                Ok(Vec::new())
+            }
+            Err(error @ Error::Data { .. }) => Err((ended, error)),
+            Err(error) => {
+                tracing::warn!(slice, error = %chain(&error), "outcomes not stored, trying again");
+                Ok(ended)
+            }
+        }
+    }
+
+    async fn store(&self, slice: i16, epoch: i64, finishes: &[Finish]) -> Result<(), Error> {
+        let stored = self.ctx.store().finish(slice, epoch, finishes).await?;
+        let lost = finishes.iter().filter(|f| !stored.contains(&f.id)).count();
+        if lost > 0 {
+            tracing::warn!(slice, lost, "runs had been ended by somebody else");
+        }
+        self.ctx.events_appended(slice);
+        Ok(())
+    }
+
+    /// Gives up what cannot be stored because the lease has ended: the next holder runs it again.
+    fn write_off(&mut self) {
+        let (leases, running) = (&self.leases, &self.running);
+        self.owed.retain(|owed| {
+            let is_held = leases.holds(Consumer::Jobs, owed.job.slice, owed.job.epoch);
+            if !is_held {
+                running.remove(owed.job.id);
+            }
+            is_held
+        });
+    }
+}
+
+/// A run whose outcome the database refuses has failed, so that its job is not held up for ever.
+fn failed_by(mut ended: Ended, error: &Error) -> Ended {
+    let reason = format!("its outcome was refused: {}", chain(error));
+    ended.verdict = Verdict::Retry { after: None, reason };
+    ended
 }

@@ -22,6 +22,7 @@ mod outcome;
 
 use backend::JobBackend;
 use outcome::OutcomeLayer;
+pub(crate) use outcome::panic_text;
 
 /// What a handler may fail with, as apalis passes it on.
 type HandlerError = JobError;

@@ -1,6 +1,7 @@
 //! The worker: owns slices, reads the log, folds, decides, runs jobs, appends what came of them.
 //!
 //! * [`react`](mod@react): events to state, rows, jobs and announcements, in one transaction
+//! * `progress`, `metrics`: what it knows of its slices, for health and for numbers
 //! * `leases`: which slices this process holds, shared with the other processes without a leader
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
@@ -16,10 +17,14 @@ mod engine;
 mod execution;
 pub mod jobs;
 mod leases;
+mod metrics;
+mod progress;
 mod react;
 mod run;
 mod running;
 
 pub use config::Config;
 pub use context::Context;
+pub use metrics::Metrics;
+pub use progress::{Complaint, Health};
 pub use run::Worker;

@@ -1,5 +1,6 @@
 //! The life of a worker process: start the loops, watch them, stop in order.
 
+use store::Hint;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -7,12 +8,15 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::leases::{self, Leases, chain};
+use crate::metrics::Metrics;
+use crate::progress::Health;
 use crate::running::RunningJobs;
 use crate::{execution, jobs, react};
 
 /// A running worker.
 #[derive(Debug)]
 pub struct Worker {
+    ctx: Context,
     stop: CancellationToken,
     task: tokio_util::task::TaskTracker,
 }
@@ -22,9 +26,19 @@ impl Worker {
     pub fn start(ctx: Context) -> Self {
         let stop = CancellationToken::new();
         let task = tokio_util::task::TaskTracker::new();
-        task.spawn(run(ctx, stop.clone()));
+        task.spawn(run(ctx.clone(), stop.clone()));
         task.close();
-        Self { stop, task }
+        Self { ctx, stop, task }
+    }
+
+    /// Its numbers, to be put under a registry.
+    pub fn metrics(&self) -> Metrics {
+        self.ctx.metrics().clone()
+    }
+
+    /// Whether it is well. Knows what the loops know, so it asks nobody and costs nothing.
+    pub fn health(&self) -> Health {
+        self.ctx.progress().health(self.ctx.config().stall)
     }
 
     /// Stops: claims nothing more, lets handlers end within the grace, gives the rest back, and
@@ -72,6 +86,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
             running: running.clone(),
             jobs: claimed_tx,
             ended: ended_rx,
+            owed: Vec::new(),
         };
         engine.run(stop.clone(), cut.clone())
     });
@@ -126,8 +141,10 @@ async fn listen(ctx: Context, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match ctx.store().listen().await {
             Ok(mut wakes) => {
-                while wakes.recv().await.is_ok() {
-                    ctx.wake_all();
+                // What was told before is not heard again.
+                ctx.hint(&Hint::Everything);
+                while let Ok(hint) = wakes.recv().await {
+                    ctx.hint(&hint);
                 }
             }
             Err(error) => tracing::debug!(error = %chain(&error), "not listening; polling goes on"),

@@ -53,9 +53,10 @@ impl RunningJobs {
 
     /// Cancels the jobs of slices that are not held any more: another process may run them now.
     pub(crate) fn abort_lost(&self, leases: &Leases) {
-        for running in self.lock().values() {
+        for running in self.lock().values_mut() {
             if !leases.holds(Consumer::Jobs, running.slice, running.epoch)
-                && let Some(handle) = &running.handle
+                // Once: what has ended may have to wait for its end to be stored.
+                && let Some(handle) = running.handle.take()
             {
                 tracing::warn!(slice = running.slice, "lease lost, its jobs are cancelled");
                 handle.abort();

@@ -44,7 +44,13 @@ fn secret(prefix: &str) -> String {
 }
 
 /// The configuration file.
-pub(crate) fn text(setup: &Setup, database: &str, platform: &str, secrets: &Secrets) -> String {
+pub(crate) fn text(
+    setup: &Setup,
+    database: &str,
+    platform: &str,
+    secrets: &Secrets,
+    spool: &Path,
+) -> String {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let Secrets { admin, path, platform: token, sealing_key } = secrets;
     format!(
@@ -55,6 +61,8 @@ max_connections = 8
 
 [ingest]
 listen = "127.0.0.1:0"
+spool_dir = "{spool}"
+spool_limit = {spool_limit}
 
 [api]
 listen = "127.0.0.1:0"
@@ -109,6 +117,8 @@ token = "{path}"
         videos = ms(setup.policy.videos),
         lease = ms(setup.lease),
         level = setup.log_level,
+        spool = spool.display(),
+        spool_limit = setup.spool_limit,
         wrap_create = setup.wrap_create,
     )
 }

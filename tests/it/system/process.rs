@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -41,14 +42,35 @@ impl Process {
 
     /// The address that it listens on, from its log.
     pub(crate) async fn address(&self) -> SocketAddr {
-        until("the role logs its address", async || {
-            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                line["address"].as_str()?.parse().ok()
-            })
+        until("the role logs its address", async || self.known_address()).await
+    }
+
+    /// The address that it listens on, if it has logged it.
+    pub(crate) fn known_address(&self) -> Option<SocketAddr> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["address"].as_str()?.parse().ok()
         })
-        .await
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_exited(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Sends it a signal. One that has ended gets none.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if !self.has_exited() {
+            kill_process(Pid::from_child(&self.child), signal).unwrap();
+        }
+    }
+
+    /// Lets it do nothing for a while, as a machine that is suspended.
+    pub(crate) async fn pause(&mut self, length: Duration) {
+        self.signal(Signal::STOP);
+        tokio::time::sleep(length).await;
+        self.signal(Signal::CONT);
     }
 
     /// Kills it, as hard as a machine can die.

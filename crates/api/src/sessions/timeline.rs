@@ -233,6 +233,7 @@ impl Span {
                 | Event::Bound(_)
                 | Event::BroadcastChanged(_)
                 | Event::TimerElapsed(_)
+                | Event::ReconcileRequested(_)
                 | Event::JobCompleted(_)
                 | Event::JobDiscarded(_)
                 | Event::Unrecognized => !self.is_off_air,

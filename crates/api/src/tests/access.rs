@@ -156,12 +156,14 @@ async fn the_log_tells_whose_token_commanded() {
 }
 
 #[tokio::test]
-async fn every_answer_is_counted_by_its_status() {
+async fn every_answer_is_counted_by_route_and_status() {
     let app = App::start().await;
     with_authorization(&app, &[]).await.problem(401, "unauthorized");
     app.get("/v1/sessions").await.ok(200);
     app.get("/nowhere").await;
     app.get("/nowhere").await;
-    let expected = [(200, 1), (401, 1), (404, 2)];
-    assert_eq!(app.api.answers().into_iter().collect::<Vec<_>>(), expected);
+    let answered = |route, status| app.api.metrics().answered("GET", route, status);
+    assert_eq!(answered("/v1/sessions", 200), 1);
+    assert_eq!(answered("none", 401) + answered("/v1/sessions", 401), 1);
+    assert_eq!(answered("none", 404), 2, "the path itself is no label");
 }

@@ -115,7 +115,7 @@ async fn queries_are_checked_like_bodies() {
         ("/v1/sessions?source=elsewhere", vec!["source"]),
         ("/v1/sessions?before=yesterday", vec!["before"]),
         ("/v1/sessions?limit=1&limit=2", vec!["limit"]),
-        ("/v1/live-streams?after=-1&limit=x", vec!["after", "limit"]),
+        ("/v1/live-streams?after=-1&limit=x", vec!["limit", "after"]),
     ];
     for (path, fields) in cases {
         assert_eq!(app.get(path).await.wrong_fields(), fields, "{path}");

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use store::{HealthFacts, SliceStatus, Store};
 
+use crate::commands::status;
 use crate::config::Config;
 use crate::database::Database;
 use crate::output::say;
@@ -117,11 +118,14 @@ fn check_facts(facts: &HealthFacts, findings: &mut Findings) {
 }
 
 fn check_slices(slices: &[SliceStatus], findings: &mut Findings) {
+    for complaint in slices.iter().filter_map(status::complaint) {
+        findings.wrong(complaint);
+    }
     let parked: i64 = slices.iter().map(|s| s.parked).sum();
     let lag: i64 = slices.iter().map(|s| s.head - s.position).sum();
     let without = slices.iter().filter(|s| s.owner.is_none()).count();
     if parked > 0 {
-        findings.wrong(format!("{parked} events are set aside; the worker's log says why"));
+        findings.wrong(format!("{parked} events are set aside; see `tallylight parked list`"));
     }
     if without == slices.len() && lag > 0 {
         findings.wrong(format!("no worker runs and {lag} events wait: start `tallylight worker`"));

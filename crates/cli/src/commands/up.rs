@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use secrecy::{ExposeSecret, SecretString};
 use simulator::Simulator;
 
+use crate::admin::Admin;
 use crate::cli::Up;
 use crate::config::{ApiToken, Config, Source, WebhookToken};
 use crate::database::{self, Database};
 use crate::home::Home;
 use crate::output::say;
-use crate::{lifecycle, roles};
+use crate::{admin, lifecycle, roles};
 
 /// Name of the simulated source.
 const SIMULATED: &str = "simulator";
@@ -20,6 +21,7 @@ const SIMULATED: &str = "simulator";
 /// Starts everything and runs until a signal.
 pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
+    let spool = roles::lock_spool(&config)?;
     let database = Database::open(&config).await?;
     let store = database.prepare().await?;
     let home = Home::beside(&database::settings(&config).data_dir)?;
@@ -28,9 +30,13 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
         if options.simulator { Some(add_simulator(&mut config, &home).await?) } else { None };
     let key = config.sealing_key()?.context("make a sealing key")?;
 
-    let ingest = roles::start_ingest(&config, store.clone(), stop.clone()).await?;
-    let api = roles::start_api(&config, store.clone(), Some(key.clone()), stop.clone()).await?;
-    let worker = roles::start_worker(&config, store.clone(), key)?;
+    let mut admin = Admin::new();
+    let ingest =
+        roles::start_ingest(&config, store.clone(), spool, &mut admin, stop.clone()).await?;
+    let (sealing, stopping) = (Some(key.clone()), stop.clone());
+    let api = roles::start_api(&config, store.clone(), sealing, &mut admin, stopping).await?;
+    let worker = roles::start_worker(&config, store.clone(), key, &mut admin)?;
+    let admin = admin.start(&config, stop.clone()).await?;
     if let Some(simulator) = &simulator {
         let secret = home.secret("webhook-secret")?;
         let secret = secret.expose_secret();
@@ -49,6 +55,7 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
     ingest.stopped().await;
     api.stopped().await;
     worker.shutdown().await;
+    admin::stopped(admin).await;
     if let Some(simulator) = simulator {
         simulator.shutdown().await;
     }

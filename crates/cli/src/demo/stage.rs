@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::show;
+use crate::admin::Admin;
 use crate::cli::Demo;
 use crate::config::Config;
 use crate::database::{self, start_cluster};
@@ -37,6 +38,7 @@ pub(crate) struct Stage {
     database: store::Config,
     cluster: postgres::Cluster,
     config_file: PathBuf,
+    spool: PathBuf,
     worker: Mutex<Child>,
     servers: Vec<Server>,
     stop: CancellationToken,
@@ -65,13 +67,18 @@ impl Stage {
 
         let (token, path_secret) = (random_secret(), random_secret());
         let secrets = Secrets { platform_token, api: token.clone(), path: path_secret.clone() };
-        let text = config_text(options, &database, &simulator.base_url(), &secrets);
+        let spool = std::env::temp_dir().join(format!("tallylight-demo-{}", random_secret()));
+        let text = config_text(options, &database, &simulator.base_url(), &secrets, &spool);
         let config_file = write_config(&text)?;
         let config = Config::load(Some(&config_file))?;
         let stop = CancellationToken::new();
-        let ingest = roles::start_ingest(&config, store.clone(), stop.clone()).await?;
+        // The demonstration has no operator: what is counted is told to nobody.
+        let mut admin = Admin::new();
+        let locked = roles::lock_spool(&config)?;
+        let ingest =
+            roles::start_ingest(&config, store.clone(), locked, &mut admin, stop.clone()).await?;
         let key = config.sealing_key()?;
-        let api = roles::start_api(&config, store.clone(), key, stop.clone()).await?;
+        let api = roles::start_api(&config, store.clone(), key, &mut admin, stop.clone()).await?;
         let hook = format!("http://{}/webhooks/{SOURCE}/{path_secret}", ingest.address);
         simulator.set_webhook_url(Some(hook));
         let client = Client::new(api.address, token.clone());
@@ -84,6 +91,7 @@ impl Stage {
             database,
             cluster,
             config_file,
+            spool,
             worker,
             servers,
             stop,
@@ -135,6 +143,7 @@ impl Stage {
         self.store.close().await;
         store::drop_database(&self.database).await.context("drop the demonstration's database")?;
         let _ = std::fs::remove_file(&self.config_file);
+        let _ = std::fs::remove_dir_all(&self.spool);
         let cluster = self.cluster;
         tokio::task::spawn_blocking(move || cluster.stop()).await??;
         Ok(())
@@ -167,13 +176,14 @@ fn config_text(
     database: &store::Config,
     platform: &str,
     secrets: &Secrets,
+    spool: &Path,
 ) -> String {
     use secrecy::ExposeSecret;
     let policy = domain::timer::Policy::default().scaled(options.speed);
     let duration = |d| humantime::format_duration(d).to_string();
     format!(
         "[database]\nurl = \"{url}\"\n\
-         [ingest]\nlisten = \"127.0.0.1:0\"\n\
+         [ingest]\nlisten = \"127.0.0.1:0\"\nspool_dir = \"{spool}\"\n\
          [api]\nlisten = \"127.0.0.1:0\"\n\
          [[api.tokens]]\nname = \"demo\"\ntoken = \"{api}\"\nscopes = [\"admin\"]\n\
          [sealing]\nkey = \"{key}\"\n\
@@ -190,6 +200,7 @@ fn config_text(
         videos = duration(policy.videos),
         token = secrets.platform_token,
         path = secrets.path,
+        spool = spool.display(),
     )
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::*;
@@ -14,8 +15,9 @@ fn golden_files() -> Vec<(String, i16, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| {
             let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let (name, version) = stem.split_once(".v").unwrap();
             (name.to_owned(), version.parse().unwrap(), path)
@@ -42,44 +44,36 @@ fn stored(name: &str, version: i16, payload: Vec<u8>) -> RecordedEvent {
     }
 }
 
-/// The names that this build writes, webhooks aside: their bodies are the platform's.
-const NAMES: [&str; 27] = [
-    "SessionRequested",
-    "GoLiveRequested",
-    "EndRequested",
-    "RetryRequested",
-    "AccountDeleted",
-    "CleanupRequested",
-    "SessionBound",
-    "Bound",
-    "VideoChanged",
-    "BroadcastChanged",
-    "CallIntended",
-    "CallSucceeded",
-    "CallFailed",
-    "TimerElapsed",
-    "JobCompleted",
-    "JobDiscarded",
-    "SessionReady",
-    "SessionTestStarted",
-    "SessionWentLive",
-    "SessionInterrupted",
-    "SessionResumed",
-    "SessionStopped",
-    "SessionEnded",
-    "SessionFailed",
-    "RecordingPartReady",
-    "RecordingReady",
-    "CleanupDone",
-];
-
 #[test]
-fn every_event_has_a_golden_body() {
-    let named: BTreeSet<String> = golden_files().into_iter().map(|(name, ..)| name).collect();
-    for name in NAMES {
-        assert!(named.contains(name), "{name}");
-    }
-    assert_eq!(named.len(), NAMES.len() + 1, "WebhookReceived has one too");
+fn every_type_has_a_golden_body_of_each_of_its_versions() {
+    let golden: Vec<(String, i16)> = golden_files().into_iter().map(|(n, v, _)| (n, v)).collect();
+    let written: BTreeSet<(String, i16)> = VERSIONS
+        .current
+        .iter()
+        .flat_map(|(name, current)| (1..=*current).map(|version| ((*name).to_owned(), version)))
+        .collect();
+    assert_eq!(golden, written.into_iter().collect::<Vec<_>>(), "golden bodies, VERSIONS");
+}
+
+/// A golden body is what a released build has stored: it can be neither changed nor removed. The
+/// sums are those of `sha256sum *.json`.
+#[test]
+fn golden_bodies_are_never_changed_nor_removed() {
+    let sum = |path: &Path| {
+        let digest = Sha256::digest(std::fs::read(path).unwrap());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    };
+    let found: BTreeSet<String> = golden_files()
+        .iter()
+        .map(|(_, _, path)| format!("{}  {}", sum(path), path.file_name().unwrap().display()))
+        .collect();
+    let sums = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/SHA256SUMS");
+    let listed: BTreeSet<String> =
+        std::fs::read_to_string(sums).unwrap().lines().map(str::to_owned).collect();
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(gone.is_empty(), "restore what was changed or removed: {gone:#?}");
+    let new: Vec<_> = found.difference(&listed).collect();
+    assert!(new.is_empty(), "add to golden/SHA256SUMS: {new:#?}");
 }
 
 #[test]
@@ -98,7 +92,7 @@ fn what_is_written_is_what_was_read() {
     for (name, version, path) in golden_files() {
         let bytes = std::fs::read(&path).unwrap();
         let event = Event::decode(&stored(&name, version, bytes.clone()));
-        if matches!(event, Event::WebhookReceived(_)) {
+        if matches!(event, Event::WebhookReceived(_)) || VERSIONS.of(&name) != Some(version) {
             continue;
         }
         let (written_name, written_version, body) = event.encode();
@@ -167,9 +161,20 @@ fn an_unknown_type_or_body_is_unrecognized() {
 #[test]
 fn a_field_of_a_later_build_is_ignored() {
     let body = br#"{"timer":"poll","generation":7,"later":true}"#;
-    let event = Event::decode(&stored("TimerElapsed", 2, body.to_vec()));
+    let event = Event::decode(&stored("TimerElapsed", 1, body.to_vec()));
     let elapsed = TimerElapsed { timer: TimerKind::Poll, generation: 7 };
     assert_eq!(event, Event::TimerElapsed(elapsed));
+}
+
+#[test]
+fn a_version_of_a_later_build_is_told_apart_and_has_no_effect() {
+    let body = br#"{"timer":"poll","generation":7}"#;
+    let newer = stored("TimerElapsed", 2, body.to_vec());
+    assert_eq!(Event::decode(&newer), Event::Unrecognized);
+    let told = NewerVersion { event_type: "TimerElapsed".to_owned(), version: 2, known: 1 };
+    assert_eq!(readable(&newer), Err(told));
+    assert_eq!(readable(&stored("TimerElapsed", 1, body.to_vec())), Ok(()));
+    assert_eq!(readable(&stored("OfAnotherService", 2, body.to_vec())), Ok(()));
 }
 
 #[test]

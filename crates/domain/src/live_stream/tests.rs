@@ -244,3 +244,22 @@ fn a_video_found_by_a_list_learns_its_live_stream() {
     s.tell_video(7, "ready");
     assert_eq!(s.calls(), ["fetch_video"], "its final state, and no look-up of {subject}");
 }
+
+#[test]
+fn a_reconcile_asks_the_platform_once_and_at_once() {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |_| {});
+    s.then_status(session, Status::Ready);
+    s.given();
+    s.reconcile(STREAM);
+    s.then_calls(&["observe_live_stream"]);
+}
+
+#[test]
+fn a_reconcile_without_a_session_looks_at_the_live_stream() {
+    let mut s = Scenario::new();
+    s.encoder_connects(STREAM);
+    s.given();
+    s.reconcile(STREAM);
+    s.then_calls(&["observe_live_stream"]);
+}

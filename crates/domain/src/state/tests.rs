@@ -12,7 +12,8 @@ use crate::decide::decide;
 use crate::effect::Effect;
 use crate::event::{
     Bound, BroadcastChanged, CallFailed, CallIntended, CallSucceeded, CleanupRequested, JobEnded,
-    SessionBound, SessionOptions, SessionRef, SessionRequested, TimerElapsed, VideoChanged,
+    ReconcileRequested, SessionBound, SessionOptions, SessionRef, SessionRequested, TimerElapsed,
+    VideoChanged,
 };
 use crate::ids::{Subject, derived_id, intent_id};
 use crate::scenario::{Answer, SOURCE, Scenario};
@@ -140,6 +141,7 @@ fn arb_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Bound(Bound { live_stream: LiveStreamId(STREAM) })),
         1 => Just(Event::CleanupRequested(CleanupRequested {
             run: Uuid::nil(), reason: "r".to_owned(), delete_recordings: true })),
+        1 => Just(Event::ReconcileRequested(ReconcileRequested { reason: "r".to_owned() })),
         4 => (intent.clone(), arb_call())
             .prop_map(|(intent, call)| Event::CallIntended(CallIntended { intent, call })),
         4 => (intent.clone(), arb_result())

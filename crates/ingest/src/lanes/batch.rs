@@ -1,20 +1,35 @@
 //! A batch: events that are appended in one call, under one id.
 //!
 //! Once sent, a batch is *frozen*: the same events under the same id, so that a second call after
-//! a lost reply stores nothing twice. Parts of a batch are other batches, with ids of their own.
+//! a lost reply stores nothing twice. The halves of a refused batch are other batches; their ids
+//! follow from its own, so that halving it again, in another process, is harmless too.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::event::NewEvent;
+use domain::ids::derived_id;
+use store::Appended;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Queued;
+use super::{Ended, Kept, Piece, Queued};
 use crate::Rejected;
 
-/// A caller that waits, and the room that its event takes.
+/// Who waits for an event.
 #[derive(Debug)]
-struct Waiter {
-    reply: oneshot::Sender<Result<Uuid, Rejected>>,
+pub(super) enum Waiter {
+    /// For this one, and the room that it takes.
+    One(oneshot::Sender<Ended>, OwnedSemaphorePermit),
+    /// For several; this is the `n`th.
+    Part(Arc<Together>, usize),
+}
+
+/// Answers that are given together, with the last of them.
+#[derive(Debug)]
+pub(super) struct Together {
+    ended: Mutex<Vec<Ended>>,
+    reply: Option<oneshot::Sender<Vec<Ended>>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -32,8 +47,45 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
+/// The ids of the two halves of a refused batch.
+pub(super) fn ids_of_halves(batch: Uuid) -> (Uuid, Uuid) {
+    let batch = batch.to_string();
+    (derived_id("left half", &[&batch]), derived_id("right half", &[&batch]))
+}
+
+impl Waiter {
+    /// Tells how the event ended. A caller that has left is not missed.
+    pub(super) fn answer(self, ended: Ended) {
+        match self {
+            Self::One(reply, _room) => {
+                let _ = reply.send(ended);
+            }
+            Self::Part(together, nth) => {
+                let mut all = together.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(place) = all.get_mut(nth) {
+                    *place = ended;
+                }
+            }
+        }
+    }
+
+    /// Whether a caller that sent one webhook waits, for whom it is kept in any form.
+    pub(super) fn is_one(&self) -> bool {
+        matches!(self, Self::One(..))
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        let ended = std::mem::take(self.ended.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(ended);
+        }
+    }
+}
+
 impl Batch {
-    /// A batch of one.
+    /// A batch of what was queued first.
     pub(super) fn of(first: Queued) -> Self {
         let mut batch = Self {
             id: Uuid::now_v7(),
@@ -47,12 +99,24 @@ impl Batch {
         batch
     }
 
-    /// Adds an event at the end.
+    /// Adds a piece at the end.
     pub(super) fn push(&mut self, queued: Queued) {
-        self.bytes += queued.event.payload.len();
         self.youngest = queued.since;
-        self.events.push(queued.event);
-        self.waiters.push(Waiter { reply: queued.reply, _room: queued.room });
+        self.bytes += queued.piece.bytes();
+        match queued.piece {
+            Piece::One(event, reply) => {
+                self.events.push(event);
+                self.waiters.push(Waiter::One(reply, queued.room));
+            }
+            Piece::Many(events, reply) => {
+                let ended = events.iter().map(|_| Err(Rejected::Unavailable)).collect();
+                let (ended, reply) = (Mutex::new(ended), Some(reply));
+                let together = Arc::new(Together { ended, reply, _room: queued.room });
+                let parts = (0..events.len()).map(|n| Waiter::Part(Arc::clone(&together), n));
+                self.waiters.extend(parts);
+                self.events.extend(events);
+            }
+        }
     }
 
     /// The events.
@@ -65,23 +129,24 @@ impl Batch {
         self.bytes
     }
 
-    /// Two batches with fresh ids, or nothing where there is only one event. Only for a batch
-    /// whose call failed as a whole: its own id is forgotten.
-    pub(super) fn halves(mut self) -> Result<(Self, Self), Self> {
+    /// Two batches, or the one event and who waits for it. Only for a batch whose call was refused
+    /// as a whole: its own id is forgotten.
+    pub(super) fn halves(mut self) -> Result<(Self, Self), Option<(NewEvent, Waiter)>> {
         if self.events.len() < 2 {
-            return Err(self);
+            return Err(self.events.pop().zip(self.waiters.pop()));
         }
+        let (left, right) = ids_of_halves(self.id);
         let middle = self.events.len() / 2;
         let events = self.events.split_off(middle);
         let right = Self {
-            id: Uuid::now_v7(),
+            id: right,
             bytes: events.iter().map(|event| event.payload.len()).sum(),
             events,
             waiters: self.waiters.split_off(middle),
             ..self
         };
         let left = Self {
-            id: Uuid::now_v7(),
+            id: left,
             bytes: self.bytes - right.bytes,
             events: self.events,
             waiters: self.waiters,
@@ -90,10 +155,37 @@ impl Batch {
         Ok((left, right))
     }
 
-    /// Tells each caller how its event ended. One that has left is not missed.
-    pub(super) fn answer(self, mut ended: impl FnMut(NewEvent) -> Result<Uuid, Rejected>) {
-        for (event, waiter) in self.events.into_iter().zip(self.waiters) {
-            let _ = waiter.reply.send(ended(event));
+    /// Tells each caller that its event is committed, or was there before.
+    pub(super) fn answer_appended(self, appended: &Appended) {
+        let mut skipped = appended.skipped.iter().peekable();
+        for (n, waiter) in self.waiters.into_iter().enumerate() {
+            let is_known = skipped.next_if_eq(&&n).is_some();
+            waiter.answer(Ok(if is_known { Kept::Known } else { Kept::Appended }));
+        }
+    }
+
+    /// Tells each caller the same.
+    pub(super) fn answer_all(self, ended: &Ended) {
+        for waiter in self.waiters {
+            waiter.answer(ended.clone());
+        }
+    }
+}
+
+impl Piece {
+    /// How many events it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(..) => 1,
+            Self::Many(events, _) => events.len(),
+        }
+    }
+
+    /// Their payload bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(event, _) => event.payload.len(),
+            Self::Many(events, _) => events.iter().map(|event| event.payload.len()).sum(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp};
 use domain::slice::SliceCount;
 use proptest::strategy::{Strategy, ValueTree};
@@ -9,10 +10,15 @@ use proptest::test_runner::TestRunner;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
-use store::Error;
+use store::{Config, Error, Store, Stored};
 use uuid::Uuid;
 
-use crate::support::{db, digits, event, keyed, subject_in};
+use crate::support::{Db, db, digits, event, keyed, subject_in};
+
+/// Appends, and names what was stored.
+async fn appended(db: &Db, slice: i16, batch: Option<Uuid>, events: &[NewEvent]) -> Vec<Stored> {
+    db.store.append(slice, batch, events).await.unwrap().stored(events).collect()
+}
 
 #[tokio::test]
 async fn positions_are_dense_and_in_the_order_of_the_call() {
@@ -20,7 +26,7 @@ async fn positions_are_dense_and_in_the_order_of_the_call() {
     let subject = subject_in(&db.store, 3);
     let batch: Vec<_> = (0..5_u8).map(|n| event(&subject, [n])).collect();
     for expected in [1..=5, 6..=10] {
-        let stored = db.store.append(3, None, &batch).await.unwrap();
+        let stored = appended(&db, 3, None, &batch).await;
         assert_eq!(
             stored.iter().map(|s| s.position).collect::<Vec<_>>(),
             expected.collect::<Vec<_>>()
@@ -71,9 +77,9 @@ async fn a_large_payload_is_stored() {
 async fn an_empty_batch_does_nothing() {
     let db = db().await;
     let batch = Some(Uuid::now_v7());
-    assert_eq!(db.store.append(0, batch, &[]).await.unwrap(), []);
+    assert_eq!(appended(&db, 0, batch, &[]).await, []);
     let subject = subject_in(&db.store, 0);
-    assert_eq!(db.store.append(0, batch, &[event(&subject, "")]).await.unwrap().len(), 1);
+    assert_eq!(appended(&db, 0, batch, &[event(&subject, "")]).await.len(), 1);
 }
 
 #[tokio::test]
@@ -83,11 +89,11 @@ async fn the_first_event_of_a_key_is_stored_and_no_other() {
     let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
     let mut batch = vec![keyed(&subject, a), event(&subject, "plain"), keyed(&subject, a)];
     batch[2].payload = b"second carrier".to_vec();
-    let stored = db.store.append(1, None, &batch).await.unwrap();
+    let stored = appended(&db, 1, None, &batch).await;
     assert_eq!(stored.iter().map(|s| s.position).collect::<Vec<_>>(), [1, 2]);
 
     let again = [keyed(&subject, b), keyed(&subject, a), event(&subject, "plain")];
-    let stored = db.store.append(1, None, &again).await.unwrap();
+    let stored = appended(&db, 1, None, &again).await;
     let ids: Vec<Uuid> = stored.iter().map(|s| s.event_id).collect();
     assert_eq!(ids, [again[0].event_id, again[2].event_id], "the key of the second was known");
     assert_eq!(db.store.append_one(keyed(&subject, b)).await.unwrap(), None);
@@ -128,15 +134,15 @@ async fn a_batch_that_is_sent_again_stores_nothing() {
     let tries: Vec<_> = (0..4)
         .map(|_| {
             let (store, events) = (db.store.clone(), events.clone());
-            tokio::spawn(async move { store.append(2, batch, &events).await.unwrap().len() })
+            tokio::spawn(async move { store.append(2, batch, &events).await.unwrap().after })
         })
         .collect();
-    let mut stored = 0;
+    let mut stored = Vec::new();
     for one in tries {
-        stored += one.await.unwrap();
+        stored.extend(one.await.unwrap());
     }
-    assert_eq!(stored, 2);
-    assert_eq!(db.store.append(2, batch, &events).await.unwrap(), []);
+    assert_eq!(stored, [0], "one of them stored it");
+    assert_eq!(appended(&db, 2, batch, &events).await, []);
     assert_eq!(db.head(2).await, 2);
 }
 
@@ -167,6 +173,19 @@ async fn an_event_of_another_slice_is_refused() {
     let error = db.store.append(6, None, &[event(&subject, "")]).await.unwrap_err();
     let Error::Data { source } = &error else { panic!("{error:?}") };
     assert!(source.to_string().contains("belongs to slice 5, not 6"), "{source}");
+}
+
+#[tokio::test]
+async fn a_store_from_known_facts_appends_to_that_installation_only() {
+    let db = db().await;
+    let subject = subject_in(&db.store, 0);
+    let (config, slices) = (Config::new(db.url.as_str()), db.store.slices());
+    let known = Store::known(&config, db.store.installation(), slices).unwrap();
+    known.append_one(event(&subject, "")).await.unwrap().unwrap();
+    let other = Store::known(&config, Uuid::now_v7(), slices).unwrap();
+    let error = other.append_one(event(&subject, "")).await.unwrap_err();
+    assert!(matches!(error, Error::OtherInstallation { .. }), "{error}");
+    assert_eq!(db.head(0).await, 1);
 }
 
 #[tokio::test]

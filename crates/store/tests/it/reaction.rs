@@ -60,6 +60,7 @@ fn everything(db: &Db, lease: &Lease) -> Reaction {
         jobs: vec![job(&subject, None), job(&subject, None)],
         events: vec![event(&subject, "announced")],
         parked: Vec::new(),
+        mended: None,
     }
 }
 

@@ -216,7 +216,7 @@ async fn the_api_reads_commands_and_enqueues() {
     store.read_subject(&subject, 0, 5).await.unwrap();
     store.enqueue("a_job", &json!({}), &EnqueueOptions::default()).await.unwrap();
     store.sessions(&SessionFilter::default(), &Page { limit: 5, before: None }).await.unwrap();
-    store.live_streams(None, None, 0, 5).await.unwrap();
+    store.live_streams(None, None, None, 5).await.unwrap();
     store.dead_jobs(5).await.unwrap();
     store.job_counts().await.unwrap();
     store.slice_status().await.unwrap();

@@ -29,6 +29,18 @@ pub(super) fn finish(ended: &Ended) -> Finish {
     Finish { id: job.id, attempt: job.attempt, ending, events }
 }
 
+/// How a run ended, for the numbers.
+pub(super) fn name(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Retry { .. } => "failed",
+        Ending::Snooze { .. } => "snoozed",
+        Ending::Discarded { .. } => "discarded",
+        Ending::Quarantined { .. } => "quarantined",
+        Ending::Released => "interrupted",
+    }
+}
+
 /// A failure: again later, or discarded when the attempts are used up.
 fn failed_once(job: &ClaimedJob, after: Option<Duration>, reason: &str) -> (Ending, Vec<NewEvent>) {
     let errors = job.errors + 1;

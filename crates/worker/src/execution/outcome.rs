@@ -154,7 +154,7 @@ impl From<JobError> for Verdict {
 }
 
 /// The text of a panic.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -1,0 +1,171 @@
+//! Enqueues jobs for Tallylight from another Rust service, inside its own sqlx transaction.
+//!
+//! The contract is the SQL function `tallylight.enqueue_job` in the service's database; this crate
+//! is its typed form. It knows no table and none of our other crates, and its queries are checked
+//! when they run, so that a build of the service needs no schema of ours. What a job does, and
+//! when it is tried again, is not its job.
+//!
+//! The service's database role has to be a member of `tallylight_producer`, which may enqueue and
+//! nothing else.
+//!
+//! ```no_run
+//! # async fn order(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut tx = pool.begin().await?;
+//! sqlx::query("INSERT INTO orders (number) VALUES ($1)").bind(7).execute(&mut *tx).await?;
+//! let job = client::Job::new("clean_up_inactive", &serde_json::json!({ "inactive_days": 30 }))?
+//!     .key("nightly")
+//!     .enqueue(&mut *tx)
+//!     .await?;
+//! // Order and job become true together, or neither does.
+//! tx.commit().await?;
+//! println!("job {} {}", job.id, if job.is_new { "is new" } else { "was waiting already" });
+//! # Ok(())
+//! # }
+//! ```
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+mod error;
+
+pub use error::Error;
+
+/// A job to enqueue. What is not set has the default of the SQL function.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a job is enqueued by `enqueue`"]
+pub struct Job {
+    kind: String,
+    args: Value,
+    options: Options,
+    due: Due,
+}
+
+/// When a job is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Due {
+    Now,
+    At(SystemTime),
+    After(Duration),
+}
+
+/// The options that the SQL function takes as they are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Options {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+}
+
+/// A job that waits in the table, once the transaction is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it was added now; else a live job of the kind and subject has the key, and this is
+    /// the id of that one.
+    pub is_new: bool,
+}
+
+impl Job {
+    /// A job of `kind`, due at once. `args` is what its handler takes: a JSON object.
+    ///
+    /// # Errors
+    /// [`Error::Args`] where `args` cannot be written as JSON.
+    pub fn new(kind: impl Into<String>, args: &impl Serialize) -> Result<Self, Error> {
+        let kind = kind.into();
+        match serde_json::to_value(args) {
+            Ok(args) => Ok(Self { kind, args, options: Options::default(), due: Due::Now }),
+            Err(source) => Err(Error::Args { kind, source }),
+        }
+    }
+
+    /// What it is about, 1 to 1024 bytes. Jobs of one subject run one at a time.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.options.subject = Some(subject.into());
+        self
+    }
+
+    /// Its key, 1 to 512 bytes: at most one live job of the kind and subject has it. Once that job
+    /// has ended, the key is free again.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.options.key = Some(key.into());
+        self
+    }
+
+    /// 1 (first) to 4; 2 where none is set.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.options.priority = Some(priority);
+        self
+    }
+
+    /// Failures after which it is given up, from 1; 14 where none is set.
+    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
+        self.options.max_attempts = Some(max_attempts);
+        self
+    }
+
+    /// Due at a moment. Takes the place of an earlier [`Job::after`].
+    pub fn run_at(mut self, at: impl Into<SystemTime>) -> Self {
+        self.due = Due::At(at.into());
+        self
+    }
+
+    /// Due after a time, counted by the database's clock from the moment it is enqueued. Takes the
+    /// place of an earlier [`Job::run_at`].
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.due = Due::After(delay);
+        self
+    }
+
+    /// Enqueues it on a pool, a connection, or in a transaction: then it waits from the commit on,
+    /// and a rollback leaves nothing of it. Until then, only enqueuers of the same kind, subject
+    /// and key wait for that transaction.
+    ///
+    /// # Errors
+    /// An [`Error`] that says what to do. As after any failed statement, PostgreSQL goes on with
+    /// the transaction only from a savepoint before it.
+    pub async fn enqueue(&self, executor: impl PgExecutor<'_>) -> Result<Enqueued, Error> {
+        let (at, delay) = match self.due {
+            Due::Now => (None, None),
+            Due::At(at) => (Some(micros_since_epoch(at)), None),
+            Due::After(delay) => (None, Some(micros(delay))),
+        };
+        let row: (Uuid, bool) = sqlx::query_as(ENQUEUE)
+            .bind(&self.kind)
+            .bind(&self.args)
+            .bind(sqlx::types::Json(&self.options))
+            .bind(at)
+            .bind(delay)
+            .fetch_one(executor)
+            .await
+            .map_err(|source| Error::of(&self.kind, source))?;
+        Ok(Enqueued { id: row.0, is_new: row.1 })
+    }
+}
+
+/// The call: kind, args, options, and when it is due in microseconds, since 1970 or from now.
+const ENQUEUE: &str = "\
+    SELECT id, is_new FROM tallylight.enqueue_job($1, $2, $3 || jsonb_strip_nulls(jsonb_build_object(
+      'run_at', coalesce(timestamptz '1970-01-01T00:00:00Z' + $4::bigint * interval '1 microsecond',
+                         clock_timestamp() + $5::bigint * interval '1 microsecond'))))";
+
+/// A moment in PostgreSQL's resolution. What lies beyond its calendar, PostgreSQL refuses.
+fn micros_since_epoch(at: SystemTime) -> i64 {
+    match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => micros(after),
+        Err(before) => micros(before.duration()).saturating_neg(),
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

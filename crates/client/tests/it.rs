@@ -1,0 +1,211 @@
+//! The client on a real PostgreSQL, as the role of another service.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::time::{Duration, SystemTime};
+
+use client::{Enqueued, Error, Job};
+use serde_json::{Value, json};
+use sqlx::{Executor, PgPool, Row};
+use uuid::Uuid;
+
+/// Two views of one database: the service's, whose role is in `tallylight_producer` only and owns
+/// a table of its own, and the owner's, to look at the jobs.
+struct Db {
+    service: PgPool,
+    owner: PgPool,
+}
+
+async fn db() -> Db {
+    let url = store::testing::database().await;
+    let owner = PgPool::connect(&url).await.unwrap();
+    let role = format!("service_{}", Uuid::now_v7().simple());
+    for statement in [
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'secret' IN ROLE tallylight_producer"),
+        format!("CREATE SCHEMA product AUTHORIZATION {role}"),
+    ] {
+        owner.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    }
+    let (_, server) = url.rsplit_once('@').unwrap();
+    let service = PgPool::connect(&format!("postgres://{role}:secret@{server}")).await.unwrap();
+    service.execute("CREATE TABLE product.orders (number int PRIMARY KEY)").await.unwrap();
+    Db { service, owner }
+}
+
+impl Db {
+    async fn count(&self, table: &'static str) -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&self.owner).await.unwrap()
+    }
+
+    async fn refusal(&self, job: Job) -> String {
+        let error = job.enqueue(&self.service).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        error.to_string()
+    }
+}
+
+fn mail() -> Job {
+    Job::new("send_mail", &json!({ "to": "ä" })).unwrap()
+}
+
+#[tokio::test]
+async fn a_job_commits_with_its_callers_transaction() {
+    let db = db().await;
+    let mut tx = db.service.begin().await.unwrap();
+    sqlx::query("INSERT INTO product.orders VALUES (7)").execute(&mut *tx).await.unwrap();
+    let Enqueued { id, is_new } = mail().enqueue(&mut *tx).await.unwrap();
+    assert!(is_new);
+    assert_eq!(db.count("tallylight.job").await, 0, "nobody sees it yet");
+    tx.commit().await.unwrap();
+    let row = db.owner.fetch_one("SELECT id, kind, args FROM tallylight.job").await.unwrap();
+    assert_eq!(row.get::<Uuid, _>("id"), id);
+    assert_eq!(row.get::<String, _>("kind"), "send_mail");
+    assert_eq!(row.get::<Value, _>("args"), json!({ "to": "ä" }));
+    assert_eq!(db.count("product.orders").await, 1);
+}
+
+#[tokio::test]
+async fn a_job_vanishes_with_its_callers_rollback() {
+    let db = db().await;
+    let mut tx = db.service.begin().await.unwrap();
+    sqlx::query("INSERT INTO product.orders VALUES (7)").execute(&mut *tx).await.unwrap();
+    let first = mail().key("k").enqueue(&mut *tx).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!((db.count("tallylight.job").await, db.count("product.orders").await), (0, 0));
+    let second = mail().key("k").enqueue(&db.service).await.unwrap();
+    assert!(second.is_new, "the key was never taken");
+    assert_ne!(second.id, first.id);
+}
+
+#[tokio::test]
+async fn a_key_given_twice_returns_the_live_job_and_the_transaction_goes_on() {
+    let db = db().await;
+    let mut tx = db.service.begin().await.unwrap();
+    let first = mail().key("k").enqueue(&mut *tx).await.unwrap();
+    let again = mail().key("k").priority(1).enqueue(&mut *tx).await.unwrap();
+    assert_eq!(again, Enqueued { id: first.id, is_new: false });
+    sqlx::query("INSERT INTO product.orders VALUES (7)").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((db.count("tallylight.job").await, db.count("product.orders").await), (1, 1));
+    let later = mail().key("k").enqueue(&db.service).await.unwrap();
+    assert_eq!(later, Enqueued { id: first.id, is_new: false });
+    let other = mail().key("k").subject("app/order/7").enqueue(&db.service).await.unwrap();
+    assert!(other.is_new, "a subject's keys are its own");
+}
+
+#[tokio::test]
+async fn a_key_from_many_at_once_is_new_once() {
+    let db = db().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let pool = db.service.clone();
+        calls.spawn(async move { mail().key("k").enqueue(&pool).await.unwrap() });
+    }
+    let enqueued = calls.join_all().await;
+    assert_eq!(enqueued.iter().filter(|e| e.is_new).count(), 1);
+    assert!(enqueued.iter().all(|e| e.id == enqueued[0].id));
+}
+
+#[tokio::test]
+async fn every_option_arrives() {
+    let db = db().await;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(4_102_444_800_000_001);
+    let job = mail().subject("app/order/7").key("k").priority(4).max_attempts(2);
+    job.run_at(at).enqueue(&db.service).await.unwrap();
+    let row = db
+        .owner
+        .fetch_one(
+            "SELECT *, (extract(epoch FROM run_at) * 1000000)::bigint AS micros FROM tallylight.job",
+        )
+        .await
+        .unwrap();
+    assert_eq!(row.get::<String, _>("subject"), "app/order/7");
+    assert_eq!(row.get::<String, _>("unique_key"), "k");
+    assert_eq!((row.get::<i16, _>("priority"), row.get::<i32, _>("max_attempts")), (4, 2));
+    assert_eq!(row.get::<i64, _>("micros"), 4_102_444_800_000_001, "to the microsecond");
+}
+
+#[tokio::test]
+async fn a_delay_counts_by_the_databases_clock() {
+    let db = db().await;
+    let mut tx = db.service.begin().await.unwrap();
+    // A time zone of the service's own changes nothing.
+    tx.execute("SET LOCAL timezone = 'America/St_Johns'").await.unwrap();
+    mail().after(Duration::from_hours(1)).enqueue(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let late: bool = sqlx::query_scalar(
+        "SELECT run_at - enqueued_at BETWEEN '1 hour' AND '1 hour 1 minute' FROM tallylight.job",
+    )
+    .fetch_one(&db.owner)
+    .await
+    .unwrap();
+    assert!(late);
+    let past = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    assert!(mail().run_at(past).enqueue(&db.service).await.unwrap().is_new, "due at once");
+}
+
+#[tokio::test]
+async fn a_bad_job_is_refused_in_words() {
+    let db = db().await;
+    let kind = |kind: &str| Job::new(kind, &json!({})).unwrap();
+    for (job, words) in [
+        (kind("Mail"), "kind must be"),
+        (kind("timer"), "is reserved"),
+        (Job::new("mail", &7).unwrap(), "must be JSON objects"),
+        (mail().priority(5), "\"priority\" must"),
+        (mail().max_attempts(0), "\"max_attempts\" must"),
+        (mail().key(""), "\"key\" must"),
+        (mail().subject("x".repeat(1025)), "\"subject\" must"),
+        (mail().after(Duration::MAX), "out of range"),
+        (mail().key("\0"), "\\u0000 cannot"),
+    ] {
+        let text = db.refusal(job).await;
+        assert!(text.contains(words), "{text}");
+    }
+    assert_eq!(db.count("tallylight.job").await, 0);
+    let unwritable = BTreeMap::from([((1, 2), 3)]);
+    let error = Job::new("mail", &unwritable).unwrap_err();
+    assert!(matches!(error, Error::Args { .. }), "{error:?}");
+    assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn a_producer_can_do_nothing_else() {
+    let db = db().await;
+    mail().enqueue(&db.service).await.unwrap();
+    for statement in [
+        "SELECT * FROM tallylight.job",
+        "SELECT * FROM tallylight.event",
+        "DELETE FROM tallylight.job",
+        "INSERT INTO tallylight.job (slice, id, kind, subject) VALUES (0, gen_random_uuid(), 'a', 'b')",
+        "SELECT tallylight.slice_of('x', 16::smallint)",
+        "SELECT tallylight.append(0::smallint, NULL, '{}', '{}', '{}', '{}', NULL, '{}', '{}', '{}', '{}', '{}')",
+    ] {
+        let error = db.service.execute(statement).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "42501", "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_privilege_and_a_missing_schema_say_what_to_do() {
+    let db = db().await;
+    let mut on = db.owner.acquire().await.unwrap();
+    let stranger = format!("stranger_{}", Uuid::now_v7().simple());
+    for statement in [format!("CREATE ROLE {stranger}"), format!("SET ROLE {stranger}")] {
+        on.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    }
+    let error = mail().enqueue(&mut *on).await.unwrap_err();
+    assert!(matches!(error, Error::NotAllowed { .. }), "{error:?}");
+    assert!(error.to_string().contains("GRANT tallylight_producer"), "{error}");
+
+    on.execute("RESET ROLE; DROP FUNCTION tallylight.enqueue_job").await.unwrap();
+    let error = mail().enqueue(&mut *on).await.unwrap_err();
+    assert!(matches!(error, Error::NotInstalled { .. }), "{error:?}");
+    on.execute("DROP SCHEMA tallylight CASCADE").await.unwrap();
+    let error = mail().enqueue(&mut *on).await.unwrap_err();
+    assert!(matches!(error, Error::NotInstalled { .. }), "{error:?}");
+    assert!(error.to_string().contains("`tallylight migrate`"), "{error}");
+}

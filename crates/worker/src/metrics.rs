@@ -1,0 +1,223 @@
+//! The numbers of a worker: what it applied, how far behind it is, what became of its jobs.
+//!
+//! Counted where it happens. Lag and parked events are read from memory when somebody asks, so
+//! that a slice that stands still shows a growing lag; nothing here asks the database.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use store::Consumer;
+
+use crate::progress::{Progress, SliceProgress};
+
+/// A slice of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SliceLabels {
+    consumer: &'static str,
+    slice: i16,
+}
+
+/// A consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConsumerLabels {
+    consumer: &'static str,
+}
+
+/// Jobs of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: String,
+}
+
+/// Runs of a kind by how they ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    kind: String,
+    outcome: &'static str,
+}
+
+/// The numbers of one worker. A clone is the same numbers.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    progress: Progress,
+    /// Events applied, in batches and out of the parked ones.
+    pub(crate) events_applied: Counter,
+    /// Events without a meaning to this build, which passed.
+    pub(crate) events_unrecognized: Counter,
+    /// Holes found in the log.
+    pub(crate) holes: Counter,
+    batch_events: Histogram,
+    batch_seconds: Histogram,
+    fenced: Family<ConsumerLabels, Counter>,
+    rebalances: Family<ConsumerLabels, Counter>,
+    jobs_claimed: Family<KindLabels, Counter>,
+    jobs_ended: Family<OutcomeLabels, Counter>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub(crate) fn new(progress: Progress) -> Self {
+        Self {
+            progress,
+            events_applied: Counter::default(),
+            events_unrecognized: Counter::default(),
+            holes: Counter::default(),
+            // 1 to 1024 events, half a millisecond to a second.
+            batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            batch_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 12)),
+            fenced: Family::default(),
+            rebalances: Family::default(),
+            jobs_claimed: Family::default(),
+            jobs_ended: Family::default(),
+        }
+    }
+
+    /// Puts them under a registry, which adds the prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("events_applied", "Events applied", self.events_applied.clone());
+        registry.register(
+            "events_unrecognized",
+            "Events of a type or shape that this build does not know, passed without effect",
+            self.events_unrecognized.clone(),
+        );
+        registry.register(
+            "consumer_batch_events",
+            "Events in one transaction of a consumer",
+            self.batch_events.clone(),
+        );
+        registry.register(
+            "consumer_batch_seconds",
+            "Seconds from reading a batch to its commit",
+            self.batch_seconds.clone(),
+        );
+        registry.register(
+            "fenced",
+            "Leases found to have passed to another process",
+            self.fenced.clone(),
+        );
+        registry.register(
+            "rebalances",
+            "Leases claimed or given away because the processes changed",
+            self.rebalances.clone(),
+        );
+        registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
+        registry.register(
+            "jobs_claimed",
+            "Runs of jobs started, by kind",
+            self.jobs_claimed.clone(),
+        );
+        registry.register(
+            "jobs_ended",
+            "Runs of jobs ended, by kind and outcome",
+            self.jobs_ended.clone(),
+        );
+        registry.register_collector(Box::new(Slices(self.progress.clone())));
+    }
+
+    /// A batch was committed.
+    pub(crate) fn batch(&self, events: usize, took: Duration) {
+        self.batch_events.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
+        self.batch_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A lease was found to have passed on.
+    pub(crate) fn fenced(&self, consumer: Consumer) {
+        self.fenced.get_or_create(&ConsumerLabels { consumer: consumer.name() }).inc();
+    }
+
+    /// A lease was claimed or given away.
+    pub(crate) fn rebalanced(&self, consumer: Consumer) {
+        self.rebalances.get_or_create(&ConsumerLabels { consumer: consumer.name() }).inc();
+    }
+
+    /// A run of a job was started.
+    pub(crate) fn job_claimed(&self, kind: &str) {
+        self.jobs_claimed.get_or_create(&KindLabels { kind: kind.to_owned() }).inc();
+    }
+
+    /// A run of a job ended.
+    pub(crate) fn job_ended(&self, kind: &str, outcome: &'static str) {
+        let labels = OutcomeLabels { kind: kind.to_owned(), outcome };
+        self.jobs_ended.get_or_create(&labels).inc();
+    }
+}
+
+/// Reads the gauges of the held slices when somebody asks.
+#[derive(Debug)]
+struct Slices(Progress);
+
+impl Collector for Slices {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let all = self.0.all();
+        let mut gauge = |name, help, value: fn(&SliceProgress) -> f64| {
+            let family: Family<SliceLabels, Gauge<f64, AtomicU64>> = Family::default();
+            for (slice, progress) in &all {
+                let labels = SliceLabels { consumer: Consumer::React.name(), slice: *slice };
+                family.get_or_create(&labels).set(value(progress));
+            }
+            let encoder = encoder.encode_descriptor(name, help, None, family.metric_type())?;
+            family.encode(encoder)
+        };
+        gauge("consumer_lag_events", "Events that are not applied yet", |p| count(p.lag()))?;
+        gauge(
+            "consumer_lag_seconds",
+            "Age of the oldest event that is not applied yet",
+            SliceProgress::lag_seconds,
+        )?;
+        gauge("parked", "Events set aside that wait", |p| count(p.parked))
+    }
+}
+
+/// A count as a gauge has it.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn count(n: i64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use store::Lease;
+
+    use super::*;
+
+    #[test]
+    fn every_number_is_told_with_its_labels() {
+        let progress = Progress::default();
+        let at = domain::ids::Timestamp::default();
+        progress.opened(&Lease { slice: 3, epoch: 1, position: 5, recorded_at: at }, 2);
+        progress.saw_head(3, 9);
+        let metrics = Metrics::new(progress);
+        metrics.events_applied.inc();
+        metrics.batch(10, Duration::from_millis(3));
+        metrics.fenced(Consumer::Jobs);
+        metrics.rebalanced(Consumer::React);
+        metrics.job_claimed("clear_dvr");
+        metrics.job_ended("clear_dvr", "completed");
+        let mut registry = Registry::default();
+        metrics.register(registry.sub_registry_with_prefix("tallylight"));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "tallylight_events_applied_total 1",
+            "tallylight_consumer_lag_events{consumer=\"react\",slice=\"3\"} 4.0",
+            "tallylight_parked{consumer=\"react\",slice=\"3\"} 2.0",
+            "tallylight_consumer_lag_seconds{consumer=\"react\",slice=\"3\"}",
+            "tallylight_consumer_batch_events_count 1",
+            "tallylight_fenced_total{consumer=\"jobs\"} 1",
+            "tallylight_rebalances_total{consumer=\"react\"} 1",
+            "tallylight_holes_detected_total 0",
+            "tallylight_jobs_claimed_total{kind=\"clear_dvr\"} 1",
+            "tallylight_jobs_ended_total{kind=\"clear_dvr\",outcome=\"completed\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

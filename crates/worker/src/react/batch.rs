@@ -1,0 +1,176 @@
+//! The fold of a batch: events of one slice, in order, to what one transaction writes.
+//!
+//! Each subject's rows are made once, from its last state. An event that cannot be folded is set
+//! aside with the later ones of its subject. Not its job: reading, committing.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use domain::decide::decide;
+use domain::effect::Effect;
+use domain::event::{Event, RecordedEvent, readable};
+use domain::ids::Subject;
+use domain::state::{State, evolve};
+use domain::timer::Policy;
+use domain::view::{Row, RowKey, rows, rows_left};
+use store::{ParkedEvent, Reaction};
+
+use crate::execution::panic_text;
+
+/// A subject in a batch.
+struct Slot {
+    state: Option<State>,
+    /// The last event that was folded into it here.
+    touched: Option<i64>,
+}
+
+/// The fold of a batch.
+pub(super) struct Batch<'a> {
+    policy: &'a Policy,
+    slots: HashMap<Subject, Slot>,
+    rows: HashMap<RowKey, (Row, i64)>,
+    /// Subjects set aside in this batch.
+    parked: HashSet<Subject>,
+    reaction: Reaction,
+    /// Events that this build does not know: without effect, but somebody may wonder.
+    unrecognized: u64,
+}
+
+/// What a batch comes to.
+pub(super) struct Folded {
+    /// What to commit.
+    pub(super) reaction: Reaction,
+    /// States that were looked at and did not change.
+    pub(super) untouched: Vec<(Subject, Option<State>)>,
+    /// Events without a meaning to this build.
+    pub(super) unrecognized: u64,
+}
+
+impl<'a> Batch<'a> {
+    /// Begins with the states of all subjects that its events have.
+    pub(super) fn new(
+        policy: &'a Policy,
+        states: impl IntoIterator<Item = (Subject, Option<State>)>,
+    ) -> Self {
+        let slot = |(subject, state)| (subject, Slot { state, touched: None });
+        Self {
+            policy,
+            slots: states.into_iter().map(slot).collect(),
+            rows: HashMap::new(),
+            parked: HashSet::new(),
+            reaction: Reaction::default(),
+            unrecognized: 0,
+        }
+    }
+
+    /// Applies one event: its state, its effects. One of a subject that is set aside waits.
+    pub(super) fn apply(&mut self, stored: &RecordedEvent, is_parked: bool) {
+        if is_parked || self.parked.contains(&stored.subject) {
+            self.set_aside(stored, None);
+        } else if let Err(error) = self.fold(stored) {
+            tracing::error!(
+                slice = stored.slice, position = stored.position, subject = %stored.subject, error,
+                "event set aside, with the later ones of its subject"
+            );
+            self.parked.insert(stored.subject.clone());
+            self.set_aside(stored, Some(error));
+        }
+    }
+
+    fn set_aside(&mut self, stored: &RecordedEvent, error: Option<String>) {
+        let (position, subject) = (stored.position, stored.subject.clone());
+        self.reaction.parked.push(ParkedEvent { position, subject, error });
+    }
+
+    /// Folds one event and keeps its effects. On an error nothing of it is kept.
+    fn fold(&mut self, stored: &RecordedEvent) -> Result<(), String> {
+        readable(stored).map_err(|newer| {
+            format!("{newer}, then `tallylight parked retry {}:{}`", stored.slice, stored.position)
+        })?;
+        let mut fresh = Slot { state: None, touched: None };
+        let slot = self.slots.get_mut(&stored.subject).unwrap_or(&mut fresh);
+        let before = slot.state.take();
+        let policy = self.policy;
+        // `evolve` and `decide` are total; should one panic all the same, only its subject stops.
+        let folded = catch_unwind(AssertUnwindSafe(|| {
+            let event = Event::decode(stored);
+            let after = evolve(before.clone(), stored, &event);
+            let effects = decide(policy, before.as_ref(), stored, &event, after.as_ref());
+            #[cfg(test)]
+            let effects = super::tests::poisoned(stored, effects);
+            (after, effects, matches!(event, Event::Unrecognized))
+        }));
+        let (after, effects, is_unrecognized) = match folded {
+            Ok(folded) => folded,
+            Err(panic) => {
+                slot.state = before;
+                return Err(format!("the fold panicked: {}", panic_text(panic.as_ref())));
+            }
+        };
+        self.unrecognized += u64::from(is_unrecognized);
+        self.evolved(&stored.subject, stored.position, before, after);
+        for effect in effects {
+            match effect {
+                Effect::Enqueue(job) => self.reaction.jobs.push(job),
+                Effect::Append(event) => self.reaction.events.push(event),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a subject's next state, and the rows that leave with the one before.
+    fn evolved(
+        &mut self,
+        subject: &Subject,
+        position: i64,
+        before: Option<State>,
+        after: Option<State>,
+    ) {
+        let slot = match self.slots.get_mut(subject) {
+            Some(slot) => slot,
+            None => {
+                self.slots.entry(subject.clone()).or_insert(Slot { state: None, touched: None })
+            }
+        };
+        if let (Some(before), Some(after), Some(written)) = (&before, &after, slot.touched) {
+            for row in rows_left(subject, before, after) {
+                self.rows.insert(row.key(), (row, written));
+            }
+        }
+        if after.is_some() {
+            slot.touched = Some(position);
+        }
+        slot.state = after.or(before);
+    }
+
+    /// The batch as a whole, after its last event.
+    pub(super) fn finish(mut self, last: &RecordedEvent) -> Folded {
+        let mut untouched = Vec::new();
+        for (subject, slot) in self.slots {
+            let (Some(state), Some(position)) = (&slot.state, slot.touched) else {
+                untouched.push((subject, slot.state));
+                continue;
+            };
+            for row in rows(&subject, state) {
+                match self.rows.entry(row.key()) {
+                    // Each key is written once: the later row.
+                    Entry::Occupied(mut entry) if entry.get().1 <= position => {
+                        entry.insert((row, position));
+                    }
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(entry) => {
+                        entry.insert((row, position));
+                    }
+                }
+            }
+            if let Some(state) = slot.state {
+                self.reaction.states.push((subject, state, position));
+            }
+        }
+        self.reaction.rows = self.rows.into_values().collect();
+        self.reaction.to = last.position;
+        self.reaction.recorded_at = last.recorded_at;
+        Folded { reaction: self.reaction, untouched, unrecognized: self.unrecognized }
+    }
+}

@@ -1,0 +1,413 @@
+//! Everything dies, again and again: endpoint, workers and PostgreSQL are killed, paused and started
+//! at random, under load. Then the faults stop, and the log must hold what was acknowledged.
+//!
+//! Short by default; `TALLYLIGHT_KILL_LOOP_SECONDS` makes it longer, `TALLYLIGHT_KILL_LOOP_SEED`
+//! repeats the faults of an earlier run (not their timing).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use domain::event::RecordedEvent;
+use domain::ids::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use simulator::Simulator;
+use sqlx::{Connection as _, PgConnection};
+use store::Store;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::system::{Process, SOURCE, Secrets, Setup, config_text, http, until, write_config};
+
+/// Senders, each with a subject of its own.
+const SENDERS: i64 = 50;
+
+/// Worker processes.
+const WORKERS: usize = 3;
+
+/// How long faults happen, where nothing else is asked for.
+const SHORT: Duration = Duration::from_secs(15);
+
+/// Longest wait of a sender for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    /// Webhooks: the event's id, the sender, the number.
+    webhooks: Vec<(Uuid, i64, i64)>,
+    /// Jobs whose enqueueing was committed.
+    jobs: Vec<Uuid>,
+}
+
+/// What senders and faults share.
+#[derive(Default)]
+struct Load {
+    /// Where webhooks go now.
+    endpoint: Mutex<Option<SocketAddr>>,
+    acknowledged: Mutex<Acknowledged>,
+    has_ended: AtomicBool,
+}
+
+/// An installation whose parts may die.
+struct Mortal {
+    cluster: Option<postgres::Cluster>,
+    data_dir: PathBuf,
+    url: String,
+    config_file: PathBuf,
+    ingest: Process,
+    workers: Vec<Process>,
+    load: Arc<Load>,
+    secrets: Secrets,
+    rng: StdRng,
+    _simulator: Simulator,
+    _directory: tempfile::TempDir,
+}
+
+/// A fault.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    KillWorker,
+    StopWorker,
+    PauseWorker,
+    KillIngest,
+    PauseIngest,
+    KillDatabase,
+    KillBackend,
+    CutConnections,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::KillWorker,
+    Fault::StopWorker,
+    Fault::PauseWorker,
+    Fault::KillIngest,
+    Fault::PauseIngest,
+    Fault::KillDatabase,
+    Fault::KillBackend,
+    Fault::CutConnections,
+];
+
+/// A setting of this test.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration file")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_applied() {
+    let seed = setting("TALLYLIGHT_KILL_LOOP_SEED").unwrap_or_else(rand::random);
+    let length = setting("TALLYLIGHT_KILL_LOOP_SECONDS").map_or(SHORT, Duration::from_secs);
+    println!("seed {seed}, {length:?}");
+    let mut mortal = Mortal::start(seed).await;
+    let senders = mortal.send();
+    let end = Instant::now() + length;
+    let mut faults = Vec::new();
+    while Instant::now() < end {
+        // Faults come neither all at once nor so rarely that everything has recovered.
+        let pause = mortal.rng.random_range(100..700);
+        sleep(Duration::from_millis(pause)).await;
+        let fault = FAULTS[mortal.rng.random_range(0..FAULTS.len())];
+        faults.push(fault);
+        mortal.commit(fault).await;
+    }
+    println!("{} faults: {faults:?}", faults.len());
+    mortal.recover().await;
+    mortal.load.has_ended.store(true, Ordering::Relaxed);
+    senders.join_all().await;
+    mortal.check().await;
+    mortal.end().await;
+}
+
+impl Mortal {
+    async fn start(seed: u64) -> Self {
+        // Not in a directory of ours alone: the server may have to run as another user.
+        let data_dir =
+            std::env::temp_dir().join(format!("tallylight-kill-loop-{}", Uuid::now_v7()));
+        let cluster = start_cluster(data_dir.clone()).await;
+        let url = cluster.url("kill_loop");
+        let database = store::Config::new(url.as_str());
+        store::create_database(&database).await.unwrap();
+        store::migrate(&database, None).await.unwrap();
+        let (setup, secrets) = (Setup::default(), Secrets::new());
+        let simulator = Simulator::start(setup.simulator.clone()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let config_file = directory.path().join("tallylight.toml");
+        let text = config_text(&setup, &url, &simulator.base_url(), &secrets);
+        write_config(&config_file, &text);
+        let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
+        let mut mortal = Self {
+            cluster: Some(cluster),
+            data_dir,
+            url,
+            ingest: Process::spawn(&config_file, &["ingest"]),
+            workers,
+            config_file,
+            load: Arc::default(),
+            secrets,
+            rng: StdRng::seed_from_u64(seed),
+            _simulator: simulator,
+            _directory: directory,
+        };
+        mortal.find_ingest().await;
+        mortal
+    }
+
+    /// Starts the load: a sender for each subject, and one that enqueues jobs.
+    fn send(&self) -> JoinSet<()> {
+        let mut senders = JoinSet::new();
+        for sender in 0..SENDERS {
+            senders.spawn(webhooks(self.load.clone(), self.secrets.path.clone(), sender));
+        }
+        senders.spawn(jobs(self.load.clone(), self.url.clone()));
+        senders
+    }
+
+    async fn commit(&mut self, fault: Fault) {
+        let worker = self.rng.random_range(0..WORKERS);
+        let pause = Duration::from_millis(self.rng.random_range(200..2500));
+        match fault {
+            Fault::KillWorker => {
+                self.workers[worker].kill();
+                self.workers[worker] = Process::spawn(&self.config_file, &["worker"]);
+            }
+            Fault::StopWorker => {
+                self.workers[worker].signal(Signal::TERM);
+                self.workers[worker].exited().await;
+                self.workers[worker] = Process::spawn(&self.config_file, &["worker"]);
+            }
+            Fault::PauseWorker => self.workers[worker].pause(pause).await,
+            Fault::KillIngest => {
+                *self.load.endpoint.lock().unwrap() = None;
+                self.ingest.kill();
+                self.ingest = Process::spawn(&self.config_file, &["ingest"]);
+                self.find_ingest().await;
+            }
+            Fault::PauseIngest => self.ingest.pause(pause).await,
+            Fault::KillDatabase => self.kill_database().await,
+            Fault::KillBackend => self.signal_backends(1, Signal::KILL).await,
+            Fault::CutConnections => self.signal_backends(1000, Signal::TERM).await,
+        }
+    }
+
+    /// Waits until the endpoint listens, starting it again where it found no database.
+    async fn find_ingest(&mut self) {
+        let (ingest, config_file) = (&mut self.ingest, &self.config_file);
+        let address = until("the endpoint listens", async || {
+            if ingest.has_exited() {
+                *ingest = Process::spawn(config_file, &["ingest"]);
+            }
+            ingest.known_address()
+        })
+        .await;
+        *self.load.endpoint.lock().unwrap() = Some(address);
+    }
+
+    /// Stops the server at once, as a crash would, and starts it again.
+    async fn kill_database(&mut self) {
+        let cluster = self.cluster.take().unwrap();
+        let file = self.data_dir.join("data/postmaster.pid");
+        let pid = std::fs::read_to_string(file).unwrap().lines().next().unwrap().parse().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::QUIT).unwrap();
+        // Finds its server gone.
+        let _ = spawn_blocking(|| cluster.stop()).await.unwrap();
+        self.cluster = Some(start_cluster(self.data_dir.clone()).await);
+        assert_eq!(self.cluster.as_ref().unwrap().url("kill_loop"), self.url, "another port");
+    }
+
+    /// Signals up to `count` of the server's processes that serve clients.
+    async fn signal_backends(&mut self, count: i64, signal: Signal) {
+        let mut connection = connection(&self.url).await;
+        let pids: Vec<i32> = sqlx::query_scalar(
+            "SELECT pid FROM pg_stat_activity
+              WHERE datname = current_database() AND pid <> pg_backend_pid()
+              ORDER BY random() LIMIT $1",
+        )
+        .bind(count)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        for pid in pids {
+            // It may have ended since.
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+        }
+        // With its server, where that starts all its processes again.
+        let _ = connection.close().await;
+    }
+
+    /// Starts whatever is not running.
+    async fn recover(&mut self) {
+        let mut connection = connection(&self.url).await;
+        sqlx::query("SELECT 1").execute(&mut connection).await.unwrap();
+        for worker in &mut self.workers {
+            if worker.has_exited() {
+                *worker = Process::spawn(&self.config_file, &["worker"]);
+            }
+        }
+        self.find_ingest().await;
+    }
+
+    async fn check(&mut self) {
+        let store = Store::connect(&store::Config::new(self.url.as_str())).await.unwrap();
+        until("everything is applied and every job is done", async || {
+            let counts = store.job_counts().await.unwrap();
+            let status = store.slice_status().await.unwrap();
+            let is_applied = status.iter().all(|slice| slice.position == slice.head);
+            (counts.available + counts.running == 0 && is_applied).then_some(())
+        })
+        .await;
+        assert_eq!(store.dead_jobs(10).await.unwrap(), []);
+        let status = store.slice_status().await.unwrap();
+        assert_eq!(
+            status.iter().map(|slice| slice.parked).sum::<i64>(),
+            0,
+            "events were set aside"
+        );
+        let events = events(&store).await;
+        let acknowledged = std::mem::take(&mut *self.load.acknowledged.lock().unwrap());
+        println!(
+            "{} events, {} webhooks and {} jobs acknowledged",
+            events.len(),
+            acknowledged.webhooks.len(),
+            acknowledged.jobs.len()
+        );
+        check_webhooks(&events, &acknowledged.webhooks);
+        check_jobs(&events, &acknowledged.jobs);
+        self.check_fold(&store).await;
+    }
+
+    /// The rows that the workers made, through all of it, are those that the log makes.
+    async fn check_fold(&mut self, store: &Store) {
+        let live = store.digest().await.unwrap();
+        assert!(live.rows >= SENDERS, "{live:?}");
+        let mut rebuild = Process::spawn(&self.config_file, &["projections", "rebuild"]);
+        let status = rebuild.exited().await;
+        assert!(status.success(), "{}", rebuild.output());
+        assert_eq!(store.digest().await.unwrap(), live);
+    }
+
+    async fn end(mut self) {
+        let cluster = self.cluster.take().unwrap();
+        drop(self.ingest);
+        drop(self.workers);
+        spawn_blocking(|| cluster.stop()).await.unwrap().unwrap();
+        std::fs::remove_dir_all(&self.data_dir).unwrap();
+    }
+}
+
+/// Starts the server, which recovers where it has crashed.
+async fn start_cluster(data_dir: PathBuf) -> postgres::Cluster {
+    let settings = postgres::Settings { data_dir, pg_bin: None };
+    spawn_blocking(move || postgres::Cluster::start(&settings)).await.unwrap().unwrap()
+}
+
+/// Connects, as soon as the server lets us.
+async fn connection(url: &str) -> PgConnection {
+    until("the server takes connections", async || PgConnection::connect(url).await.ok()).await
+}
+
+/// Sends the webhooks of one subject, the next when the last was answered or given up. What is not
+/// acknowledged is not sent again: the platform would not.
+async fn webhooks(load: Arc<Load>, secret: String, sender: i64) {
+    let client = http();
+    for n in 0.. {
+        if load.has_ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let endpoint = *load.endpoint.lock().unwrap();
+        let Some(address) = endpoint else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let url = format!("http://{address}/webhooks/{SOURCE}/{secret}");
+        let stream = json!({"id": sender + 1, "live": n % 2 == 0});
+        let body = json!({"type": "stream", "n": n, "message": {"stream": stream}});
+        let Ok(response) = client.post(url).json(&body).timeout(ANSWER).send().await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        if response.status() == 200
+            && let Ok(answer) = response.json::<Value>().await
+        {
+            let id = answer["event_id"].as_str().unwrap().parse().unwrap();
+            load.acknowledged.lock().unwrap().webhooks.push((id, sender, n));
+        }
+    }
+}
+
+/// Enqueues jobs as another service would.
+async fn jobs(load: Arc<Load>, url: String) {
+    let mut connection = None;
+    while !load.has_ended.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(50)).await;
+        let Some(open) = &mut connection else {
+            connection = PgConnection::connect(&url).await.ok();
+            continue;
+        };
+        let enqueued = sqlx::query_scalar("SELECT tallylight.enqueue('maintain', '{}')");
+        match enqueued.fetch_one(open).await {
+            Ok(id) => load.acknowledged.lock().unwrap().jobs.push(id),
+            Err(_) => connection = None,
+        }
+    }
+}
+
+/// All events; a hole is an error of the read.
+async fn events(store: &Store) -> Vec<RecordedEvent> {
+    let mut events = Vec::new();
+    for slice in store.slices().slices() {
+        let (mut position, mut since) = (0, Timestamp::default());
+        loop {
+            let read = store.read_after(slice, position, since, 10_000).await.unwrap();
+            let Some(last) = read.last() else { break };
+            (position, since) = (last.position, last.recorded_at);
+            events.extend(read);
+        }
+    }
+    events
+}
+
+/// Each acknowledged webhook is stored once, those of a subject in their order; of the others, none
+/// twice.
+fn check_webhooks(events: &[RecordedEvent], acknowledged: &[(Uuid, i64, i64)]) {
+    assert!(!acknowledged.is_empty());
+    let mut numbers: HashMap<i64, Vec<i64>> = HashMap::new();
+    let mut stored = HashMap::new();
+    for event in events.iter().filter(|event| event.event_type == "WebhookReceived") {
+        let body: Value = serde_json::from_slice(&event.payload).unwrap();
+        let sent =
+            (body["message"]["stream"]["id"].as_i64().unwrap() - 1, body["n"].as_i64().unwrap());
+        assert_eq!(stored.insert(sent, event.event_id), None, "{sent:?} is stored twice");
+        numbers.entry(sent.0).or_default().push(sent.1);
+    }
+    for (id, sender, n) in acknowledged {
+        assert_eq!(stored.get(&(*sender, *n)), Some(id), "{n} of {sender} was acknowledged");
+    }
+    let acknowledged: std::collections::HashSet<_> =
+        acknowledged.iter().map(|(_, sender, n)| (*sender, *n)).collect();
+    for (sender, numbers) in numbers {
+        let told: Vec<i64> =
+            numbers.into_iter().filter(|n| acknowledged.contains(&(sender, *n))).collect();
+        assert!(told.is_sorted(), "out of order, of {sender}: {told:?}");
+    }
+}
+
+/// Each acknowledged job has one outcome.
+fn check_jobs(events: &[RecordedEvent], acknowledged: &[Uuid]) {
+    assert!(!acknowledged.is_empty());
+    let mut outcomes: HashMap<&str, usize> = HashMap::new();
+    for event in events.iter().filter(|event| event.event_type == "JobCompleted") {
+        *outcomes.entry(event.subject.as_str()).or_default() += 1;
+    }
+    for id in acknowledged {
+        let subject = domain::ids::Subject::job(*id);
+        assert_eq!(outcomes.get(subject.as_str()), Some(&1), "outcomes of {subject}");
+    }
+}
