@@ -181,9 +181,9 @@ type Batch = (i16, Vec<NewEvent>);
 /// Appends batches in the order they come.
 async fn write(store: Store, mut batches: mpsc::Receiver<Batch>) -> Result<()> {
     while let Some((slice, events)) = batches.recv().await {
-        let stored = store.append(slice, None, &events).await.context("append a history")?;
-        if stored.len() != events.len() {
-            bail!("{} of {} events were stored before", events.len() - stored.len(), events.len());
+        let appended = store.append(slice, None, &events).await.context("append a history")?;
+        if !appended.skipped.is_empty() {
+            bail!("{} of {} events were stored before", appended.skipped.len(), events.len());
         }
     }
     Ok(())
