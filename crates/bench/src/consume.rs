@@ -166,7 +166,7 @@ async fn send(store: Store, waiting: Waiting, first: u64, time: Duration) -> Res
 }
 
 /// The event of a webhook, as ingest makes it.
-fn event(webhooks: &Webhooks, number: u64) -> NewEvent {
+pub(crate) fn event(webhooks: &Webhooks, number: u64) -> NewEvent {
     let mut payload = Vec::new();
     webhooks.write(number, &mut payload);
     NewEvent {

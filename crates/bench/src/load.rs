@@ -54,7 +54,7 @@ pub(crate) struct Options {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct Sent {
     /// Webhooks acknowledged.
     pub(crate) acked: u64,
     /// From the first request to the last answer.
@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut latencies: Vec<u32> = acks.iter().map(|ack| ack.micros).collect();
     latencies.sort_unstable();
     write_acks(options, &acks)?;
-    let outcome = Outcome {
+    let outcome = Sent {
         acked: acks.len() as u64,
         seconds,
         p50_us: percentile(&latencies, 0.5),
