@@ -65,6 +65,10 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
         installation.cluster.checkpoint().await?;
         let mut worker = installation.start("worker")?;
         let drained = log.drain(&mut worker).await?;
+        worker.stop().await?;
+        log.forget_jobs().await?;
+        let mut worker = installation.start("worker")?;
+        log.claimed(&mut worker).await?;
         let first = FIRST_NUMBER + n as u64 * 1_000_000;
         let (p50, p99) = latency(&installation, &log.store, first, time).await?;
         worker.check_runs()?;

@@ -115,6 +115,7 @@ impl<'a> Side<'a> {
         let mut worker = self.installation.start("worker")?;
         let drained = self.log.drain(&mut worker).await?;
         worker.stop().await?;
+        self.log.forget_jobs().await?;
         Ok(drained.rate())
     }
 

@@ -157,6 +157,38 @@ impl Log {
         Ok(Drained { events: u64::try_from(total - from)?, seconds })
     }
 
+    /// Deletes the jobs of a history, no worker running. A history has what they would append, so
+    /// they would only be in the way of what is measured next.
+    pub(crate) async fn forget_jobs(&mut self) -> Result<()> {
+        for statement in ["DELETE FROM tallylight.job", "VACUUM tallylight.job"] {
+            sqlx::raw_sql(statement)
+                .execute(&mut self.connection)
+                .await
+                .context("delete the jobs of a history")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `worker` holds every slice.
+    pub(crate) async fn claimed(&mut self, worker: &mut Role) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let free: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM tallylight.checkpoint
+                  WHERE consumer = 'react' AND (owner IS NULL OR lease_until < now())",
+            )
+            .fetch_one(&mut self.connection)
+            .await
+            .context("look who holds the slices")?;
+            if free == 0 {
+                return Ok(());
+            }
+            worker.check_runs()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("the worker does not claim the slices")
+    }
+
     /// Lets dead rows and hints of the fill be dealt with before something is measured, as
     /// autovacuum does in time.
     pub(crate) async fn vacuum(&mut self) -> Result<()> {
