@@ -38,6 +38,12 @@ pub(crate) struct Options {
     /// How long requests are begun
     #[arg(long)]
     pub(crate) seconds: f64,
+    /// Webhooks of a request: one as the platform sends it, more as lines of a batch
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batch: u64,
+    /// Token of batches
+    #[arg(long)]
+    pub(crate) token: Option<String>,
     /// Number of the first webhook
     #[arg(long)]
     pub(crate) first: u64,
@@ -48,7 +54,7 @@ pub(crate) struct Options {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct Sent {
     /// Webhooks acknowledged.
     pub(crate) acked: u64,
     /// From the first request to the last answer.
@@ -76,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut latencies: Vec<u32> = acks.iter().map(|ack| ack.micros).collect();
     latencies.sort_unstable();
     write_acks(options, &acks)?;
-    let outcome = Outcome {
+    let outcome = Sent {
         acked: acks.len() as u64,
         seconds,
         p50_us: percentile(&latencies, 0.5),
@@ -106,6 +112,7 @@ async fn send(options: &Options) -> Result<(Vec<Ack>, f64)> {
             stream,
             webhooks: webhooks.clone(),
             head: head(options),
+            batch: options.batch,
             next: options.first + n,
             step: options.connections,
         });
@@ -124,11 +131,19 @@ async fn send(options: &Options) -> Result<(Vec<Ack>, f64)> {
 /// A request up to the value of its content length.
 fn head(options: &Options) -> Vec<u8> {
     let (path, host) = (&options.path, options.address);
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: Gcore\r\n\
-         content-type: application/json\r\ncontent-length: "
-    )
-    .into_bytes()
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: Gcore\r\n");
+    if let Some(token) = &options.token {
+        head.push_str("authorization: Bearer ");
+        head.push_str(token);
+        head.push_str("\r\n");
+    }
+    head.push_str(if options.batch == 1 {
+        "content-type: application/json\r\n"
+    } else {
+        "content-type: application/x-ndjson\r\n"
+    });
+    head.push_str("content-length: ");
+    head.into_bytes()
 }
 
 /// A connection, kept alive.
@@ -136,6 +151,7 @@ struct Connection {
     stream: TcpStream,
     webhooks: Arc<Webhooks>,
     head: Vec<u8>,
+    batch: u64,
     next: u64,
     step: u64,
 }
@@ -143,59 +159,70 @@ struct Connection {
 impl Connection {
     async fn run(mut self, until: Instant) -> Result<Vec<Ack>> {
         let mut acks = Vec::with_capacity(1 << 14);
-        let (mut body, mut request, mut answer) = (Vec::new(), Vec::new(), vec![0; 4096]);
+        let (mut body, mut request, mut answer) = (Vec::new(), Vec::new(), Vec::new());
         let mut now = Instant::now();
         while now < until {
-            let number = self.next;
-            self.next += self.step;
+            let first = self.next;
             body.clear();
-            self.webhooks.write(number, &mut body);
+            self.write(&mut body);
             request.clear();
             request.extend_from_slice(&self.head);
             write!(request, "{}\r\n\r\n", body.len())?;
             request.extend_from_slice(&body);
             let begun = Instant::now();
-            self.stream.write_all(&request).await.context("send a webhook")?;
-            let event = self.answer(&mut answer).await?;
+            self.stream.write_all(&request).await.context("send a request")?;
+            let told = self.answer(&mut answer).await?;
             now = Instant::now();
             let micros = u32::try_from((now - begun).as_micros()).unwrap_or(u32::MAX);
-            acks.push(Ack { event, number, micros });
+            let numbers = (first..).step_by(usize::try_from(self.step)?);
+            for (id, number) in Ids(&answer[told..]).zip(numbers) {
+                let event = Uuid::try_parse_ascii(id).context("read an event id")?;
+                acks.push(Ack { event, number, micros });
+            }
         }
         Ok(acks)
     }
 
-    /// Reads one answer and returns the id in it.
-    async fn answer(&mut self, buffer: &mut [u8]) -> Result<Uuid> {
-        let mut length = 0;
+    /// Writes a request's body: a webhook, or a line for each of a batch.
+    fn write(&mut self, body: &mut Vec<u8>) {
+        for _ in 0..self.batch {
+            if self.batch > 1 {
+                body.extend_from_slice(b"{\"type\":\"WebhookReceived\",\"source\":\"");
+                body.extend_from_slice(SOURCE.as_bytes());
+                body.extend_from_slice(b"\",\"payload\":");
+            }
+            self.webhooks.write(self.next, body);
+            if self.batch > 1 {
+                body.extend_from_slice(b"}\n");
+            }
+            self.next += self.step;
+        }
+    }
+
+    /// Reads one answer, an acknowledgement of everything sent; returns where its body begins.
+    async fn answer(&mut self, answer: &mut Vec<u8>) -> Result<usize> {
+        answer.clear();
         loop {
-            let read = self.stream.read(&mut buffer[length..]).await.context("read an answer")?;
-            if read == 0 {
-                bail!("the connection was closed: {}", String::from_utf8_lossy(&buffer[..length]));
+            if self.stream.read_buf(answer).await.context("read an answer")? == 0 {
+                bail!("the connection was closed: {}", String::from_utf8_lossy(answer));
             }
-            length += read;
-            if let Some(event) = acknowledged(&buffer[..length])? {
-                return Ok(event);
+            let Some(body) = whole(answer)? else { continue };
+            let ids = Ids(&answer[body..]).count() as u64;
+            if !answer.starts_with(b"HTTP/1.1 200 ") || ids != self.batch {
+                bail!("not acknowledged: {}", String::from_utf8_lossy(answer));
             }
+            return Ok(body);
         }
     }
 }
 
-/// The event id of a complete answer; `None` while more is to come.
-fn acknowledged(answer: &[u8]) -> Result<Option<Uuid>> {
+/// Where the body of a complete answer begins; `None` while more is to come.
+fn whole(answer: &[u8]) -> Result<Option<usize>> {
     let Some(end) = find(answer, b"\r\n\r\n") else { return Ok(None) };
-    let (head, body) = (&answer[..end], &answer[end + 4..]);
-    let Some(length) = content_length(head) else {
-        bail!("an answer without its length: {}", String::from_utf8_lossy(head));
+    let Some(length) = content_length(&answer[..end]) else {
+        bail!("an answer without its length: {}", String::from_utf8_lossy(&answer[..end]));
     };
-    if body.len() < length {
-        return Ok(None);
-    }
-    if !head.starts_with(b"HTTP/1.1 200 ") {
-        bail!("not acknowledged: {}", String::from_utf8_lossy(answer));
-    }
-    let id = find(body, b"\"event_id\":\"").and_then(|at| body.get(at + 12..at + 48));
-    let id = id.and_then(|id| Uuid::try_parse_ascii(id).ok());
-    Ok(Some(id.with_context(|| format!("no id: {}", String::from_utf8_lossy(body)))?))
+    Ok((answer.len() >= end + 4 + length).then_some(end + 4))
 }
 
 /// The value of the header, whose name hyper writes in small letters.
@@ -206,8 +233,38 @@ fn content_length(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(&value[..end]).ok()?.parse().ok()
 }
 
+/// The ids of acknowledged events in a body: of a webhook the one, of a batch those of lines that
+/// say "stored".
+struct Ids<'a>(&'a [u8]);
+
+impl<'a> Iterator for Ids<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        const NAME: &[u8] = b"\"event_id\":\"";
+        const REFUSED: [&[u8]; 2] = [b"\"duplicate\"", b"\"spooled\""];
+        loop {
+            let at = find(self.0, NAME)? + NAME.len();
+            let (before, rest) = (&self.0[..at], self.0.get(at..at + 36)?);
+            self.0 = &self.0[at + 36..];
+            if REFUSED.iter().all(|status| find(before, status).is_none()) {
+                return Some(rest);
+            }
+        }
+    }
+}
+
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len()).position(|window| window == part)
+    let (first, rest) = part.split_first()?;
+    let mut from = 0;
+    // Looking for one byte is much faster than comparing at every place.
+    while let Some(at) = text[from..].iter().position(|byte| byte == first) {
+        from += at + 1;
+        if text[from..].starts_with(rest) {
+            return Some(from - 1);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -218,22 +275,32 @@ mod tests {
         content-length: 51\r\ndate: Sun, 22 Nov 2026 16:00:00 GMT\r\n\r\n\
         {\"event_id\":\"019aab4e-92a1-7000-8000-000000000001\"}";
 
-    #[test]
-    fn an_answer_acknowledges_when_it_is_whole() {
-        for end in 0..ANSWER.len() {
-            assert_eq!(acknowledged(&ANSWER.as_bytes()[..end]).unwrap(), None, "{end} bytes");
-        }
-        let event = acknowledged(ANSWER.as_bytes()).unwrap();
-        assert_eq!(event, "019aab4e-92a1-7000-8000-000000000001".parse().ok());
+    fn ids(body: &str) -> Vec<String> {
+        Ids(body.as_bytes()).map(|id| String::from_utf8(id.to_vec()).unwrap()).collect()
     }
 
     #[test]
-    fn anything_but_success_is_an_error() {
-        for status in ["503 Service Unavailable", "404 Not Found", "202 Accepted"] {
-            let answer = ANSWER.replace("200 OK", status);
-            assert!(acknowledged(answer.as_bytes()).is_err(), "{status}");
+    fn an_answer_is_whole_with_its_last_byte() {
+        for end in 0..ANSWER.len() {
+            assert_eq!(whole(&ANSWER.as_bytes()[..end]).unwrap(), None, "{end} bytes");
         }
-        assert!(acknowledged(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
-        assert!(acknowledged(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").is_err());
+        let body = whole(ANSWER.as_bytes()).unwrap().unwrap();
+        assert_eq!(ids(&ANSWER[body..]), ["019aab4e-92a1-7000-8000-000000000001"]);
+        assert!(whole(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "no length");
+    }
+
+    #[test]
+    fn only_stored_lines_of_a_batch_acknowledge() {
+        let line = |status: &str, n: u8| {
+            format!(
+                "{{\"status\":\"{status}\",\"event_id\":\"019aab4e-92a1-7000-8000-0000000000{n:02}\"}}\n"
+            )
+        };
+        let body = [line("stored", 1), line("spooled", 2), line("duplicate", 3), line("stored", 4)];
+        assert_eq!(
+            ids(&body.concat()),
+            ["019aab4e-92a1-7000-8000-000000000001", "019aab4e-92a1-7000-8000-000000000004"]
+        );
+        assert!(ids("{\"status\":\"error\",\"error\":\"..\"}\n").is_empty());
     }
 }

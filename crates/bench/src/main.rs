@@ -6,13 +6,19 @@
 //! its job: deciding whether a figure is good; nothing here fails because it was slow.
 
 mod cluster;
+mod consume;
 mod floor;
 mod generator;
+mod growth;
 mod ingest;
+mod ingest_batch;
 mod load;
+mod log;
 mod machine;
 mod processes;
+mod replay;
 mod report;
+mod sender;
 
 use std::process::ExitCode;
 
@@ -39,6 +45,16 @@ struct Cli {
 enum Command {
     /// Webhooks over HTTP until durable, beside one-row INSERTs of pgbench
     Ingest,
+    /// Batches of webhooks over HTTP until durable, beside plain calls of `append`
+    IngestBatch,
+    /// A rebuild of all projections, beside COPY to a client
+    Replay,
+    /// A backlog drained by one worker, then the time from append to checkpoint
+    Consume,
+    /// Ingest, consume and rebuild on a large log, beside a small one
+    Growth,
+    /// All of them, one after the other
+    All,
     /// Sends webhooks; a process of its own for `ingest`
     #[command(hide = true)]
     Load(load::Options),
@@ -49,7 +65,12 @@ fn main() -> ExitCode {
     let done = match cli.command {
         // The generator shares the machine with what it measures: one thread, nothing else.
         Command::Load(options) => load::run(&options),
-        command => measure(&command, cli.quick),
+        command @ (Command::Ingest
+        | Command::IngestBatch
+        | Command::Replay
+        | Command::Consume
+        | Command::Growth
+        | Command::All) => measure(&command, cli.quick),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +100,17 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
     let home = Home::prepare(quick).await?;
     match command {
         Command::Ingest => ingest::run(&home).await,
+        Command::IngestBatch => ingest_batch::run(&home).await,
+        Command::Replay => replay::run(&home).await,
+        Command::Consume => consume::run(&home).await,
+        Command::Growth => growth::run(&home).await,
+        Command::All => {
+            ingest::run(&home).await?;
+            ingest_batch::run(&home).await?;
+            replay::run(&home).await?;
+            consume::run(&home).await?;
+            growth::run(&home).await
+        }
         Command::Load(_) => bail!("the load is a process of its own"),
     }
 }

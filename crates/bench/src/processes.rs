@@ -32,6 +32,9 @@ const SLICES: &str = "16";
 /// The secret part of the webhook's path. The installation lives as long as the measurement.
 const PATH_TOKEN: &str = "bench-0123456789abcdef";
 
+/// The token of batches.
+pub(crate) const BATCH_TOKEN: &str = "batch-0123456789abcdef";
+
 /// A role binds its port within a second; a machine under load needs longer.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,7 +87,8 @@ impl Home {
     pub(crate) async fn installation(&self) -> Result<Installation<'_>> {
         let cluster = Cluster::start(&self.directory).await?;
         let config = cluster.directory().join("tallylight.toml");
-        write_private(&config, &config_text(&cluster.url()))?;
+        let spool = cluster.directory().join("spool");
+        write_private(&config, &config_text(&cluster.url(), &spool))?;
         let installation = Installation { home: self, cluster, config };
         installation.command(&["migrate", "--slices", SLICES]).await?;
         Ok(installation)
@@ -110,8 +114,9 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
 /// The configuration: defaults throughout, but for addresses and secrets. Nothing listens where the
 /// platform should be, and no history of ours leads there.
-fn config_text(database: &str) -> String {
+fn config_text(database: &str, spool: &Path) -> String {
     let key = "5a".repeat(32);
+    let spool = spool.display();
     format!(
         r#"
 [database]
@@ -119,6 +124,7 @@ url = "{database}"
 
 [ingest]
 listen = "127.0.0.1:0"
+spool_dir = "{spool}"
 
 [sealing]
 key = "{key}"
@@ -149,6 +155,17 @@ impl Installation<'_> {
     /// The path that webhooks are posted to.
     pub(crate) fn webhook_path() -> String {
         format!("/webhooks/{SOURCE}/{PATH_TOKEN}")
+    }
+
+    /// Lets the endpoint, once it is started, take batches that carry [`BATCH_TOKEN`].
+    pub(crate) fn take_batches(&self) -> Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.append(true).open(&self.config).context("open the configuration")?;
+        write!(
+            file,
+            "\n[[ingest.tokens]]\nname = \"bench\"\ntoken = \"{BATCH_TOKEN}\"\nsources = [\"{SOURCE}\"]\n"
+        )
+        .context("write the configuration")
     }
 
     /// Prints what was measured on what.

@@ -1,7 +1,7 @@
 //! What a measurement tells: a header, a table with a line per turn, and as its last line one JSON
 //! object of medians.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
@@ -36,17 +36,26 @@ pub(crate) struct Table(Vec<&'static str>);
 impl Table {
     /// Prints the head. The first column is the turn.
     pub(crate) fn begin(columns: &[&'static str]) -> Self {
-        let line: String = columns.iter().map(|name| format!("{name:>14}")).collect();
-        say(format!("\n{:>8}{line}", "turn"));
+        say("");
+        say(row("turn", columns));
         Self(columns.to_vec())
     }
 
     /// Prints a line: `turn`, then a cell per column.
     pub(crate) fn line(&self, turn: impl Display, cells: &[String]) {
         debug_assert_eq!(self.0.len(), cells.len(), "a cell per column");
-        let line: String = cells.iter().map(|cell| format!("{cell:>14}")).collect();
-        say(format!("{:>8}{line}", turn.to_string()));
+        say(row(&turn.to_string(), cells));
     }
+}
+
+/// Cells of one width, to the right.
+fn row(first: &str, cells: &[impl Display]) -> String {
+    let mut row = format!("{first:>8}");
+    for cell in cells {
+        // Writing to a string cannot fail.
+        let _ = write!(row, "{cell:>14}");
+    }
+    row
 }
 
 /// The median; 0 of nothing. Of an even number the mean of the middle two.

@@ -25,7 +25,10 @@ fn every_session_folds_to_ended_and_leaves_nothing_to_do() {
     for (subject, state) in &history.states {
         if let Body::LiveStream(live_stream) = &state.body {
             assert!(live_stream.next_call().is_none() && live_stream.in_flight.is_none());
-            assert!(live_stream.sessions.iter().all(|s| s.is_over()), "{subject}");
+            assert!(
+                live_stream.sessions.iter().all(domain::session::Session::is_over),
+                "{subject}"
+            );
         }
     }
     let failed = events.iter().filter(|e| e.event.event_type == "SessionFailed").count();
