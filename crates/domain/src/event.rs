@@ -17,6 +17,8 @@ use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
 
+mod calls;
+
 /// An event to append. Its slice follows from its subject.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
@@ -376,7 +378,16 @@ impl Event {
     /// changes no state of the subject's kind is not parsed, and is [`Event::Unrecognized`].
     pub fn decode_for_fold(stored: StoredEvent<'_>) -> Self {
         let kind = stored.subject.parts().map_or("", |(_, kind, _)| kind);
-        if is_folded(kind, stored.event_type) { Self::read(stored) } else { Self::Unrecognized }
+        if !is_folded(kind, stored.event_type) {
+            return Self::Unrecognized;
+        }
+        let bytes = storable(stored.payload);
+        let fast = std::str::from_utf8(&bytes).ok().and_then(|text| match stored.event_type {
+            "CallIntended" => calls::intended(text).map(Self::CallIntended),
+            "CallSucceeded" => calls::succeeded(text).map(Self::CallSucceeded),
+            _ => None,
+        });
+        fast.unwrap_or_else(|| Self::read(stored))
     }
 
     fn read(stored: StoredEvent<'_>) -> Self {
