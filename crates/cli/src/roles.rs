@@ -187,7 +187,20 @@ pub(crate) fn start_worker(
         keys_for: config.history.keys_for,
         ..worker::Config::default()
     };
-    Ok(worker::Worker::start(worker::Context::new(store, platforms, key, settings)))
+    let worker = worker::Worker::start(worker::Context::new(store, platforms, key, settings));
+    let context = worker.context().clone();
+    context.metrics().register(admin.registry());
+    admin.check("slices", move || std::future::ready(well(&context.health())));
+    Ok(worker)
+}
+
+/// What a worker complains of, in one line.
+fn well(health: &worker::Health) -> Result<(), String> {
+    if health.is_well() {
+        return Ok(());
+    }
+    let complaints: Vec<String> = health.complaints.iter().map(ToString::to_string).collect();
+    Err(complaints.join("; "))
 }
 
 /// A token that is cancelled some time after `stop`.

@@ -19,6 +19,7 @@ use crate::webhook::{self, Observation, Webhook};
 
 use version::VERSIONS;
 
+mod calls;
 mod version;
 
 pub use version::{NewerVersion, readable};
@@ -388,21 +389,30 @@ impl Event {
     /// Reads a stored event. Never fails: what cannot be read is [`Event::Unrecognized`], and so is
     /// a body of a version newer than this build's, which [`readable`] tells apart.
     pub fn decode(stored: &RecordedEvent) -> Self {
-        Self::read(stored.stored())
+        let stored = stored.stored();
+        raised(&stored).map_or(Self::Unrecognized, |body| Self::of(stored.event_type, &body))
     }
 
     /// Reads a stored event for a fold alone: as [`decode`](Self::decode), except that a body which
     /// changes no state of the subject's kind is not parsed, and is [`Event::Unrecognized`].
     pub fn decode_for_fold(stored: StoredEvent<'_>) -> Self {
         let kind = stored.subject.parts().map_or("", |(_, kind, _)| kind);
-        if is_folded(kind, stored.event_type) { Self::read(stored) } else { Self::Unrecognized }
+        if !is_folded(kind, stored.event_type) {
+            return Self::Unrecognized;
+        }
+        let Ok(body) = raised(&stored) else { return Self::Unrecognized };
+        let bytes = storable(&body);
+        let fast = std::str::from_utf8(&bytes).ok().and_then(|text| match stored.event_type {
+            "CallIntended" => calls::intended(text).map(Self::CallIntended),
+            "CallSucceeded" => calls::succeeded(text).map(Self::CallSucceeded),
+            _ => None,
+        });
+        fast.unwrap_or_else(|| Self::of(stored.event_type, &body))
     }
 
-    fn read(stored: StoredEvent<'_>) -> Self {
-        let raised = VERSIONS.raise(stored.event_type, stored.schema_version, stored.payload);
-        let Ok(body) = raised else { return Self::Unrecognized };
-        let bytes = body.as_ref();
-        match stored.event_type {
+    /// Reads a body of the current version of its type.
+    fn of(event_type: &str, bytes: &[u8]) -> Self {
+        match event_type {
             "WebhookReceived" => Self::WebhookReceived(webhook::read(bytes)),
             "SessionRequested" => read(bytes, Self::SessionRequested),
             "GoLiveRequested" => read(bytes, Self::GoLiveRequested),
@@ -465,6 +475,11 @@ impl NewEvent {
         self.correlation_id = Some(cause.correlation_id.unwrap_or(cause.event_id));
         self
     }
+}
+
+/// The body in the current version of its type.
+fn raised<'a>(stored: &StoredEvent<'a>) -> Result<Cow<'a, [u8]>, NewerVersion> {
+    VERSIONS.raise(stored.event_type, stored.schema_version, stored.payload)
 }
 
 /// Whether a fold of a subject of `kind` reads events of this name. Others, announcements foremost,

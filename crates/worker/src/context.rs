@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::progress::Progress;
+use crate::progress::{Health, Progress};
 
 /// What handlers and loops share.
 #[derive(Debug, Clone)]
@@ -98,9 +98,14 @@ impl Context {
         self.0.process
     }
 
-    /// The numbers of this process.
-    pub(crate) fn metrics(&self) -> &Metrics {
+    /// The numbers of this process, to be put under a registry.
+    pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Whether its slices are well. Knows what the loops know, so it asks nobody and costs nothing.
+    pub fn health(&self) -> Health {
+        self.progress().health(self.config().stall)
     }
 
     /// How far the slices of this process are.

@@ -8,8 +8,6 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::leases::{self, Leases, chain};
-use crate::metrics::Metrics;
-use crate::progress::Health;
 use crate::running::RunningJobs;
 use crate::{execution, jobs, react};
 
@@ -31,14 +29,9 @@ impl Worker {
         Self { ctx, stop, task }
     }
 
-    /// Its numbers, to be put under a registry.
-    pub fn metrics(&self) -> Metrics {
-        self.ctx.metrics().clone()
-    }
-
-    /// Whether it is well. Knows what the loops know, so it asks nobody and costs nothing.
-    pub fn health(&self) -> Health {
-        self.ctx.progress().health(self.ctx.config().stall)
+    /// What its handlers and loops share: its numbers, its health.
+    pub fn context(&self) -> &Context {
+        &self.ctx
     }
 
     /// Stops: claims nothing more, lets handlers end within the grace, gives the rest back, and

@@ -172,9 +172,9 @@ fn a_version_of_a_later_build_is_told_apart_and_has_no_effect() {
     let newer = stored("TimerElapsed", 2, body.to_vec());
     assert_eq!(Event::decode(&newer), Event::Unrecognized);
     let told = NewerVersion { event_type: "TimerElapsed".to_owned(), version: 2, known: 1 };
-    assert_eq!(readable(&newer), Err(told));
-    assert_eq!(readable(&stored("TimerElapsed", 1, body.to_vec())), Ok(()));
-    assert_eq!(readable(&stored("OfAnotherService", 2, body.to_vec())), Ok(()));
+    assert_eq!(readable(newer.stored()), Err(told));
+    assert_eq!(readable(stored("TimerElapsed", 1, body.to_vec()).stored()), Ok(()));
+    assert_eq!(readable(stored("OfAnotherService", 2, body.to_vec()).stored()), Ok(()));
 }
 
 #[test]

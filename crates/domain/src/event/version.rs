@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{RecordedEvent, storable};
+use super::{StoredEvent, storable};
 
 /// The version that every type begins with.
 const FIRST: i16 = 1;
@@ -100,8 +100,8 @@ impl std::fmt::Display for NewerVersion {
 ///
 /// # Errors
 /// [`NewerVersion`] where its type is known and its version is not yet.
-pub fn readable(stored: &RecordedEvent) -> Result<(), NewerVersion> {
-    VERSIONS.check(&stored.event_type, stored.schema_version)
+pub fn readable(stored: StoredEvent<'_>) -> Result<(), NewerVersion> {
+    VERSIONS.check(stored.event_type, stored.schema_version)
 }
 
 impl Versions {

@@ -4,16 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use domain::event::{Event, StoredEvent};
+use domain::event::{Event, StoredEvent, readable};
 use domain::ids::{Subject, Timestamp};
 use domain::state::{State, evolve_in_place};
 use domain::view::{Row, RowKey, leaving, rows};
 
 use super::source::{Chunk, EventRow};
 use crate::Error;
-
-/// Newest version of a body that this build writes and reads.
-const SCHEMA_VERSION: i16 = 1;
 
 /// A subject's state and its last event.
 struct Folded {
@@ -93,12 +90,7 @@ impl Fold {
 
     fn apply(&mut self, row: &EventRow<'_>) -> Result<(), Error> {
         if self.set_aside.is_empty() || !self.set_aside.contains(&row.position) {
-            if row.schema_version > SCHEMA_VERSION {
-                let reason = "it was written by a newer version: use that".to_owned();
-                let (slice, position) = (self.slice, row.position);
-                return Err(Error::Unfoldable { slice, position, reason });
-            }
-            self.evolve(row);
+            self.evolve(row)?;
         }
         self.position = row.position;
         self.recorded_at = row.recorded_at;
@@ -106,14 +98,10 @@ impl Fold {
         Ok(())
     }
 
-    fn evolve(&mut self, row: &EventRow<'_>) {
+    fn evolve(&mut self, row: &EventRow<'_>) -> Result<(), Error> {
+        let slice = self.slice;
         let at = self.entry(row.subject);
         let Folded { subject, state, position } = &mut self.folded[at];
-        if let Some(state) = state {
-            for row in leaving(subject, state) {
-                keep(&mut self.kept, row, *position);
-            }
-        }
         let stored = StoredEvent {
             received_at: row.received_at,
             subject,
@@ -121,8 +109,19 @@ impl Fold {
             schema_version: row.schema_version,
             payload: row.payload,
         };
+        readable(stored).map_err(|newer| Error::Unfoldable {
+            slice,
+            position: row.position,
+            reason: newer.to_string(),
+        })?;
+        if let Some(state) = state {
+            for row in leaving(subject, state) {
+                keep(&mut self.kept, row, *position);
+            }
+        }
         evolve_in_place(state, stored, &Event::decode_for_fold(stored));
         *position = row.position;
+        Ok(())
     }
 
     /// Where a subject's state lies; its name is stored once.

@@ -85,7 +85,7 @@ impl<'a> Batch<'a> {
 
     /// Folds one event and keeps its effects. On an error nothing of it is kept.
     fn fold(&mut self, stored: &RecordedEvent) -> Result<(), String> {
-        readable(stored).map_err(|newer| {
+        readable(stored.stored()).map_err(|newer| {
             format!("{newer}, then `tallylight parked retry {}:{}`", stored.slice, stored.position)
         })?;
         let mut fresh = Slot { state: None, touched: None };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::effect::Effect;
 use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionRequested};
 use domain::ids::Subject;
-use store::{ParkedSubject, Request, SliceStatus, Store};
+use store::{ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store};
 use uuid::Uuid;
 
 use crate::context::now;
@@ -77,10 +77,10 @@ async fn is_known(store: &Store, session: Uuid) -> bool {
     store.session(session).await.unwrap().is_some()
 }
 
-/// Whether a rebuild of a slice leaves everything as it is.
-async fn rebuilds_alike(store: &Store, subject: &Subject) -> bool {
+/// Whether a rebuild leaves everything as it is.
+async fn rebuilds_alike(store: &Store) -> bool {
     let live = store.digest().await.unwrap();
-    store.rebuild_slice(store.slice_of(subject)).await.unwrap();
+    store.rebuild(&RebuildOptions::default(), &RebuildProgress::default()).await.unwrap();
     store.digest().await.unwrap() == live
 }
 
@@ -151,7 +151,7 @@ async fn is_retried_in_order(event_type: &str) {
     append_raw(&store, &subject, "Told").await;
     assert_eq!(applied(&store).await, 0);
     worker.shutdown().await;
-    assert!(rebuilds_alike(&store, &subject).await);
+    assert!(rebuilds_alike(&store).await);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_skip_passes_one_event_over_for_a_rebuild_too() {
     let positions: Vec<i64> = skipped.iter().map(|s| s.position).collect();
     assert_eq!(positions, [1, 3]);
     assert_eq!(skipped[0].reason.as_deref(), Some("a test"));
-    assert!(rebuilds_alike(&store, &subject).await);
+    assert!(rebuilds_alike(&store).await);
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn an_event_of_a_newer_version_waits_for_a_newer_build() {
     append_raw(&store, &Subject::request("a", Uuid::from_u128(2)), "OfAnUnknownType").await;
     let worker = start(&store, config());
     assert_eq!(applied(&store).await, 1, "an unknown type passes");
-    assert_eq!(worker.metrics().events_unrecognized.get(), 1);
+    assert_eq!(worker.context().metrics().events_unrecognized.get(), 1);
     worker.shutdown().await;
     let parked = &store.parked().await.unwrap()[0];
     assert_eq!(parked.subject, subject);
@@ -225,11 +225,12 @@ async fn a_hole_stops_its_slice_alone_and_is_cried_out() {
         slices.iter().all(level).then_some(())
     })
     .await;
-    let health = until(async || Some(worker.health()).filter(|health| !health.is_well())).await;
+    let health =
+        until(async || Some(worker.context().health()).filter(|health| !health.is_well())).await;
     assert_eq!(health.complaints.len(), 1);
     assert_eq!((health.complaints[0].slice, health.complaints[0].consumer), (broken, "react"));
     assert!(health.complaints[0].what.contains("position 3 is missing"));
-    assert_eq!(worker.metrics().holes.get(), 1);
+    assert_eq!(worker.context().metrics().holes.get(), 1);
     worker.shutdown().await;
 }
 
@@ -242,7 +243,8 @@ async fn an_event_that_is_missing_at_the_end_is_a_hole() {
     }
     store::testing::lose_event(&store, store.slice_of(&subject), 3).await;
     let worker = start(&store, config());
-    let health = until(async || Some(worker.health()).filter(|health| !health.is_well())).await;
+    let health =
+        until(async || Some(worker.context().health()).filter(|health| !health.is_well())).await;
     assert!(health.complaints[0].what.contains("position 3 is missing"));
     worker.shutdown().await;
 }
@@ -261,13 +263,13 @@ async fn two_workers_share_the_slices_and_apply_everything_once() {
         append_request(&store, id).await;
     }
     assert_eq!(applied(&store).await, 0);
-    let applied: u64 = workers.iter().map(|w| w.metrics().events_applied.get()).sum();
+    let applied: u64 = workers.iter().map(|w| w.context().metrics().events_applied.get()).sum();
     let slices = store.slice_status().await.unwrap();
     // Announcements and other events of their own count as well.
     let events: i64 = slices.iter().map(|s| s.head).sum();
     assert!(i64::try_from(applied).unwrap() >= events.min(199));
     for worker in workers {
-        assert!(worker.health().is_well(), "{:?}", worker.health());
+        assert!(worker.context().health().is_well(), "{:?}", worker.context().health());
         worker.shutdown().await;
     }
     for id in 1..200 {
