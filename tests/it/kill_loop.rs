@@ -4,7 +4,9 @@
 //! Short by default; `TALLYLIGHT_KILL_LOOP_SECONDS` makes it longer, `TALLYLIGHT_KILL_LOOP_SEED`
 //! repeats the faults of an earlier run (not their timing).
 
-use std::collections::HashMap;
+#![expect(clippy::print_stdout, reason = "what was done is told, and the seed repeats it")]
+
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,10 +139,13 @@ impl Mortal {
         store::create_database(&database).await.unwrap();
         store::migrate(&database, None).await.unwrap();
         let (setup, secrets) = (Setup::default(), Secrets::new());
-        let simulator = Simulator::start(setup.simulator.clone()).await.unwrap();
+        let platform = Some(secrets.platform.clone());
+        let simulator = simulator::Config { token: platform, ..setup.simulator.clone() };
+        let simulator = Simulator::start(simulator).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config_file = directory.path().join("tallylight.toml");
-        let text = config_text(&setup, &url, &simulator.base_url(), &secrets);
+        let spool = directory.path().join("spool");
+        let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
         write_config(&config_file, &text);
         let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
         let mut mortal = Self {
@@ -256,13 +261,9 @@ impl Mortal {
 
     async fn check(&mut self) {
         let store = Store::connect(&store::Config::new(self.url.as_str())).await.unwrap();
-        until("everything is applied and every job is done", async || {
-            let counts = store.job_counts().await.unwrap();
-            let status = store.slice_status().await.unwrap();
-            let is_applied = status.iter().all(|slice| slice.position == slice.head);
-            (counts.available + counts.running == 0 && is_applied).then_some(())
-        })
-        .await;
+        let acknowledged = std::mem::take(&mut *self.load.acknowledged.lock().unwrap());
+        self.until_stored(&acknowledged).await;
+        self.until_still(&store).await;
         assert_eq!(store.dead_jobs(10).await.unwrap(), []);
         let status = store.slice_status().await.unwrap();
         assert_eq!(
@@ -271,7 +272,6 @@ impl Mortal {
             "events were set aside"
         );
         let events = events(&store).await;
-        let acknowledged = std::mem::take(&mut *self.load.acknowledged.lock().unwrap());
         println!(
             "{} events, {} webhooks and {} jobs acknowledged",
             events.len(),
@@ -281,6 +281,44 @@ impl Mortal {
         check_webhooks(&events, &acknowledged.webhooks);
         check_jobs(&events, &acknowledged.jobs);
         self.check_fold(&store).await;
+    }
+
+    /// Waits until the endpoint has drained its spool.
+    async fn until_stored(&self, acknowledged: &Acknowledged) {
+        let ids: Vec<Uuid> = acknowledged.webhooks.iter().map(|(id, ..)| *id).collect();
+        let mut connection = connection(&self.url).await;
+        until("every acknowledged webhook is stored", async || {
+            let stored: i64 = sqlx::query_scalar(
+                "SELECT count(DISTINCT event_id) FROM tallylight.event WHERE event_id = ANY ($1)",
+            )
+            .bind(&ids)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+            (usize::try_from(stored).unwrap() == ids.len()).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until everything is applied and every due job is done, and ends the workers there.
+    async fn until_still(&mut self, store: &Store) {
+        let is_applied = async || {
+            let status = store.slice_status().await.unwrap();
+            status.iter().all(|slice| slice.position == slice.head)
+        };
+        loop {
+            until("everything is applied and every job is done", async || {
+                let counts = store.job_counts().await.unwrap();
+                let is_done = counts.available + counts.running == 0;
+                (is_done && is_applied().await).then_some(())
+            })
+            .await;
+            self.workers.clear();
+            if is_applied().await {
+                return;
+            }
+            self.workers.push(Process::spawn(&self.config_file, &["worker"]));
+        }
     }
 
     /// The rows that the workers made, through all of it, are those that the log makes.
@@ -390,7 +428,7 @@ fn check_webhooks(events: &[RecordedEvent], acknowledged: &[(Uuid, i64, i64)]) {
     for (id, sender, n) in acknowledged {
         assert_eq!(stored.get(&(*sender, *n)), Some(id), "{n} of {sender} was acknowledged");
     }
-    let acknowledged: std::collections::HashSet<_> =
+    let acknowledged: HashSet<_> =
         acknowledged.iter().map(|(_, sender, n)| (*sender, *n)).collect();
     for (sender, numbers) in numbers {
         let told: Vec<i64> =

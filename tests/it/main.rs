@@ -15,12 +15,14 @@ mod system;
 
 mod api;
 mod architecture;
+mod backup;
 mod cleanup;
 mod faults;
 mod ingest;
 mod interruption;
 mod jobs;
 mod kill_loop;
+mod parked;
 mod placement;
 mod quota;
 mod rebuild;

@@ -220,6 +220,35 @@ impl TestSystem {
         output
     }
 
+    /// Runs another command of the binary that must fail, and returns what it printed.
+    pub(crate) async fn failing_command(&self, arguments: &[&str]) -> String {
+        let mut process = Process::spawn(&self.config_file, arguments);
+        let status = process.exited().await;
+        let output = process.output();
+        assert!(!status.success(), "{arguments:?} did not fail: {output}");
+        output
+    }
+
+    /// The database's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Starts the binary with the same configuration but for the database.
+    pub(crate) fn spawn_on(&self, url: &str, arguments: &[&str]) -> Process {
+        let text = std::fs::read_to_string(&self.config_file).unwrap();
+        let file = self.config_file.with_file_name(format!("{}.toml", Uuid::now_v7()));
+        config::write(&file, &text.replace(&self.url, url));
+        Process::spawn(&file, arguments)
+    }
+
+    /// Runs a command on another database to its end. Returns whether it did it and what it said.
+    pub(crate) async fn command_on(&self, url: &str, arguments: &[&str]) -> (bool, String) {
+        let mut process = self.spawn_on(url, arguments);
+        let status = process.exited().await;
+        (status.success(), process.output())
+    }
+
     /// What the processes were configured with and must keep to themselves.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
@@ -271,14 +300,24 @@ impl TestSystem {
     /// Checks that nothing is left over: no event unapplied or set aside, no job waiting or given
     /// up, no error logged.
     pub(crate) async fn end(mut self) {
+        self.check_leftovers().await;
+        assert!(!self.output().contains("\"level\":\"ERROR\""), "a process logged an error");
+        self.ended = true;
+    }
+
+    /// The same, where errors were to be logged.
+    pub(crate) async fn end_after_errors(mut self) {
+        self.check_leftovers().await;
+        self.ended = true;
+    }
+
+    async fn check_leftovers(&self) {
         if !self.workers.is_empty() {
             self.until_nothing_is_due().await;
         }
         let status = self.store.slice_status().await.unwrap();
         assert_eq!(status.iter().map(|s| s.parked).sum::<i64>(), 0, "events were set aside");
         assert_eq!(self.store.dead_jobs(10).await.unwrap(), [], "dead letters");
-        assert!(!self.output().contains("\"level\":\"ERROR\""), "a process logged an error");
-        self.ended = true;
     }
 }
 

@@ -80,3 +80,46 @@ async fn a_worker_that_is_asked_to_stop_ends_its_calls_and_gives_its_slices_back
     system.finish(session).await;
     system.end().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_is_frozen_beyond_its_lease_does_nothing_when_it_wakes() {
+    let policy = Policy { grace: Duration::from_secs(2), ..Policy::default().scaled(TIME_SCALE) };
+    let mut system = TestSystem::start(Setup { workers: 2, policy, ..Setup::default() }).await;
+    let on_air = system.on_air("frozen").await;
+    let subject = on_air.subject();
+    let slice = system.store.slice_of(&subject);
+    let old = system.database.holder(Consumer::React, slice).await.unwrap();
+    let frozen = system.take_holder(Consumer::React, &subject).await;
+    frozen.freeze();
+    system.drop_encoder(on_air).await;
+    until("the other worker takes the slice over", async || {
+        (system.database.holder(Consumer::React, slice).await != Some(old)).then_some(())
+    })
+    .await;
+    system.until_status(on_air.session, "interrupted").await;
+    let seen = system.database.last_seen(old).await;
+    frozen.thaw();
+    until("the worker goes on as if no time had passed", async || {
+        (system.database.last_seen(old).await > seen).then_some(())
+    })
+    .await;
+    system.return_encoder(on_air).await;
+    let end = system.finish(on_air.session).await;
+    assert_eq!((end.videos.len(), end.gaps().len()), (2, 1));
+    let told = |name: &str, events: &[domain::event::RecordedEvent]| {
+        events.iter().filter(|event| event.event_type == name).count()
+    };
+    let events = system.events().await;
+    for name in ["SessionWentLive", "SessionInterrupted", "SessionResumed", "SessionEnded"] {
+        assert_eq!(told(name, &events), 1, "{name}");
+    }
+    assert_eq!(system.changes_like("POST /streaming/broadcasts").len(), 1);
+    // Live rows are what a fold of the log gives: nobody wrote without holding the slice.
+    system.until_nothing_is_due().await;
+    let digest = system.store.digest().await.unwrap();
+    system.command(&["projections", "rebuild"]).await;
+    assert_eq!(system.store.digest().await.unwrap(), digest);
+    system.keep_output(&frozen);
+    drop(frozen);
+    system.end().await;
+}

@@ -38,17 +38,33 @@ pub(crate) struct Told {
     pub(crate) live_stream: i64,
 }
 
+/// Why a text is no cursor of a timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotTold {
+    /// It is something else.
+    Unreadable,
+    /// It is one of a log that was restored since: its positions may be other events' now.
+    Restored,
+}
+
 impl Told {
-    /// As text.
-    pub(crate) fn text(self) -> String {
-        format!("{:x}.{:x}", self.request, self.live_stream)
+    /// As text, with the incarnation of the log that the positions belong to.
+    pub(crate) fn text(self, incarnation: Uuid) -> String {
+        format!("{}.{:x}.{:x}", incarnation.simple(), self.request, self.live_stream)
     }
 
-    /// Reads [`Told::text`]; `None` where the text is something else.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        let (request, live_stream) = text.split_once('.')?;
+    /// Reads [`Told::text`] of the log in its present incarnation.
+    pub(crate) fn read(text: &str, incarnation: Uuid) -> Result<Self, NotTold> {
+        let (its, told) = Self::parts(text).ok_or(NotTold::Unreadable)?;
+        if its == incarnation { Ok(told) } else { Err(NotTold::Restored) }
+    }
+
+    fn parts(text: &str) -> Option<(Uuid, Self)> {
+        let (incarnation, positions) = text.split_once('.')?;
+        let (request, live_stream) = positions.split_once('.')?;
         let position = |text: &str| i64::from_str_radix(text, 16).ok().filter(|n| *n >= 0);
-        Some(Self { request: position(request)?, live_stream: position(live_stream)? })
+        let told = Self { request: position(request)?, live_stream: position(live_stream)? };
+        Some((Uuid::try_parse(incarnation).ok()?, told))
     }
 }
 
@@ -65,7 +81,9 @@ mod tests {
         let text = of_live_stream(live_stream.0, &live_stream.1);
         assert_eq!(read_live_stream(&text), Some(live_stream));
         let told = Told { request: 12, live_stream: i64::MAX };
-        assert_eq!(Told::read(&told.text()), Some(told));
+        let (incarnation, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(Told::read(&told.text(incarnation), incarnation), Ok(told));
+        assert_eq!(Told::read(&told.text(incarnation), other), Err(NotTold::Restored));
     }
 
     #[test]
@@ -76,8 +94,11 @@ mod tests {
         for text in ["", ".", "1", "x.y", "-1.a"] {
             assert_eq!(read_live_stream(text), None, "{text}");
         }
+        let own = Uuid::nil().simple();
         for text in ["", ".", "1", "x.y", "1.2.3", "-1.0", "1.-1"] {
-            assert_eq!(Told::read(text), None, "{text}");
+            let unreadable = Err(NotTold::Unreadable);
+            assert_eq!(Told::read(text, Uuid::nil()), unreadable, "{text}");
+            assert_eq!(Told::read(&format!("{own}.{text}.-1"), Uuid::nil()), unreadable, "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use domain::ids::Timestamp;
 use serde_json::{Map, Value};
+use store::AsOf;
 
 use crate::config::Config;
 use crate::error::{FieldProblem, Problem};
@@ -99,6 +100,19 @@ impl Fields {
                 default
             }
         }
+    }
+
+    /// A moment in the log: a time in RFC 3339, or `slice:position`.
+    pub(crate) fn moment(&mut self, name: &'static str) -> Option<AsOf> {
+        let text = self.text(name, 64)?;
+        let position = text.split_once(':').and_then(|(slice, position)| {
+            Some(AsOf::Position { slice: slice.parse().ok()?, position: position.parse().ok()? })
+        });
+        let at = position.or_else(|| text.parse().ok().map(AsOf::Time));
+        if at.is_none() {
+            self.wrong(name, "must be a time such as 2026-11-22T14:03:00Z, or slice:position");
+        }
+        at
     }
 
     /// A whole number within `range`.

@@ -29,6 +29,7 @@ mod error;
 mod extract;
 mod fields;
 mod health;
+mod installation;
 mod jobs;
 mod live_streams;
 mod metrics;
@@ -95,6 +96,12 @@ impl Api {
         &self.0.config
     }
 
+    /// Which history the positions that are told belong to. The API starts with the database only,
+    /// so it is known.
+    fn incarnation(&self) -> Uuid {
+        self.store().incarnation().unwrap_or_default()
+    }
+
     /// Now, in the microseconds that the database keeps.
     fn now(&self) -> Timestamp {
         (self.0.clock)().trunc_subsecs(6)
@@ -127,6 +134,7 @@ pub fn router(api: Api) -> Router {
         .merge(sessions::routes())
         .merge(accounts::routes())
         .merge(live_streams::routes())
+        .merge(installation::routes())
         .merge(jobs::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)

@@ -8,7 +8,7 @@ use domain::ids::Subject;
 use domain::request::Request;
 use domain::state::{Body, evolve};
 use domain::view::request_row;
-use store::SessionView;
+use store::{AsOf, SessionThen, SessionView};
 use uuid::Uuid;
 
 use crate::Api;
@@ -88,6 +88,20 @@ async fn find(api: &Api, id: Uuid) -> Result<SessionView, Problem> {
         }
     }
     Err(Problem::not_found("session"))
+}
+
+/// A session with its live stream as they are, or as they were known at a moment.
+async fn find_then(api: &Api, id: Uuid, at: Option<AsOf>) -> Result<SessionThen, Problem> {
+    let session = find(api, id).await?;
+    if let Some(at) = at {
+        let then = api.store().session_as_of(&session.source, id, at).await?;
+        return then.ok_or_else(|| Problem::not_found("session at that time"));
+    }
+    let live_stream = match session.live_stream {
+        Some(live_stream) => api.store().live_stream(&session.source, live_stream).await?,
+        None => None,
+    };
+    Ok(SessionThen { session, live_stream })
 }
 
 /// The view that the projection will have.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use store::AsOf;
 use uuid::Uuid;
 
 /// Runs live-stream sessions on Gcore Video Streaming.
@@ -59,7 +60,7 @@ pub(crate) enum Command {
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),
-    /// The managed database
+    /// The database: back up and restore; the managed one's address and programs
     #[command(subcommand)]
     Db(Db),
     /// Tokens for the API and the webhook's path
@@ -130,6 +131,12 @@ pub(crate) struct Migrate {
     /// Number of slices of a new installation; fixed then [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=4096))]
     pub(crate) slices: Option<i16>,
+    /// On a Citus cluster: distribute the tables over its nodes by slice, see docs/citus.md
+    #[arg(long)]
+    pub(crate) distribute: bool,
+    /// Only print the statements that would distribute
+    #[arg(long, requires = "distribute")]
+    pub(crate) dry_run: bool,
 }
 
 /// Commands on sessions.
@@ -148,6 +155,9 @@ pub(crate) enum Session {
     Show {
         /// The session
         id: Uuid,
+        /// As it was known then: a time such as 2026-11-22T14:03:00Z, or SLICE:POSITION
+        #[arg(long, value_name = "TIME", value_parser = as_of)]
+        as_of: Option<AsOf>,
     },
     /// Show it to the audience
     GoLive {
@@ -179,6 +189,14 @@ pub(crate) enum Events {
     List {
         /// The subject
         subject: String,
+    },
+    /// Print the folded state of a subject as JSON
+    State {
+        /// The subject
+        subject: String,
+        /// As it was known then: a time such as 2026-11-22T14:03:00Z, or SLICE:POSITION
+        #[arg(long, value_name = "TIME", value_parser = as_of)]
+        as_of: Option<AsOf>,
     },
     /// Show one event with its body
     Show {
@@ -270,13 +288,41 @@ pub(crate) enum Jobs {
 /// Commands on projections.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Projections {
-    /// Rebuild all projections from the log; workers may go on
-    Rebuild,
-    /// Show how far each slice is applied
+    /// Rebuild all projections from the log and swap them in; everything goes on meanwhile
+    Rebuild(Rebuild),
+    /// Give up the rebuild that is in work, or was interrupted
+    Abort,
+    /// Swap the generation before the last rebuild back in, brought up to date
+    Rollback,
+    /// Compare the live projections with a fold of the log; exit code 1 where they differ
+    Verify(Verify),
+    /// Show the last rebuild, and how far each slice is applied
     Status,
 }
 
-/// Commands on the managed database.
+/// Options of a rebuild.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rebuild {
+    /// Slices to fold at a time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: Option<u16>,
+    /// Stop before the swap; the next `rebuild` goes on from there
+    #[arg(long)]
+    pub(crate) no_swap: bool,
+}
+
+/// What to verify.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    /// Only this share of the slices, another one each day, such as 1/16
+    #[arg(long, value_name = "1/N", value_parser = share)]
+    pub(crate) sample: Option<u16>,
+    /// Only this slice
+    #[arg(long, value_name = "N", conflicts_with = "sample")]
+    pub(crate) slice: Option<i16>,
+}
+
+/// Commands on the database.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Db {
     /// Print the managed database's address, with its password
@@ -289,6 +335,22 @@ pub(crate) enum Db {
         /// Its SHA-256, hexadecimal
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+    },
+    /// Write a backup: all of Tallylight's tables at one moment; roles may go on
+    Backup {
+        /// The file to write; must not exist
+        file: PathBuf,
+    },
+    /// Restore a backup into the configured database; stop all roles first
+    Restore {
+        /// The file to read
+        file: PathBuf,
+        /// Replace the installation that the database holds
+        #[arg(long)]
+        replace: bool,
+        /// Do not ask before replacing
+        #[arg(long, requires = "replace")]
+        yes: bool,
     },
 }
 
@@ -315,6 +377,22 @@ fn positive(text: &str) -> Result<f64, String> {
         Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
         _ => Err("a number above 0 is needed".to_owned()),
     }
+}
+
+/// A moment in the log: a time with its offset, or SLICE:POSITION.
+fn as_of(text: &str) -> Result<AsOf, String> {
+    if let Ok((slice, position)) = position(text) {
+        return Ok(AsOf::Position { slice, position });
+    }
+    text.parse().map(AsOf::Time).map_err(|_| {
+        "a time such as 2026-11-22T14:03:00Z or SLICE:POSITION is needed, such as 3:41".to_owned()
+    })
+}
+
+/// 1/N.
+fn share(text: &str) -> Result<u16, String> {
+    let of = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    of.ok_or_else(|| "1/N is needed, such as 1/16".to_owned())
 }
 
 /// SLICE:POSITION.

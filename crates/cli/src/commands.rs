@@ -8,6 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::telemetry;
 
+mod backup;
 pub(crate) mod db;
 mod doctor;
 mod events;

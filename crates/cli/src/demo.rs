@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use store::RebuildOptions;
 use uuid::Uuid;
 
 use crate::cli::Demo;
@@ -70,7 +71,7 @@ async fn play(options: &Demo, stage: &Stage) -> Result<String> {
     let (before, jobs_before) = (stage.store.digest().await?, stage.store.job_counts().await?);
     stage.kill_worker().await?;
     show::line("The worker is killed with -9. The projections are rebuilt from the log alone:");
-    let rebuilt = projections::rebuild(&stage.store).await?;
+    let rebuilt = projections::rebuild(&stage.store, &RebuildOptions::default()).await?;
     let (after, jobs_after) = (stage.store.digest().await?, stage.store.job_counts().await?);
     let identical = before == after && jobs_before == jobs_after;
 

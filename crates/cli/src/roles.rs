@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use domain::timer::Policy;
-use ingest::{Known, Lanes, PathToken, SourceTokens, SpoolDir};
+use ingest::{BatchToken, Known, Lanes, PathToken, SourceTokens, SpoolDir};
 use platform::{CreateBody, Credentials};
 use secrecy::ExposeSecret;
 use store::{SealingKey, Store};
@@ -75,6 +75,7 @@ pub(crate) async fn start_ingest(
         body_limit: config.ingest.body_limit,
         trusted_proxies: networks(&config.ingest.trusted_proxies, "ingest.trusted_proxies")?,
         sources: config.sources.iter().map(source_tokens).collect::<Result<_>>()?,
+        batch_tokens: config.ingest.tokens.iter().map(batch_token).collect::<Result<_>>()?,
         ..ingest::Config::default()
     };
     let limits = Limits {
@@ -228,6 +229,19 @@ fn source_tokens(source: &Source) -> Result<SourceTokens> {
     }
     let networks = networks(&source.allow_from, "sources.allow_from")?;
     Ok(SourceTokens { source: name.clone(), tokens, networks })
+}
+
+fn batch_token(token: &config::BatchToken) -> Result<BatchToken> {
+    let name = &token.name;
+    let given = config::secret(token.token.as_ref(), token.token_file.as_ref())?;
+    let mut secret = match (&given, &token.sha256) {
+        (Some(secret), None) => PathToken::of(secret.expose_secret())
+            .with_context(|| format!("read the ingest token \"{name}\""))?,
+        (None, Some(sha256)) => PathToken { sha256: config::digest(sha256)?, not_after: None },
+        _ => bail!("the ingest token \"{name}\" needs one of token, token_file, sha256"),
+    };
+    secret.not_after = token.not_after;
+    Ok(BatchToken { name: name.clone(), token: secret, sources: token.sources.clone() })
 }
 
 fn api_token(token: &config::ApiToken) -> Result<api::Token> {

@@ -68,6 +68,12 @@ pub fn intent_id(subject: &Subject, n: u64) -> Uuid {
     derived_id("intent", &[subject.as_str(), &n.to_string()])
 }
 
+impl std::borrow::Borrow<str> for Subject {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The log's grouping key, `{source}/{kind}/{id}`. Events of one subject are in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::broadcast::Broadcast;
-use crate::event::{Event, RecordedEvent};
+use crate::event::{Event, RecordedEvent, StoredEvent};
 use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
 use crate::request::Request;
@@ -38,10 +38,19 @@ pub enum Body {
 /// Applies `event` to the state of its subject. `None`: the subject has no state, because nothing
 /// is folded for its kind or nothing was told yet.
 pub fn evolve(state: Option<State>, stored: &RecordedEvent, event: &Event) -> Option<State> {
-    let mut state = match state {
-        Some(state) => state,
-        None => State { at: stored.received_at, body: open(stored, event)? },
-    };
+    let mut state = state;
+    evolve_in_place(&mut state, stored.stored(), event);
+    state
+}
+
+/// Applies `event` to the state of its subject where it lies. `None` stays where the subject has no
+/// state yet.
+pub fn evolve_in_place(state: &mut Option<State>, stored: StoredEvent<'_>, event: &Event) {
+    if state.is_none() {
+        let Some(body) = open(stored, event) else { return };
+        *state = Some(State { at: stored.received_at, body });
+    }
+    let Some(state) = state else { return };
     state.at = state.at.max(stored.received_at);
     let at = state.at;
     match &mut state.body {
@@ -51,7 +60,6 @@ pub fn evolve(state: Option<State>, stored: &RecordedEvent, event: &Event) -> Op
         Body::Broadcast(broadcast) => broadcast.evolve(event),
         Body::Account(account) => account.evolve(event, at),
     }
-    Some(state)
 }
 
 /// Whether `event` may be a subject's first. Others may lie on it, such as the outcome of a plain
@@ -77,7 +85,7 @@ fn opens(kind: &str, event: &Event) -> bool {
 }
 
 /// The state before a subject's first event.
-fn open(stored: &RecordedEvent, event: &Event) -> Option<Body> {
+fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
     let (_, kind, id) = stored.subject.parts()?;
     if !opens(kind, event) {
         return None;

@@ -227,16 +227,12 @@ pub fn rows(subject: &Subject, state: &State) -> Vec<Row> {
     }
 }
 
-/// The rows of `before` whose keys `after`, the next state of the subject, has no more: sessions
-/// that are over. They stay as they were, so whoever writes a subject's rows only now and then
-/// must write these first.
-pub fn rows_left(subject: &Subject, before: &State, after: &State) -> Vec<Row> {
-    let (Body::LiveStream(before), Body::LiveStream(after)) = (&before.body, &after.body) else {
-        return Vec::new();
-    };
-    let is_left = |s: &&Session| !after.sessions.iter().any(|a| a.id == s.id);
-    let row = |s| Row::Session(session_row(subject.source().to_owned(), before, s));
-    before.sessions.iter().filter(is_left).map(row).collect()
+/// Those of [`rows`] that no later event of `subject` touches: its next event takes their sessions
+/// out of the state. A fold that derives rows from last states alone keeps these before each event.
+pub fn leaving(subject: &Subject, state: &State) -> Vec<Row> {
+    let Body::LiveStream(live_stream) = &state.body else { return Vec::new() };
+    let over = live_stream.sessions.iter().filter(|session| session.is_over());
+    over.map(|s| Row::Session(session_row(subject.source().to_owned(), live_stream, s))).collect()
 }
 
 /// The row of a request; the API derives it too, where the projection has none yet.

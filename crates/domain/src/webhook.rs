@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId};
 
+pub(crate) mod seen;
+
 /// A webhook as read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
@@ -360,9 +362,10 @@ fn timestamp(value: &Value) -> Option<Timestamp> {
     Some(time.with_timezone(&chrono::Utc))
 }
 
-/// Parses JSON; where that fails, once more after repairing what is only badly encoded.
+/// Parses what is read of a body; where that fails, once more after repairing what is only badly
+/// encoded.
 fn parse(bytes: &[u8]) -> Option<Value> {
-    serde_json::from_slice(bytes).ok().or_else(|| serde_json::from_str(&repair(bytes)).ok())
+    seen::body(bytes).ok().or_else(|| seen::body(repair(bytes).as_bytes()).ok())
 }
 
 /// Replaces bytes that are no UTF-8, a byte order mark, raw control characters and half surrogates.

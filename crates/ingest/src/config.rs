@@ -37,6 +37,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Cidr>,
     /// Who may send.
     pub sources: Vec<SourceTokens>,
+    /// Who may send batches of events.
+    pub batch_tokens: Vec<BatchToken>,
     /// `/readyz` says no while an event waits longer than this for its commit.
     pub max_queue_age: Duration,
     /// The clock that dates arrivals and ends tokens.
@@ -53,6 +55,7 @@ impl Default for Config {
             max_connections: 1024,
             trusted_proxies: Vec::new(),
             sources: Vec::new(),
+            batch_tokens: Vec::new(),
             max_queue_age: Duration::from_secs(5),
             clock: || SystemTime::now().into(),
         }
@@ -97,7 +100,18 @@ pub struct SourceTokens {
     pub networks: Vec<Cidr>,
 }
 
-/// A secret path segment, as its digest.
+/// A bearer token for batches of events.
+#[derive(Debug, Clone)]
+pub struct BatchToken {
+    /// Its name; stands in the log beside each event.
+    pub name: String,
+    /// The secret, and until when it is taken.
+    pub token: PathToken,
+    /// For which sources it may tell events: the first part of their subjects.
+    pub sources: BTreeSet<String>,
+}
+
+/// A secret path segment, or a bearer token, as its digest.
 #[derive(Clone)]
 pub struct PathToken {
     /// SHA-256 of the secret's text. No salt: the secret is random and long.

@@ -118,7 +118,7 @@ pub(crate) fn unrecognized(mut event: NewEvent, sqlstate: &str) -> NewEvent {
     // What was refused may be the source itself.
     let source = if is_source_name(source) { source } else { "unknown" };
     event.subject = Subject::unrecognized(source);
-    event.event_type = EVENT_TYPE.to_owned();
+    EVENT_TYPE.clone_into(&mut event.event_type);
     event.meta = Some(json!({ "refused": sqlstate, "bytes": bytes }));
     event
 }

@@ -45,7 +45,10 @@ impl Health {
         {
             return answered;
         }
-        let answered = matches!(timeout(PING, self.store.ping()).await, Ok(Ok(())));
+        // In a task of its own, which goes on: a connection that takes longer is there next time.
+        let store = self.store.clone();
+        let ping = tokio::spawn(async move { store.ping().await });
+        let answered = matches!(timeout(PING, ping).await, Ok(Ok(Ok(()))));
         *asked = Some((Instant::now(), answered));
         answered
     }

@@ -269,28 +269,30 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         let deadline = self.shared.config.deadline;
-        let waits = async move { timeout(deadline, inner.wait_and_queue(slice, piece)).await };
+        let waits = async move { timeout(deadline, inner.wait_and_queue(slice, *piece)).await };
         let queued = tokio::spawn(waits).await;
         queued.ok().and_then(Result::ok).unwrap_or(Err(Rejected::Unavailable))
     }
 
     /// Queues a piece if there is room at once.
-    fn try_queue(&self, slice: i16, piece: Piece) -> Result<(), (Piece, NotQueued)> {
+    fn try_queue(&self, slice: i16, piece: Piece) -> Result<(), (Box<Piece>, NotQueued)> {
         if self.shared.closing.is_cancelled() {
-            return Err((piece, NotQueued::Draining));
+            return Err((Box::new(piece), NotQueued::Draining));
         }
         let Some(queue) = usize::try_from(slice).ok().and_then(|slice| self.queues.get(slice))
         else {
-            return Err((piece, NotQueued::Draining));
+            return Err((Box::new(piece), NotQueued::Draining));
         };
         let room = match Arc::clone(&self.room).try_acquire_many_owned(self.bytes(&piece)) {
             Ok(room) => room,
-            Err(TryAcquireError::NoPermits) => return Err((piece, NotQueued::Full)),
-            Err(TryAcquireError::Closed) => return Err((piece, NotQueued::Draining)),
+            Err(TryAcquireError::NoPermits) => return Err((Box::new(piece), NotQueued::Full)),
+            Err(TryAcquireError::Closed) => return Err((Box::new(piece), NotQueued::Draining)),
         };
         queue.try_send(Queued { piece, since: Instant::now(), room }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(queued) => (queued.piece, NotQueued::Full),
-            mpsc::error::TrySendError::Closed(queued) => (queued.piece, NotQueued::Draining),
+            mpsc::error::TrySendError::Full(queued) => (Box::new(queued.piece), NotQueued::Full),
+            mpsc::error::TrySendError::Closed(queued) => {
+                (Box::new(queued.piece), NotQueued::Draining)
+            }
         })
     }
 

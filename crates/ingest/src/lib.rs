@@ -10,6 +10,7 @@
 //! | [`address`](Cidr) | networks, and who really called |
 //! | `source` | finds the source by its secret path in constant time |
 //! | `webhook` | takes a request from the path to the answer |
+//! | `batch` | takes many events of one request, one a line |
 //! | `event` | makes the event of a body, and of a body that the database refused |
 //! | `repeat` | marks an identical body that follows at once |
 //! | [`lanes`] | batches per slice, repeated until their outcome is known |
@@ -27,6 +28,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 mod address;
+mod batch;
 mod config;
 mod error;
 mod event;
@@ -44,7 +46,7 @@ mod tests;
 mod webhook;
 
 pub use address::Cidr;
-pub use config::{Config, PathToken, SourceTokens};
+pub use config::{BatchToken, Config, PathToken, SourceTokens};
 pub use error::{Error, Rejected};
 pub use lanes::Lanes;
 pub use metrics::Metrics;
@@ -90,12 +92,14 @@ impl Ingest {
     }
 }
 
-/// The routes: `POST /webhooks/{source}/{token}`, `GET /livez`, `GET /readyz`. Whoever serves them
+/// The routes: `POST /webhooks/{source}/{token}`, `POST /v1/events:batch`, `GET /livez`,
+/// `GET /readyz`. Whoever serves them
 /// puts `ConnectInfo<SocketAddr>` into the extensions of each request, else the caller's address is
 /// unknown and no allow list admits it.
 pub fn router(ingest: Ingest) -> Router {
     Router::new()
         .route("/webhooks/{source}/{token}", post(webhook::receive))
+        .route("/v1/events:batch", post(batch::receive))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .fallback(problem::not_found)

@@ -148,12 +148,15 @@ impl Default for Metrics {
     }
 }
 
+/// Of a lane: its oldest event, and its oldest record.
+type Pulses = (Arc<Pulse>, Arc<Pulse>);
+
 /// The lanes' pulses, read when somebody asks.
 #[derive(Clone, Default)]
-struct Ages(Arc<Mutex<Vec<(Arc<Pulse>, Arc<Pulse>)>>>);
+struct Ages(Arc<Mutex<Vec<Pulses>>>);
 
 impl Ages {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Arc<Pulse>, Arc<Pulse>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pulses>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,7 +170,7 @@ impl fmt::Debug for Ages {
 impl Collector for Ages {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let pulses = self.lock();
-        let oldest = |of: fn(&(Arc<Pulse>, Arc<Pulse>)) -> Duration| {
+        let oldest = |of: fn(&Pulses) -> Duration| {
             pulses.iter().map(of).max().unwrap_or_default().as_secs_f64()
         };
         let ages = [

@@ -18,6 +18,11 @@ impl Problem {
     pub(crate) const METHOD_NOT_ALLOWED: Self = Self::plain(StatusCode::METHOD_NOT_ALLOWED);
     pub(crate) const TIMED_OUT: Self = Self::plain(StatusCode::REQUEST_TIMEOUT);
     pub(crate) const TOO_LARGE: Self = Self::plain(StatusCode::PAYLOAD_TOO_LARGE);
+    pub(crate) const UNAUTHORIZED: Self = Self::plain(StatusCode::UNAUTHORIZED);
+    pub(crate) const TOO_MANY: Self = Self {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        detail: Some("at most 1000 events of a mebibyte together: send several requests"),
+    };
     pub(crate) const UNAVAILABLE: Self = Self::plain(StatusCode::SERVICE_UNAVAILABLE);
 
     const fn plain(status: StatusCode) -> Self {
@@ -41,6 +46,10 @@ impl IntoResponse for Problem {
         }
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, kind, body.to_string()).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after());
         }

@@ -25,22 +25,22 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
-    Config, Error, Ingest, Known, Lanes, Metrics, PathToken, SourceTokens, Spool, SpoolDir, lanes,
-    router, spool,
+    BatchToken, Config, Error, Ingest, Known, Lanes, Metrics, PathToken, SourceTokens, Spool,
+    SpoolDir, lanes, router, spool,
 };
 
 pub(crate) const SOURCE: &str = "gcore-main";
 pub(crate) const TOKEN: &str = "Zm9ydHktdHdvLWZvcnR5LXR3bw";
 pub(crate) const PEER: [u8; 4] = [192, 0, 2, 1];
 
-/// Waits until `holds`, and fails after half a minute.
+/// Waits until `holds`, and fails after two minutes.
 pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     let wait = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it comes true in time");
+    tokio::time::timeout(Duration::from_mins(2), wait).await.expect("it comes true in time");
 }
 
 /// All events of the log, slice by slice. Reading fails where positions are not dense.
@@ -121,7 +121,7 @@ impl Wire {
 
     /// Lanes through the wire, with a spool. Hints take no part: they go directly.
     pub(crate) fn lanes(&self, config: lanes::Config) -> Lanes {
-        let spool = spool(&self.wired, spool::Config::new(self.dir.path()));
+        let spool = spool(&self.wired, &spool::Config::new(self.dir.path()));
         self.lanes_on(spool, config)
     }
 
@@ -170,7 +170,12 @@ async fn forward(mut client: TcpStream, server: SocketAddr, mut line: watch::Rec
 pub(crate) fn config() -> Config {
     let tokens = vec![PathToken::of(TOKEN).unwrap()];
     let source = SourceTokens { source: SOURCE.to_owned(), tokens, networks: Vec::new() };
-    Config { sources: vec![source], ..Config::default() }
+    let batch = BatchToken {
+        name: "backfill".to_owned(),
+        token: PathToken::of(TOKEN).unwrap(),
+        sources: [SOURCE.to_owned()].into(),
+    };
+    Config { sources: vec![source], batch_tokens: vec![batch], ..Config::default() }
 }
 
 /// One of the numbers as an operator reads them.
@@ -190,7 +195,7 @@ pub(crate) fn told(lanes: &Lanes, name: &str) -> f64 {
 /// Waits that are never over, on whatever machine.
 pub(crate) fn patient() -> lanes::Config {
     let long = Duration::from_mins(1);
-    lanes::Config { spool_after: long, deadline: long, ..lanes::Config::default() }
+    lanes::Config { spool_after: long, deadline: long, grace: long, ..lanes::Config::default() }
 }
 
 /// Waits that are over soon.
@@ -216,16 +221,16 @@ pub(crate) fn lock(config: &spool::Config) -> SpoolDir {
 }
 
 /// Opens a spool for `store`.
-pub(crate) fn spool(store: &Store, config: spool::Config) -> Opened {
+pub(crate) fn spool(store: &Store, config: &spool::Config) -> Opened {
     let known = Known { installation: store.installation(), slices: store.slices() };
     let metrics = Arc::new(Metrics::new());
-    (lock(&config).open(known, Arc::clone(&metrics)).unwrap(), metrics)
+    (lock(config).open(known, Arc::clone(&metrics)).unwrap(), metrics)
 }
 
 /// Lanes straight to a database, on a spool in a directory that goes with the process.
 pub(crate) fn lanes_of(store: &Store, config: lanes::Config) -> Lanes {
     let dir = tempfile::tempdir().unwrap().keep();
-    let (spool, metrics) = spool(store, spool::Config::new(dir));
+    let (spool, metrics) = spool(store, &spool::Config::new(dir));
     Lanes::start(store.clone(), store.notifier(), spool, metrics, config)
 }
 

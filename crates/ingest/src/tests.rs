@@ -303,7 +303,7 @@ async fn while_the_database_is_away_webhooks_are_taken_and_the_endpoint_is_ready
     eventually(async || log(&wire.direct).await.iter().any(|event| event.event_id == id)).await;
     eventually(async || {
         let probe = get(&router, "/readyz").await;
-        probe.body.ends_with(b"\"spooling\":false}")
+        serde_json::from_slice::<Value>(&probe.body).unwrap()["spooling"] == false
     })
     .await;
 }
@@ -312,7 +312,7 @@ async fn while_the_database_is_away_webhooks_are_taken_and_the_endpoint_is_ready
 async fn with_the_spool_full_as_well_webhooks_are_told_to_come_back() {
     let wire = Wire::new(4).await;
     let full = spool::Config { max_bytes: 1, ..spool::Config::new(wire.dir.path()) };
-    let lanes = wire.lanes_on(open(&wire.direct, full), impatient());
+    let lanes = wire.lanes_on(open(&wire.direct, &full), impatient());
     let router = routes(config(), &wire.wired, &lanes);
     wire.down();
     let answer = post(&router, &path(), stream(1)).await;
@@ -394,6 +394,75 @@ async fn a_draining_process_is_not_ready_and_loses_nothing() {
     let late = post(&router, &path(), stream(2)).await;
     assert_eq!(late.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(log(&store).await.len(), 1);
+}
+
+/// Sends lines, and returns the answer's lines.
+async fn batch(router: &axum::Router, token: &str, lines: &str) -> (StatusCode, Vec<Value>) {
+    let request =
+        Request::post("/v1/events:batch").header("authorization", format!("Bearer {token}"));
+    let answer = send(router, request.body(Body::from(lines.to_owned())).unwrap()).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    (answer.status, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_line_by_line_and_stores_what_is_allowed() {
+    let (router, store, queues) = endpoint(config()).await;
+    let now: Timestamp = std::time::SystemTime::now().into();
+    let lines = [
+        (r#"{"type":"WebhookReceived","source":"gcore-main","payload":{"type":"stream","message":{"stream":{"id":7,"live":true,"uri":"srt://h:1?streamid=7#aaabbbcccddd"}}},"received_at":"2026-01-02T03:04:05Z"}"#.to_owned(), "stored"),
+        (r#"{"type":"shop.OrderPaid","subject":"gcore-main/order/17","payload":{"n":1},"key":"17"}"#.to_owned(), "stored"),
+        (r#"{"type":"shop.OrderPaid","subject":"gcore-main/order/17","payload":{"n":2},"key":"17"}"#.to_owned(), "duplicate"),
+        (r#"{"type":"CallSucceeded","subject":"gcore-main/stream/7","payload":{}}"#.to_owned(), "type is not taken"),
+        (r#"{"type":"WebhookReceived","subject":"gcore-main/stream/7","payload":{}}"#.to_owned(), "a webhook's subject follows"),
+        (r#"{"type":"WebhookReceived","source":"other","payload":{}}"#.to_owned(), "not one of this token's"),
+        (r#"{"type":"a.b","subject":"other/x/1","payload":{}}"#.to_owned(), "not one of this token's"),
+        (r#"{"type":"a.b","subject":"gcore-main/x","payload":{}}"#.to_owned(), "no subject"),
+        (r#"{"type":"a.b","subject":"gcore-main/x/a\u0000b","payload":{}}"#.to_owned(), "no subject"),
+        (r#"{"type":"a.b","subject":"gcore-main/x/1","payload":{},"odd":1}"#.to_owned(), "unknown field"),
+        ("not json".to_owned(), "not an event"),
+        (format!(r#"{{"type":"a.b","subject":"gcore-main/x/1","payload":{{}},"received_at":"{}"}}"#, (now + Duration::from_mins(9)).to_rfc3339()), "future"),
+        (r#"{"type":"a.b","subject":"gcore-main/x/1","payload":{},"key":""}"#.to_owned(), "key is empty"),
+    ];
+    let body: Vec<&str> = lines.iter().map(|(line, _)| line.as_str()).collect();
+    let (status, answers) = batch(&router, TOKEN, &body.join("\n\n")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answers.len(), lines.len());
+    for ((line, expected), answer) in lines.iter().zip(&answers) {
+        let told = answer["error"].as_str().or(answer["status"].as_str()).unwrap();
+        assert!(told.contains(expected), "{line}: {answer}");
+    }
+    assert_eq!(answers[1]["event_id"], answers[2]["event_id"]);
+    let mut stored = log(&store).await;
+    stored.sort_by_key(|event| event.received_at);
+    let [webhook, order] = &stored[..] else { panic!("{stored:?}") };
+    assert_eq!(webhook.subject.as_str(), "gcore-main/stream/7");
+    assert_eq!(webhook.received_at.to_rfc3339(), "2026-01-02T03:04:05+00:00");
+    assert!(!String::from_utf8_lossy(&webhook.payload).contains("aaabbbcccddd"));
+    assert_eq!(
+        (order.payload.as_slice(), order.event_type.as_str()),
+        (&b"{\"n\":1}"[..], "shop.OrderPaid")
+    );
+    assert_eq!(order.meta.as_ref().unwrap()["token"], "backfill");
+    assert_eq!(queues.metrics().batches.get(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_without_a_token_or_beyond_the_limits_is_turned_away() {
+    let (router, store, _lanes) = endpoint(config()).await;
+    let line = r#"{"type":"a.b","subject":"gcore-main/x/1","payload":{}}"#;
+    for token in ["", "wrong", &TOKEN[1..]] {
+        assert_eq!(batch(&router, token, line).await.0, StatusCode::UNAUTHORIZED);
+    }
+    let many = format!("{line}\n").repeat(1001);
+    assert_eq!(batch(&router, TOKEN, &many).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let large = " ".repeat((1 << 20) + 1);
+    assert_eq!(batch(&router, TOKEN, &large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(log(&store).await.is_empty());
+    let most = format!("{line}\n").repeat(1000);
+    let (status, answers) = batch(&router, TOKEN, &most).await;
+    assert_eq!((status, answers.len()), (StatusCode::OK, 1000));
+    assert_eq!(log(&store).await.len(), 1000);
 }
 
 /// Collects what is logged.

@@ -18,6 +18,19 @@ pub enum Error {
         /// The exact command of this system's package manager, or where to look instead.
         packages: String,
     },
+    /// A client program for a server is not on this machine.
+    #[error(
+        "no {program} of PostgreSQL {major} or later found, as the server needs; \
+         install that version's client programs (`{packages}`), or set database.pg_bin to their directory"
+    )]
+    NoClientProgram {
+        /// The program, such as `pg_dump`.
+        program: String,
+        /// The server's major version.
+        major: u32,
+        /// The exact command of this system's package manager, or where to look instead.
+        packages: String,
+    },
     /// The directory named in the settings holds no PostgreSQL that we can run.
     #[error("no usable PostgreSQL in {}: {reason}", path.display())]
     UnusableBinaries {

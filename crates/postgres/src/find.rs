@@ -59,8 +59,15 @@ impl Places {
         }
     }
 
-    /// Every directory that may hold the programs, in the order of preference.
+    /// Every directory that may hold the server's programs, in the order of preference.
     fn candidates(&self, account: Account) -> Vec<PathBuf> {
+        let mut all = self.directories(account);
+        all.retain(|dir| dir.join("postgres").is_file() && dir.join("initdb").is_file());
+        all
+    }
+
+    /// Every directory that may hold programs of PostgreSQL, in the order of preference.
+    pub(crate) fn directories(&self, account: Account) -> Vec<PathBuf> {
         let on_path = || env::split_paths(self.path.as_deref().unwrap_or_default());
         let mut all: Vec<PathBuf> = self.ask_pg_config(account).into_iter().collect();
         all.extend(on_path().filter(|dir| dir.is_absolute()));
@@ -69,7 +76,6 @@ impl Places {
             all.extend(versions_in(&parent, prefix, rest));
         }
         all.extend(versions_in(&self.installed, "", "bin"));
-        all.retain(|dir| dir.join("postgres").is_file() && dir.join("initdb").is_file());
         all
     }
 
@@ -147,7 +153,7 @@ pub(crate) fn examine(bin: &Path, account: Account) -> Result<Binaries, Error> {
 }
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, also `19beta1`.
-fn parse_version(text: &str) -> Option<(String, u32)> {
+pub(crate) fn parse_version(text: &str) -> Option<(String, u32)> {
     let version = text.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     Some((version.to_owned(), leading_number(version)?))
 }

@@ -11,6 +11,7 @@
 //! Not its job: SQL, roles, databases, migrations, backups. It knows no SQL client.
 
 mod account;
+mod client;
 mod cluster;
 mod error;
 mod find;
@@ -26,6 +27,7 @@ mod run;
 mod settings;
 mod throwaway;
 
+pub use client::client_program;
 pub use cluster::Cluster;
 pub use error::Error;
 #[cfg(feature = "install")]

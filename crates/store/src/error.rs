@@ -24,6 +24,18 @@ pub enum Error {
     /// The tables are missing.
     #[error("find Tallylight's tables in the database: run `tallylight migrate` first")]
     NotMigrated,
+    /// The schema was restored and has no incarnation of its own yet.
+    #[error(
+        "take the database for this installation's: it was restored; run `tallylight migrate`, \
+         which gives its log a new incarnation"
+    )]
+    Restored,
+    /// A restore was interrupted before it dropped what it replaced.
+    #[error(
+        "restore: the schema tallylight_replaced holds what an earlier restore has replaced; if \
+         nothing of it is needed, run DROP SCHEMA tallylight_replaced CASCADE"
+    )]
+    SetAside,
     /// The database is not the one that was known.
     #[error(
         "use the database: it is of installation {found}, and this process knows {known}. Correct \
@@ -34,6 +46,19 @@ pub enum Error {
         known: Uuid,
         /// In the database.
         found: Uuid,
+    },
+    /// The database has no Citus.
+    #[error(
+        "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
+         and restart, on the coordinator run CREATE EXTENSION citus and add the nodes by \
+         citus_add_node"
+    )]
+    NoCitus,
+    /// Something is in the way of distributing the installation.
+    #[error("distribute: {reason}")]
+    NotDistributable {
+        /// What, and what to do.
+        reason: String,
     },
     /// A migration failed.
     #[error("migrate the database")]
@@ -117,6 +142,54 @@ pub enum Error {
         /// Whose.
         subject: String,
     },
+    /// An event cannot be folded: a rebuild stops there, where a live consumer sets aside.
+    #[error("fold event {slice}:{position}: {reason}")]
+    Unfoldable {
+        /// Its slice.
+        slice: i16,
+        /// Its position.
+        position: i64,
+        /// Why not.
+        reason: String,
+    },
+    /// The process is stopping.
+    #[error("finish: the process is stopping")]
+    Stopped,
+    /// Another process rebuilds, or takes the swap back.
+    #[error(
+        "rebuild the projections: another process is at it; `tallylight projections status` shows how far"
+    )]
+    RebuildRuns,
+    /// The rebuild was aborted, or another process goes on with it.
+    #[error("go on with rebuild {id}: it was aborted or taken over; begin anew")]
+    RebuildLost {
+        /// The rebuild.
+        id: Uuid,
+    },
+    /// The tables or the fold are not those with which the rebuild began.
+    #[error(
+        "go on with rebuild {id}: the projections' tables or this version's fold differ from those it \
+         began with; run `tallylight projections abort`, then rebuild anew"
+    )]
+    RebuildShape {
+        /// The rebuild.
+        id: Uuid,
+    },
+    /// The tables were in use whenever the swap was tried.
+    #[error(
+        "swap the rebuilt projections in: the tables were in use by long transactions for {seconds} s; \
+         what is rebuilt is kept, run `tallylight projections rebuild` again"
+    )]
+    SwapBlocked {
+        /// How long it was tried.
+        seconds: u64,
+    },
+    /// The last rebuild cannot be taken back.
+    #[error("take the last rebuild back: {reason}")]
+    NoRollback {
+        /// Why not.
+        reason: String,
+    },
     /// Any other failure of the database.
     #[error("use the database")]
     Database {
@@ -127,11 +200,26 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a lock was waited for in vain.
-    pub(crate) fn is_lock_timeout(&self) -> bool {
+    /// Whether the server cannot do such a thing at all.
+    pub(crate) fn is_unsupported(&self) -> bool {
         let Self::Database { source } = self else { return false };
         let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| code == "55P03")
+        code.is_some_and(|code| code == "0A000")
+    }
+
+    /// Whether a lock was waited for in vain.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code().is_some_and(|code| code == "55P03")
+    }
+
+    /// Whether a lock was waited for in vain, or would have been for ever.
+    pub(crate) fn is_lock_conflict(&self) -> bool {
+        self.code().is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
+    }
+
+    fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+        let Self::Database { source } = self else { return None };
+        source.as_database_error().and_then(sqlx::error::DatabaseError::code)
     }
 
     /// Whether the same call may succeed later.
@@ -144,6 +232,10 @@ impl Error {
                 .is_some_and(|code| is_transient_code(&code)),
             Self::BadUrl { .. }
             | Self::NotMigrated
+            | Self::Restored
+            | Self::SetAside
+            | Self::NoCitus
+            | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
@@ -154,7 +246,14 @@ impl Error {
             | Self::Invalid { .. }
             | Self::NoSuchJob { .. }
             | Self::NotParked { .. }
-            | Self::Seal { .. } => false,
+            | Self::Seal { .. }
+            | Self::Unfoldable { .. }
+            | Self::Stopped
+            | Self::RebuildRuns
+            | Self::RebuildLost { .. }
+            | Self::RebuildShape { .. }
+            | Self::SwapBlocked { .. }
+            | Self::NoRollback { .. } => false,
         }
     }
 }
@@ -174,9 +273,9 @@ impl From<sqlx::Error> for Error {
                 // Our own functions' refusals, in their words.
                 "TL" => Self::Invalid { reason: error.message().to_owned() },
                 "08" => Self::Unreachable { source },
-                // Undefined table, schema or function.
+                // Undefined table, column, schema or function: the tables of an older version.
                 "3F" => Self::NotMigrated,
-                "42" if matches!(code.as_str(), "42P01" | "42883") => Self::NotMigrated,
+                "42" if matches!(code.as_str(), "42P01" | "42703" | "42883") => Self::NotMigrated,
                 _ => Self::Database { source },
             };
         }

@@ -1,7 +1,7 @@
 //! Installing: migrations, the installation's row, heads and checkpoints, partitions ahead, roles.
 
 use domain::slice::SliceCount;
-use sqlx::{Executor, PgPool};
+use sqlx::{Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::consumer::Consumer;
@@ -38,8 +38,12 @@ pub struct Migrated {
     pub installation: Uuid,
     /// Its number of slices.
     pub slices: SliceCount,
+    /// Which history the positions of its log belong to.
+    pub incarnation: Uuid,
     /// It was made now.
     pub is_new: bool,
+    /// It was restored from a backup, and its incarnation was begun now.
+    pub is_restored: bool,
 }
 
 /// Brings a database to this version. `slices` counts when the installation is made; asked for
@@ -81,8 +85,10 @@ async fn install(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, 
     )
     .execute(&mut *tx)
     .await?;
-    let row =
-        sqlx::query!("SELECT id, slices FROM tallylight.installation").fetch_one(&mut *tx).await?;
+    let incarnation = settle_incarnation(&mut tx).await?;
+    let row = sqlx::query!("SELECT id, slices, incarnation FROM tallylight.installation")
+        .fetch_one(&mut *tx)
+        .await?;
     let present = SliceCount::new(row.slices).ok_or(Error::NotMigrated)?;
     if let Some(wanted) = slices.filter(|wanted| *wanted != present) {
         return Err(Error::SlicesFixed { wanted: wanted.get(), present: present.get() });
@@ -111,8 +117,24 @@ async fn install(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, 
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    let is_new = made.rows_affected() > 0;
-    Ok(Migrated { installation: row.id, slices: present, is_new })
+    Ok(Migrated {
+        installation: row.id,
+        slices: present,
+        incarnation: row.incarnation,
+        is_new: made.rows_affected() > 0,
+        is_restored: incarnation.is_some(),
+    })
+}
+
+/// Begins a new incarnation where the schema was restored; returns it then.
+async fn settle_incarnation(connection: &mut PgConnection) -> Result<Option<Uuid>, Error> {
+    let begun = sqlx::query_scalar!(
+        "SELECT tallylight.begin_incarnation() FROM tallylight.installation
+          WHERE schema_oid <> to_regnamespace('tallylight')::oid"
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(begun.flatten())
 }
 
 /// Makes the partitions of this month and the months ahead. Returns how many were missing.
@@ -141,14 +163,31 @@ async fn ensure_roles(pool: &PgPool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads which installation this is. One whose tables are older than this version is not migrated.
-pub(crate) async fn installation(pool: &PgPool) -> Result<(Uuid, SliceCount), Error> {
-    let row = sqlx::query!("SELECT id, slices, migrated_to FROM tallylight.installation")
-        .fetch_optional(pool)
-        .await?
-        .filter(|row| row.migrated_to >= newest())
-        .ok_or(Error::NotMigrated)?;
-    Ok((row.id, SliceCount::new(row.slices).ok_or(Error::NotMigrated)?))
+/// Which installation a database holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Installation {
+    pub(crate) id: Uuid,
+    pub(crate) slices: SliceCount,
+    pub(crate) incarnation: Uuid,
+}
+
+/// Reads which installation this is. One whose tables are older than this version is not migrated,
+/// nor is one that was restored since.
+pub(crate) async fn installation(pool: &PgPool) -> Result<Installation, Error> {
+    let row = sqlx::query!(
+        r#"SELECT id, slices, migrated_to, incarnation,
+                  schema_oid <> to_regnamespace('tallylight')::oid AS "restored!"
+             FROM tallylight.installation"#
+    )
+    .fetch_optional(pool)
+    .await?
+    .filter(|row| row.migrated_to >= newest())
+    .ok_or(Error::NotMigrated)?;
+    if row.restored {
+        return Err(Error::Restored);
+    }
+    let slices = SliceCount::new(row.slices).ok_or(Error::NotMigrated)?;
+    Ok(Installation { id: row.id, slices, incarnation: row.incarnation })
 }
 
 /// Creates the database of `url` through the server's `postgres` database, if it is missing.

@@ -4,8 +4,7 @@
 //! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
 //! else, and nothing here decides anything.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::slice::SliceCount;
@@ -14,7 +13,11 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod as_of;
+mod backup;
 mod consumer;
+mod digest;
+mod distribute;
 mod error;
 mod install;
 mod jobs;
@@ -25,12 +28,19 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod verify;
 mod wake;
+
+use digest::hex;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use as_of::{AsOf, SessionThen};
+pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
+pub use digest::Digest;
+pub use distribute::Catalogue;
 pub use error::Error;
 pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
@@ -41,8 +51,9 @@ pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,
 };
-pub use rebuild::{Digest, Rebuilt};
+pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 
 /// How to reach the database.
@@ -73,8 +84,9 @@ pub struct Store {
     pool: PgPool,
     slices: SliceCount,
     installation: Uuid,
-    /// Whether the database was asked which installation it is.
-    checked: Arc<AtomicBool>,
+    /// Which history the positions belong to; empty until the database was asked which
+    /// installation it is.
+    incarnation: Arc<OnceLock<Uuid>>,
 }
 
 impl Store {
@@ -82,14 +94,15 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unreachable`] where nothing answers, [`Error::NotMigrated`] where the tables of
-    /// this version are missing.
+    /// this version are missing, [`Error::Restored`] where they were restored since.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let pool = pool(config)?;
-        let (installation, slices) = match install::installation(&pool).await {
+        let found = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        Ok(Self { pool, slices, installation, checked: Arc::new(AtomicBool::new(true)) })
+        let install::Installation { id: installation, slices, incarnation } = found;
+        Ok(Self { pool, slices, installation, incarnation: Arc::new(incarnation.into()) })
     }
 
     /// The database of an installation that is known from an earlier connection. Connects when it
@@ -99,22 +112,23 @@ impl Store {
     /// [`Error::BadUrl`].
     pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
         let pool = pool(config)?;
-        Ok(Self { pool, slices, installation, checked: Arc::new(AtomicBool::new(false)) })
+        Ok(Self { pool, slices, installation, incarnation: Arc::default() })
     }
 
     /// Asks the database once which installation it is.
     ///
     /// # Errors
-    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`].
+    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`],
+    /// [`Error::Restored`].
     pub async fn check_installation(&self) -> Result<(), Error> {
-        if self.checked.load(Ordering::Relaxed) {
+        if self.incarnation.get().is_some() {
             return Ok(());
         }
-        let (found, slices) = install::installation(&self.pool).await?;
-        if (found, slices) != (self.installation, self.slices) {
-            return Err(Error::OtherInstallation { known: self.installation, found });
+        let found = install::installation(&self.pool).await?;
+        if (found.id, found.slices) != (self.installation, self.slices) {
+            return Err(Error::OtherInstallation { known: self.installation, found: found.id });
         }
-        self.checked.store(true, Ordering::Relaxed);
+        self.incarnation.get_or_init(|| found.incarnation);
         Ok(())
     }
 
@@ -126,6 +140,14 @@ impl Store {
     /// Which installation this is; part of the ownership tag.
     pub fn installation(&self) -> Uuid {
         self.installation
+    }
+
+    /// Which history the positions of the log belong to. It changes with a restore, after which
+    /// positions are given out again: whoever keeps positions, or anything made from them, outside
+    /// this database keeps it beside them, and begins anew where it differs. `None`: the process
+    /// started without the database, and has not been told yet.
+    pub fn incarnation(&self) -> Option<Uuid> {
+        self.incarnation.get().copied()
     }
 
     /// Asks the database for a sign of life.

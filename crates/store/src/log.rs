@@ -111,21 +111,8 @@ impl Store {
         position: i64,
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, Error> {
-        let rows = sqlx::query_as!(
-            EventRow,
-            r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
-                      schema_version, causation_id, correlation_id, meta as "meta: Value", payload
-                 FROM tallylight.event
-                WHERE slice = $1 AND subject = $2 AND position > $3
-                ORDER BY position LIMIT $4"#,
-            self.slice_of(subject),
-            subject.as_str(),
-            position,
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(RecordedEvent::from).collect())
+        let mut connection = self.pool.acquire().await?;
+        read_subject(&mut connection, self.slice_of(subject), subject, position, limit).await
     }
 
     /// Reads the event at a position.
@@ -178,6 +165,31 @@ pub(crate) async fn read(
     .fetch_all(connection)
     .await?;
     check_dense(slice, position, &rows)?;
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+}
+
+/// Reads a subject within a transaction, or on its own.
+pub(crate) async fn read_subject(
+    connection: &mut PgConnection,
+    slice: i16,
+    subject: &Subject,
+    position: i64,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"SELECT slice, position, recorded_at, received_at, event_id, subject, event_type,
+                  schema_version, causation_id, correlation_id, meta as "meta: Value", payload
+             FROM tallylight.event
+            WHERE slice = $1 AND subject = $2 AND position > $3
+            ORDER BY position LIMIT $4"#,
+        slice,
+        subject.as_str(),
+        position,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 

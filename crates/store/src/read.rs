@@ -1,7 +1,7 @@
 //! What the API and the commands read: sessions, live streams, progress. Never on a hot path.
 
 use domain::ids::{LiveStreamId, Subject, Timestamp};
-use domain::view::SessionDetail;
+use domain::view::{RequestRow, SessionDetail};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -49,6 +49,30 @@ pub struct SessionView {
     pub failure: Option<String>,
     /// The rest, once it has its live stream.
     pub detail: Option<SessionDetail>,
+}
+
+impl SessionView {
+    /// A session of which its request alone tells.
+    pub(crate) fn requested(row: RequestRow) -> Self {
+        Self {
+            id: row.session,
+            source: row.source,
+            account: row.account,
+            name: row.name,
+            status: row.status,
+            live_stream: row.live_stream,
+            requested_at: row.requested_at,
+            failure: row.failure,
+            detail: None,
+        }
+    }
+
+    /// The same session once it is on its live stream.
+    pub(crate) fn run(&mut self, row: domain::view::SessionRow) {
+        self.status = row.status;
+        self.live_stream = Some(row.live_stream);
+        self.detail = Some(row.detail);
+    }
 }
 
 /// A live stream as the projections know it: its row, read back.

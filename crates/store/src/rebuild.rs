@@ -1,27 +1,57 @@
-//! Rebuilding projections from the log: evolve only, no effects. One slice at a time, in place,
-//! while live consumers go on.
+//! Rebuilding projections from the log: evolve only, no effects.
+//!
+//! A rebuild makes a new *generation* of the projections' tables beside the live ones, while these
+//! are read and written as ever: slices are folded in memory, in parallel, and written by COPY;
+//! keys and indexes follow; what was applied meanwhile is applied to it too; then one short
+//! transaction swaps the tables. Each step is noted in `tallylight.rebuild`, so an interrupted
+//! rebuild is gone on with. The generation before stays for a rollback.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::event::{Event, RecordedEvent};
-use domain::ids::{Subject, Timestamp};
-use domain::state::{State, evolve};
-use domain::view::{Row, RowKey, rows};
-use futures_util::TryStreamExt as _;
-use sha2::{Digest as _, Sha256};
-use sqlx::{PgConnection, Postgres, Transaction};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OnceCell;
 
-use crate::consumer::Consumer;
-use crate::{Error, Store, log, projection};
+use crate::{Error, Store};
 
-mod strangers;
+mod copy_binary;
+mod fold;
+mod generation;
+pub(crate) mod lists;
+mod record;
+mod source;
+mod subject;
+mod swap;
 
-/// Events read at once.
-const CHUNK: i64 = 5_000;
+pub use record::{RebuildState, RebuildStatus};
 
-/// Rows written at once.
-const WRITE_CHUNK: usize = 1_000;
+pub(crate) use fold::Fold;
+pub(crate) use generation::{CopyText, Generation, load, set_aside};
+pub(crate) use source::EventRow;
+
+use generation::{Progress, copy_texts};
+use record::Run;
+use source::{Chunk, Range, read_chunk_from};
+
+/// Positions that are read at once: some 15 MB of webhooks, a tenth of a second of folding.
+const CHUNK: i64 = 20_000;
+
+/// How to rebuild.
+#[derive(Debug, Clone)]
+pub struct RebuildOptions {
+    /// Slices that are folded at a time: each takes a core and the memory of its states.
+    pub parallel: usize,
+    /// Stop in this state, to go on later; `None`: swap.
+    pub stop_in: Option<RebuildState>,
+}
+
+impl Default for RebuildOptions {
+    /// As many slices at a time as there are cores, through to the swap.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self { parallel: cores, stop_in: None }
+    }
+}
 
 /// What a rebuild did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,205 +60,223 @@ pub struct Rebuilt {
     pub events: u64,
     /// Subjects that have a state.
     pub subjects: u64,
+    /// Where it stopped: [`RebuildState::Live`] unless asked to stop before.
+    pub state: Option<RebuildState>,
 }
 
-/// A digest of all projections.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digest {
-    /// SHA-256 over all rows, hexadecimal.
-    pub sha256: String,
-    /// Number of rows.
-    pub rows: i64,
+/// How far a rebuild is; shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct RebuildProgress {
+    events: AtomicU64,
+    goal: AtomicU64,
+    state: Mutex<Option<RebuildState>>,
 }
 
-/// The fold of a slice so far.
-#[derive(Default)]
-struct Fold {
-    position: i64,
-    recorded_at: Timestamp,
-    events: u64,
-    states: HashMap<Subject, (State, i64)>,
-    rows: HashMap<RowKey, (Row, i64)>,
-}
-
-impl Fold {
-    fn apply(&mut self, stored: &RecordedEvent) {
-        let event = Event::decode(stored);
-        let before = self.states.remove(&stored.subject).map(|(state, _)| state);
-        if let Some(state) = evolve(before, stored, &event) {
-            for row in rows(&stored.subject, &state) {
-                self.rows.insert(row.key(), (row, stored.position));
-            }
-            self.states.insert(stored.subject.clone(), (state, stored.position));
-        }
-        self.skip(stored);
-        self.events += 1;
+impl RebuildProgress {
+    /// Events folded by this run, and those that are to be.
+    pub fn events(&self) -> (u64, u64) {
+        (self.events.load(Ordering::Relaxed), self.goal.load(Ordering::Relaxed))
     }
 
-    /// Passes an event that is set aside.
-    fn skip(&mut self, stored: &RecordedEvent) {
-        self.position = stored.position;
-        self.recorded_at = stored.recorded_at;
+    /// The state it is in; `None`: it has not begun.
+    pub fn state(&self) -> Option<RebuildState> {
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn state(&self, subject: &Subject) -> Option<(Subject, State, i64)> {
-        let (state, position) = self.states.get(subject)?;
-        Some((subject.clone(), state.clone(), *position))
+    fn enter(&self, state: RebuildState) {
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(state);
     }
 }
 
 impl Store {
-    /// Rebuilds the projections of one slice and returns what was folded. Events that are set
-    /// aside stay unfolded, as they are live, and what is right already is not written.
+    /// Rebuilds all projections and swaps them in, going on with a rebuild that was interrupted.
+    /// What is not applied live is not folded, nor what is set aside.
     ///
-    /// The slice is written a chunk at a time, each under the checkpoint's lock and up to date
-    /// with it: live consumers wait for one chunk, never for the slice. An interrupted rebuild
-    /// leaves each row as it was or as it should be; run it again.
-    pub async fn rebuild_slice(&self, slice: i16) -> Result<Rebuilt, Error> {
-        let mut fold = Fold::default();
-        self.catch_up(slice, &mut fold).await?;
-        self.stand_still(slice, &mut fold).await?.commit().await?;
-        // What is new from here on is written by the consumer itself.
-        let subjects: Vec<Subject> = fold.states.keys().cloned().collect();
-        for chunk in subjects.chunks(WRITE_CHUNK) {
-            let mut tx = self.stand_still(slice, &mut fold).await?;
-            let states: Vec<_> = chunk.iter().filter_map(|subject| fold.state(subject)).collect();
-            projection::upsert_states(&mut tx, slice, &states).await?;
-            tx.commit().await?;
-        }
-        let keys: Vec<RowKey> = fold.rows.keys().cloned().collect();
-        for chunk in keys.chunks(WRITE_CHUNK) {
-            let mut tx = self.stand_still(slice, &mut fold).await?;
-            let rows: Vec<_> = chunk.iter().filter_map(|key| fold.rows.get(key).cloned()).collect();
-            projection::upsert_rows(&mut tx, slice, &rows).await?;
-            tx.commit().await?;
-        }
-        let mut tx = self.stand_still(slice, &mut fold).await?;
-        strangers::delete(&mut tx, slice, &fold).await?;
-        tx.commit().await?;
-        Ok(Rebuilt { events: fold.events, subjects: fold.states.len() as u64 })
-    }
-
-    /// Folds what is applied, until less than a chunk is missing.
-    async fn catch_up(&self, slice: i16, fold: &mut Fold) -> Result<(), Error> {
+    /// # Errors
+    /// [`Error::RebuildRuns`] where another process is at it, [`Error::RebuildShape`] where the
+    /// tables or the fold have changed since it began, [`Error::Hole`] and [`Error::Unfoldable`]
+    /// naming the event, [`Error::SwapBlocked`] where the tables stayed in use.
+    pub async fn rebuild(
+        &self,
+        options: &RebuildOptions,
+        progress: &RebuildProgress,
+    ) -> Result<Rebuilt, Error> {
+        let (run, mut state) = Run::begin(self).await?;
         loop {
-            let (goal, _) = self.checkpoint(slice).await?;
-            if goal - fold.position < CHUNK {
-                return Ok(());
+            progress.enter(state);
+            let is_over = state == RebuildState::Live || options.stop_in == Some(state);
+            if is_over {
+                return self.rebuilt(state).await;
             }
-            let mut connection = self.pool.acquire().await?;
-            fold_up_to(&mut connection, slice, goal, fold).await?;
+            state = match state {
+                RebuildState::Created => self.create(&run).await?,
+                RebuildState::Folding | RebuildState::Loading => {
+                    self.fold_slices(&run, options, progress).await?
+                }
+                RebuildState::Indexing => self.index(&run, options.parallel).await?,
+                RebuildState::CatchingUp => self.catch_up(&run).await?,
+                RebuildState::Ready => self.swap(&run).await?,
+                RebuildState::Live | RebuildState::Aborted | RebuildState::RolledBack => {
+                    return Err(Error::RebuildLost { id: run.id });
+                }
+            };
         }
     }
 
-    /// Begins a transaction in which the slice stands still and the fold is level with it: the
-    /// consumer's own fence waits for this lock.
-    async fn stand_still(
+    async fn rebuilt(&self, state: RebuildState) -> Result<Rebuilt, Error> {
+        let status = self.rebuild_status().await?;
+        let count = |n: i64| u64::try_from(n).unwrap_or_default();
+        Ok(Rebuilt {
+            events: status.as_ref().map_or(0, |s| count(s.events)),
+            subjects: status.as_ref().map_or(0, |s| count(s.subjects)),
+            state: Some(state),
+        })
+    }
+
+    /// Makes the new generation's tables.
+    async fn create(&self, run: &Run) -> Result<RebuildState, Error> {
+        let mut tx = run.begin_patient(self).await?;
+        sqlx::query!("SELECT tallylight.create_shadow()").execute(&mut *tx).await?;
+        run.enter(&mut tx, RebuildState::Folding).await?;
+        tx.commit().await?;
+        Ok(RebuildState::Folding)
+    }
+
+    /// Folds and writes all slices that are not written yet.
+    async fn fold_slices(
+        &self,
+        run: &Run,
+        options: &RebuildOptions,
+        progress: &RebuildProgress,
+    ) -> Result<RebuildState, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let written: Vec<i16> =
+            run.slices(&mut connection).await?.into_iter().map(|s| s.slice).collect();
+        drop(connection);
+        let mut due = Vec::new();
+        for slice in self.slices.slices().filter(|slice| !written.contains(slice)) {
+            let (goal, _) = self.checkpoint(slice).await?;
+            progress.goal.fetch_add(u64::try_from(goal).unwrap_or_default(), Ordering::Relaxed);
+            due.push((slice, goal));
+        }
+        let stop = options.stop_in == Some(RebuildState::Loading);
+        if stop {
+            // One slice is enough to go on from.
+            due.truncate(1);
+        }
+        let loading = OnceCell::new();
+        let fold = |(slice, goal)| self.fold_slice(run, &loading, progress, slice, goal);
+        stream::iter(due).map(Ok).try_for_each_concurrent(options.parallel.max(1), fold).await?;
+        if stop {
+            return Ok(RebuildState::Loading);
+        }
+        self.enter(run, RebuildState::Indexing).await
+    }
+
+    /// Folds a slice up to `goal` in memory and writes what it came to, in one transaction.
+    async fn fold_slice(
+        &self,
+        run: &Run,
+        loading: &OnceCell<()>,
+        progress: &RebuildProgress,
+        slice: i16,
+        goal: i64,
+    ) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        let set_aside = set_aside(&mut connection, slice, goal).await?;
+        drop(connection);
+        let fold = Fold::new(slice, Default::default(), &set_aside);
+        let fold = self.fold_to(fold, slice, goal, progress).await?;
+        let done =
+            Progress { slice, position: fold.position, recorded_at: fold.recorded_at, set_aside };
+        let events = fold.events;
+        let (texts, subjects) = blocking(move || {
+            let outcome = fold.finish();
+            let subjects = outcome.states.len();
+            copy_texts(slice, outcome).map(|texts| (texts, subjects))
+        })
+        .await??;
+        loading
+            .get_or_try_init(async || {
+                progress.enter(self.enter(run, RebuildState::Loading).await?);
+                Ok::<(), Error>(())
+            })
+            .await?;
+        let mut tx = run.begin_patient(self).await?;
+        load(&mut tx, Generation::Shadow, texts).await?;
+        run.note_slice(&mut tx, &done, events, subjects).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Folds a slice up to `goal` and returns its rows as text for COPY.
+    pub(crate) async fn fold_whole(
         &self,
         slice: i16,
-        fold: &mut Fold,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
+        goal: i64,
+        set_aside: &[i64],
+    ) -> Result<Vec<CopyText>, Error> {
+        let fold = Fold::new(slice, Default::default(), set_aside);
+        let fold = self.fold_to(fold, slice, goal, &RebuildProgress::default()).await?;
+        blocking(move || copy_texts(slice, fold.finish())).await?
+    }
+
+    /// Folds a slice up to `goal`, reading the next chunk while this one is folded.
+    async fn fold_to(
+        &self,
+        mut fold: Fold,
+        slice: i16,
+        goal: i64,
+        progress: &RebuildProgress,
+    ) -> Result<Fold, Error> {
+        let read = |after: i64, since| {
+            let range = Range { slice, after, to: goal.min(after + CHUNK), since };
+            let pool = self.pool.clone();
+            tokio::spawn(async move { read_chunk_from(&pool, range).await })
+        };
+        let mut next = (goal > fold.position).then(|| read(fold.position, fold.recorded_at));
+        while let Some(reading) = next.take() {
+            let chunk: Chunk = reading.await.map_err(|_| Error::Stopped)??;
+            if chunk.range.to < goal {
+                next = Some(read(chunk.range.to, chunk.until()));
+            }
+            let before = fold.events;
+            fold = blocking(move || fold.apply_chunk(&chunk).map(|()| fold)).await??;
+            progress.events.fetch_add(fold.events - before, Ordering::Relaxed);
+        }
+        Ok(fold)
+    }
+
+    /// Gives the new generation its keys and indexes.
+    async fn index(&self, run: &Run, parallel: usize) -> Result<RebuildState, Error> {
+        let tables =
+            sqlx::query_scalar!(r#"SELECT name::text AS "name!" FROM tallylight.projection"#)
+                .fetch_all(&self.pool)
+                .await?;
+        let index = |table: String| async move {
+            let mut tx = run.begin_patient(self).await?;
+            sqlx::query!("SELECT tallylight.index_shadow($1::text::name)", table)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok::<(), Error>(())
+        };
+        stream::iter(tables).map(Ok).try_for_each_concurrent(parallel.max(1), index).await?;
+        self.enter(run, RebuildState::CatchingUp).await
+    }
+
+    /// Notes a state.
+    async fn enter(&self, run: &Run, state: RebuildState) -> Result<RebuildState, Error> {
         let mut tx = self.pool.begin().await?;
-        let goal = sqlx::query_scalar!(
-            "SELECT position FROM tallylight.checkpoint
-              WHERE consumer = $1 AND slice = $2 FOR NO KEY UPDATE",
-            Consumer::React.name(),
-            slice,
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        fold_up_to(&mut tx, slice, goal, fold).await?;
-        Ok(tx)
-    }
-
-    /// How far `react` has come in a slice.
-    pub async fn checkpoint(&self, slice: i16) -> Result<(i64, Timestamp), Error> {
-        let row = sqlx::query!(
-            "SELECT position, recorded_at FROM tallylight.checkpoint
-              WHERE consumer = $1 AND slice = $2",
-            Consumer::React.name(),
-            slice,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok((row.position, row.recorded_at))
-    }
-
-    /// A digest of all rows of all projections, in order of their keys: equal before and after a
-    /// rebuild. It reads every row, however long that takes.
-    pub async fn digest(&self) -> Result<Digest, Error> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query!("SELECT set_config('statement_timeout', '0', true)")
-            .fetch_one(&mut *tx)
-            .await?;
-        let mut lines = sqlx::query_scalar!(
-            r#"SELECT line AS "line!" FROM (
-                 SELECT 1 AS t, slice, subject AS k, to_jsonb(s)::text AS line FROM tallylight.subject_state s
-                 UNION ALL SELECT 2, slice, session_id::text, to_jsonb(s)::text FROM tallylight.session_request s
-                 UNION ALL SELECT 3, slice, session_id::text, to_jsonb(s)::text FROM tallylight.session s
-                 UNION ALL SELECT 4, slice, source || '/' || live_stream_id, to_jsonb(s)::text FROM tallylight.live_stream s
-                 UNION ALL SELECT 5, slice, source || '/' || video_id, to_jsonb(s)::text FROM tallylight.video s
-                 UNION ALL SELECT 6, slice, source || '/' || account, to_jsonb(s)::text FROM tallylight.account s
-               ) AS all_rows ORDER BY t, slice, k COLLATE "C""#
-        )
-        .fetch(&mut *tx);
-        let mut hash = Sha256::new();
-        let mut rows = 0;
-        while let Some(line) = lines.try_next().await? {
-            hash.update(line.as_bytes());
-            hash.update(b"\n");
-            rows += 1;
-        }
-        Ok(Digest { sha256: hex(&hash.finalize()), rows })
+        run.enter(&mut tx, state).await?;
+        tx.commit().await?;
+        Ok(state)
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Folds from where `fold` stands up to `goal`, a position that is applied. What is set aside was
-/// set aside in the transaction that passed it, so all of it is known by then.
-async fn fold_up_to(
-    connection: &mut PgConnection,
-    slice: i16,
-    goal: i64,
-    fold: &mut Fold,
-) -> Result<(), Error> {
-    let parked = parked_between(connection, slice, fold.position, goal).await?;
-    while fold.position < goal {
-        let limit = CHUNK.min(goal - fold.position);
-        let events = log::read(connection, slice, fold.position, fold.recorded_at, limit).await?;
-        if events.is_empty() {
-            return Err(Error::Hole { slice, after: fold.position, found: goal });
-        }
-        for event in &events {
-            if parked.contains(&event.position) { fold.skip(event) } else { fold.apply(event) }
-        }
-    }
-    Ok(())
-}
-
-/// Positions that are set aside after `from`, up to `to`.
-async fn parked_between(
-    connection: &mut PgConnection,
-    slice: i16,
-    from: i64,
-    to: i64,
-) -> Result<HashSet<i64>, Error> {
-    let positions = sqlx::query_scalar!(
-        "SELECT position FROM tallylight.parked
-          WHERE consumer = $1 AND slice = $2 AND position > $3 AND position <= $4",
-        Consumer::React.name(),
-        slice,
-        from,
-        to,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(positions.into_iter().collect())
+/// Does what takes processor time beside the runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)
 }

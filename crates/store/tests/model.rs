@@ -23,6 +23,13 @@
 //! tests on one busy core; `cargo test -p store --test model -- --nocapture` prints both again, and
 //! the shortest trace that breaks a rule without each protection.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and a trace is there to be read"
+)]
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
@@ -41,6 +48,7 @@ const EPOCHS: u8 = 3;
 
 /// Which protections there are.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not, whatever the others are")]
 struct Protections {
     head_lock: bool,
     epoch: bool,
@@ -76,6 +84,7 @@ enum Knowledge {
 }
 
 /// The log and the checkpoint of a slice.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 struct Slice {
     head: u8,
@@ -255,8 +264,8 @@ impl State {
         let is_free = !row.is_leased || row.has_expired;
         let waits = with.row_lock && self.is_row_locked(slice);
         // A worker that believes that it holds the slice does not claim it.
-        let wants = self.workers[worker][slice] == Knowledge::Nothing;
-        if !is_free || waits || !wants || row.epoch == EPOCHS {
+        let is_missing = self.workers[worker][slice] == Knowledge::Nothing;
+        if !is_free || waits || !is_missing || row.epoch == EPOCHS {
             return;
         }
         let mut next = *self;
@@ -397,12 +406,16 @@ impl Searched {
     fn stuck(&self) -> Option<usize> {
         let mut before = vec![Vec::new(); self.states.len()];
         for (at, edges) in self.edges.iter().enumerate() {
-            edges.iter().for_each(|next| before[*next].push(at));
+            for next in edges {
+                before[*next].push(at);
+            }
         }
         let ends = |(at, (state, _)): (usize, &(State, _))| state.is_done().then_some(at);
         let mut open: Vec<usize> = self.states.iter().enumerate().filter_map(ends).collect();
         let mut reaches = vec![false; self.states.len()];
-        open.iter().for_each(|at| reaches[*at] = true);
+        for at in &open {
+            reaches[*at] = true;
+        }
         while let Some(at) = open.pop() {
             for &from in &before[at] {
                 if !std::mem::replace(&mut reaches[from], true) {

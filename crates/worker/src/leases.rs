@@ -80,7 +80,8 @@ impl Leases {
         }
     }
 
-    fn insert(&self, consumer: Consumer, lease: Lease, until: Instant) {
+    /// Notes a lease that was claimed, trusted until then.
+    pub(crate) fn insert(&self, consumer: Consumer, lease: Lease, until: Instant) {
         self.lock().insert((consumer, lease.slice), Held { lease, until, leaving: false });
     }
 

@@ -1,6 +1,7 @@
 //! The database as an outsider sees it: what our own code never asks is asked here, and jobs are
 //! enqueued as another service would, inside its own transaction.
 
+use domain::ids::Timestamp;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use store::Consumer;
@@ -37,6 +38,15 @@ impl Database {
     /// The workers that have told that they live.
     pub(crate) async fn processes(&self) -> Vec<Uuid> {
         sqlx::query_scalar("SELECT id FROM tallylight.process").fetch_all(&self.0).await.unwrap()
+    }
+
+    /// When a worker last told that it lives.
+    pub(crate) async fn last_seen(&self, worker: Uuid) -> Timestamp {
+        sqlx::query_scalar("SELECT seen_at FROM tallylight.process WHERE id = $1")
+            .bind(worker)
+            .fetch_one(&self.0)
+            .await
+            .unwrap()
     }
 
     /// Who holds a slice for a consumer.

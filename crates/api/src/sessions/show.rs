@@ -10,11 +10,11 @@ use domain::session::{Interruption, Moment};
 use domain::view::{PartDetail, SessionDetail};
 use serde::Serialize;
 use serde_json::Value;
-use store::SessionView;
+use store::{SessionThen, SessionView};
 use uuid::Uuid;
 
-use super::timeline::{self, Entry};
-use super::{find, read_request};
+use super::timeline::{self, Entry, Page};
+use super::{find_then, read_request};
 use crate::Api;
 use crate::cursor::Told;
 use crate::error::Problem;
@@ -125,20 +125,22 @@ struct Reached {
     at: Timestamp,
 }
 
-/// Shows a session.
+/// Shows a session, as it is or as it was known at `as_of`.
 pub(super) async fn show(
     State(api): State<Api>,
     SessionId(id): SessionId,
-    Params(params): Params,
+    Params(mut params): Params,
 ) -> Result<Json<Whole>, Problem> {
+    let at = params.moment("as_of");
     params.finish()?;
-    let view = find(&api, id).await?;
-    let live_stream = match view.live_stream {
-        Some(live_stream) => api.store().live_stream(&view.source, live_stream).await?,
+    let SessionThen { session: view, live_stream } = find_then(&api, id, at).await?;
+    let request = read_request(&api, &view.source, id).await?;
+    let until = match at {
+        Some(at) => Some(api.store().time_of(at).await?),
         None => None,
     };
-    let request = read_request(&api, &view.source, id).await?;
-    let page = timeline::read(&api, &view, request.as_ref(), Told::default(), TIMELINE).await?;
+    let page = Page { after: Told::default(), limit: TIMELINE, until };
+    let page = timeline::read(&api, &view, request.as_ref(), page).await?;
     Ok(Json(Whole {
         session: Session::of(&view),
         options: request.map(|request| Options::of(request.state.request.options)),

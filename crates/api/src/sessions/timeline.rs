@@ -18,9 +18,9 @@ use serde::Serialize;
 use store::SessionView;
 use uuid::Uuid;
 
-use super::{READ, RequestLog, find, read_request};
+use super::{READ, RequestLog, find_then, read_request};
 use crate::Api;
-use crate::cursor::Told;
+use crate::cursor::{NotTold, Told};
 use crate::error::Problem;
 use crate::extract::{Params, SessionId};
 
@@ -59,25 +59,48 @@ pub(super) async fn timeline(
     Params(mut params): Params,
 ) -> Result<Json<Timeline>, Problem> {
     let limit = params.integer("limit", 1..=500).unwrap_or(100);
-    let after = params.text("after", 100).map(|text| Told::read(&text));
-    if after == Some(None) {
-        params.wrong("after", "is not the `next` of a page of this timeline");
+    let incarnation = api.incarnation();
+    let after = params.text("after", 100).map(|text| Told::read(&text, incarnation));
+    match after {
+        Some(Err(NotTold::Unreadable)) => {
+            params.wrong("after", "is not the `next` of a page of this timeline");
+        }
+        Some(Err(NotTold::Restored)) => {
+            params.wrong("after", "is of the time before the log was restored: begin without it");
+        }
+        Some(Ok(_)) | None => {}
     }
+    let at = params.moment("as_of");
     params.finish()?;
-    let view = find(&api, id).await?;
+    let view = find_then(&api, id, at).await?.session;
+    let until = match at {
+        Some(at) => Some(api.store().time_of(at).await?),
+        None => None,
+    };
     let request = read_request(&api, &view.source, id).await?;
-    let after = after.flatten().unwrap_or_default();
+    let after = after.and_then(Result::ok).unwrap_or_default();
     let limit = usize::try_from(limit).unwrap_or_default();
-    Ok(Json(read(&api, &view, request.as_ref(), after, limit).await?))
+    let page = Page { after, limit, until };
+    Ok(Json(read(&api, &view, request.as_ref(), page).await?))
 }
 
-/// Reads the `limit` events that follow `after`.
+/// Which entries to tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// Only those behind this.
+    pub(super) after: Told,
+    /// Most of them.
+    pub(super) limit: usize,
+    /// Only those that were recorded by then.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Reads a page.
 pub(super) async fn read(
     api: &Api,
     view: &SessionView,
     request: Option<&RequestLog>,
-    after: Told,
-    limit: usize,
+    Page { after, limit, until }: Page,
 ) -> Result<Timeline, store::Error> {
     let requested = request.map(|log| log.events.as_slice()).unwrap_or_default();
     let since = requested.first().map_or(view.requested_at, |(stored, _)| stored.recorded_at);
@@ -88,17 +111,22 @@ pub(super) async fn read(
         let span = Span::of(view);
         of_live_stream = concerning(api, &subject, from, span, after.live_stream, limit).await?;
     }
-    let requested = requested.iter().filter(|(stored, _)| stored.position > after.request);
-    Ok(merge(requested, of_live_stream.iter(), after, limit))
+    let was_known = |stored: &RecordedEvent| until.is_none_or(|until| stored.recorded_at <= until);
+    let of_live_stream = of_live_stream.iter().filter(|(stored, _)| was_known(stored));
+    let requested = requested.iter().filter(|(stored, _)| was_known(stored));
+    let requested = requested.filter(|(stored, _)| stored.position > after.request);
+    let (events, next) = merge(requested, of_live_stream, after, limit);
+    Ok(Timeline { events, next: next.map(|told| told.text(api.incarnation())) })
 }
 
-/// Merges two subjects in the order in which the database recorded them.
+/// Merges two subjects in the order in which the database recorded them. Returns what was told too,
+/// where there is more.
 fn merge<'a>(
     requested: impl Iterator<Item = &'a (RecordedEvent, Event)>,
     of_live_stream: impl Iterator<Item = &'a (RecordedEvent, Event)>,
     after: Told,
     limit: usize,
-) -> Timeline {
+) -> (Vec<Entry>, Option<Told>) {
     let (mut requested, mut of_live_stream) = (requested.peekable(), of_live_stream.peekable());
     let (mut told, mut events) = (after, Vec::new());
     while events.len() < limit {
@@ -113,7 +141,7 @@ fn merge<'a>(
         events.push(Entry::of(stored, event));
     }
     let has_more = requested.peek().is_some() || of_live_stream.peek().is_some();
-    Timeline { events, next: has_more.then(|| told.text()) }
+    (events, has_more.then_some(told))
 }
 
 impl Entry {

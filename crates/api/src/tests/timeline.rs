@@ -109,6 +109,13 @@ async fn pages_of_a_timeline_tell_each_event_once_in_order() {
         assert_eq!(Value::Array(told), whole, "limit {limit}");
     }
     assert_eq!(app.get(&format!("{path}?after=x")).await.wrong_fields(), ["after"]);
+    let of_another_incarnation = format!("{}.1.0", Uuid::from_u128(1).simple());
+    let refused = app.get(&format!("{path}?after={of_another_incarnation}")).await;
+    assert!(refused.problem(422, "invalid").contains("before the log was restored"));
+    let installation = app.get("/v1/installation").await.json;
+    let own = Uuid::parse_str(installation["incarnation"].as_str().unwrap()).unwrap();
+    assert_eq!(Some(own), app.store.incarnation());
+    assert_eq!(installation["id"], app.store.installation().to_string());
 }
 
 #[tokio::test]

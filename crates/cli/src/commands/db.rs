@@ -1,4 +1,4 @@
-//! `db`: the managed database's address, and its programs.
+//! `db`: the managed database's address, and its programs. Backup and restore are in `backup`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use postgres::{ArchiveSource, SystemPackages};
 
+use super::backup::{self, Replace};
 use crate::cli::Db;
 use crate::config::Config;
 use crate::database;
@@ -26,6 +27,10 @@ pub(crate) async fn run(config: Config, command: Db) -> Result<()> {
             let installed =
                 tokio::task::spawn_blocking(move || install(archive, sha256.as_deref())).await??;
             say(installed);
+        }
+        Db::Backup { file } => backup::back_up(&config, &file).await?,
+        Db::Restore { file, replace, yes } => {
+            backup::restore(&config, &file, &Replace { allowed: replace, unasked: yes }).await?;
         }
     }
     Ok(())
@@ -64,7 +69,7 @@ pub(crate) fn offer_install() -> Result<bool> {
 }
 
 #[expect(clippy::print_stdout, reason = "a question to the user")]
-fn ask(question: &str) -> Result<bool> {
+pub(crate) fn ask(question: &str) -> Result<bool> {
     print!("{question}");
     std::io::stdout().flush()?;
     let mut answer = String::new();

@@ -86,7 +86,8 @@ fn check_config(config: &Config, managed: bool, findings: &mut Findings) {
 }
 
 async fn check_database(store: &Store, findings: &mut Findings) {
-    good(format!("database of installation {}", store.installation()));
+    let incarnation = store.incarnation().unwrap_or_default();
+    good(format!("database of installation {}, incarnation {incarnation}", store.installation()));
     match store.health_facts().await {
         Err(error) => findings.wrong(format!("database: {error}")),
         Ok(facts) => check_facts(&facts, findings),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use domain::event::RecordedEvent;
 use domain::ids::{Subject, Timestamp};
-use store::Store;
+use serde_json::json;
+use store::{AsOf, Store};
 
 use crate::cli::Events;
 use crate::config::Config;
@@ -24,6 +25,7 @@ pub(crate) async fn run(config: Config, command: Events) -> Result<()> {
     match command {
         Events::Tail { from_start } => tail(&store, from_start).await?,
         Events::List { subject } => list(&store, subject).await?,
+        Events::State { subject, as_of } => state(&store, subject, as_of).await?,
         Events::Show { at: (slice, position) } => show(&store, slice, position).await?,
     }
     store.close().await;
@@ -59,6 +61,17 @@ async fn list(store: &Store, subject: String) -> Result<()> {
     if position == 0 {
         bail!("no event has the subject \"{subject}\"");
     }
+    Ok(())
+}
+
+async fn state(store: &Store, subject: String, at: Option<AsOf>) -> Result<()> {
+    let subject = Subject::from_stored(subject);
+    let Some((state, position)) = store.state_as_of(&subject, at).await? else {
+        bail!("no event up to then tells of \"{subject}\"");
+    };
+    let slice = store.slice_of(&subject);
+    let told = json!({ "subject": subject, "slice": slice, "position": position, "state": state });
+    say(format!("{told:#}"));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use domain::slice::SliceCount;
+use store::OwnerConnection;
 
 use crate::cli::Migrate;
 use crate::config::Config;
@@ -20,5 +21,27 @@ pub(crate) async fn run(config: Config, options: Migrate) -> Result<()> {
         migrated.installation,
         migrated.slices.get()
     ));
+    if migrated.is_restored {
+        say(format!("it was restored: its log begins incarnation {}", migrated.incarnation));
+    }
+    if options.distribute {
+        distribute(&database, options.dry_run).await?;
+    }
     database.close().await
+}
+
+/// Distributes the tables over a Citus cluster, or says how.
+async fn distribute(database: &Database, dry_run: bool) -> Result<()> {
+    let mut connection = OwnerConnection::open(&database.config).await?;
+    if dry_run {
+        for statement in connection.catalogue().await?.statements() {
+            say(format!("{statement};"));
+        }
+    } else {
+        match connection.distribute().await? {
+            0 => say("every table is distributed already"),
+            tables => say(format!("{tables} tables are distributed by slice")),
+        }
+    }
+    Ok(connection.close().await?)
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use domain::event::{Event, NewEvent, SessionRef};
 use domain::ids::{Subject, Timestamp};
-use store::{Page, SessionFilter, SessionView, Store};
+use store::{AsOf, Page, SessionFilter, SessionView, Store};
 use uuid::Uuid;
 
 use crate::cli::Session;
@@ -20,7 +20,7 @@ pub(crate) async fn run(config: Config, command: Session) -> Result<()> {
     let store = database.connect().await?;
     match command {
         Session::List { status, limit } => list(&store, status, limit).await?,
-        Session::Show { id } => show(&store, id).await?,
+        Session::Show { id, as_of } => show(&store, id, as_of).await?,
         Session::GoLive { id } => command_session(&store, id, Event::GoLiveRequested).await?,
         Session::End { id } => command_session(&store, id, Event::EndRequested).await?,
         Session::Retry { id } => command_session(&store, id, Event::RetryRequested).await?,
@@ -43,8 +43,14 @@ async fn list(store: &Store, status: Option<String>, limit: i64) -> Result<()> {
     Ok(())
 }
 
-async fn show(store: &Store, id: Uuid) -> Result<()> {
-    let session = find(store, id).await?;
+async fn show(store: &Store, id: Uuid, at: Option<AsOf>) -> Result<()> {
+    let mut session = find(store, id).await?;
+    if let Some(at) = at {
+        let Some(then) = store.session_as_of(&session.source, id, at).await? else {
+            bail!("nothing was known of session {id} then");
+        };
+        session = then.session;
+    }
     say(format!("session   {id}"));
     say(format!("name      {}", session.name));
     say(format!("status    {}", session.status));
@@ -71,14 +77,14 @@ async fn show(store: &Store, id: Uuid) -> Result<()> {
         }
     }
     say("timeline");
-    for line in timeline(store, &session).await? {
+    for line in timeline(store, &session, at).await? {
         say(line);
     }
     Ok(())
 }
 
 /// The events of the session's subjects, in order of time.
-async fn timeline(store: &Store, session: &SessionView) -> Result<Vec<String>> {
+async fn timeline(store: &Store, session: &SessionView, at: Option<AsOf>) -> Result<Vec<String>> {
     let mut subjects = vec![Subject::request(&session.source, session.id)];
     subjects.extend(session.live_stream.map(|id| Subject::live_stream(&session.source, id)));
     let mut events = Vec::new();
@@ -91,6 +97,10 @@ async fn timeline(store: &Store, session: &SessionView) -> Result<Vec<String>> {
             // A live stream that is reused has a history before this session.
             events.extend(page.into_iter().filter(|e| e.received_at >= session.requested_at));
         }
+    }
+    if let Some(at) = at {
+        let until = store.time_of(at).await?;
+        events.retain(|event| event.recorded_at <= until);
     }
     events.sort_by_key(|event| event.recorded_at);
     let line = |event| {

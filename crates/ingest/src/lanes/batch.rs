@@ -47,6 +47,14 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
+/// What a refused batch is cut into.
+pub(super) enum Halved {
+    /// Two batches, the first to be taken first.
+    Two(Batch, Batch),
+    /// The refused event and who waits for it.
+    Single(Option<(NewEvent, Waiter)>),
+}
+
 /// The ids of the two halves of a refused batch.
 pub(super) fn ids_of_halves(batch: Uuid) -> (Uuid, Uuid) {
     let batch = batch.to_string();
@@ -129,11 +137,10 @@ impl Batch {
         self.bytes
     }
 
-    /// Two batches, or the one event and who waits for it. Only for a batch whose call was refused
-    /// as a whole: its own id is forgotten.
-    pub(super) fn halves(mut self) -> Result<(Self, Self), Option<(NewEvent, Waiter)>> {
+    /// Cuts a batch whose call was refused as a whole: its own id is forgotten.
+    pub(super) fn halved(mut self) -> Halved {
         if self.events.len() < 2 {
-            return Err(self.events.pop().zip(self.waiters.pop()));
+            return Halved::Single(self.events.pop().zip(self.waiters.pop()));
         }
         let (left, right) = ids_of_halves(self.id);
         let middle = self.events.len() / 2;
@@ -152,7 +159,7 @@ impl Batch {
             waiters: self.waiters,
             ..right
         };
-        Ok((left, right))
+        Halved::Two(left, right)
     }
 
     /// Tells each caller that its event is committed, or was there before.

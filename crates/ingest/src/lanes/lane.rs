@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::append::Failed;
 use super::backlog::Backlog;
-use super::batch::{Batch, Waiter};
+use super::batch::{Batch, Halved, Waiter};
 use super::{Kept, Pulse, Queued, Shared};
 use crate::Rejected;
 
@@ -44,7 +44,10 @@ impl Lane {
     /// Keeps batch after batch until the queue is closed and empty, and the backlog too.
     pub(super) async fn run(mut self) {
         loop {
-            self.drain().await;
+            if !self.backlog.is_empty() {
+                // On the heap: it is rare, and would make the task of a lane large.
+                Box::pin(self.drain()).await;
+            }
             let Some(first) = self.next().await else { break };
             self.take(first).await;
         }
@@ -54,16 +57,17 @@ impl Lane {
     async fn drain(&mut self) {
         while let Some(place) = self.backlog.next() {
             let shared = Arc::clone(&self.shared);
-            let touched = self.meanwhile(async move { shared.drain(place).await }).await;
+            let draining = Box::pin(async move { shared.drain(place).await });
+            let touched = self.meanwhile(draining).await;
             let Some(closed) = self.backlog.done(touched) else { continue };
             let shared = Arc::clone(&self.shared);
-            self.meanwhile(async move { shared.close(closed).await }).await;
+            let closing = Box::pin(async move { shared.close(closed).await });
+            self.meanwhile(closing).await;
         }
     }
 
     /// Does some work to its end, and takes what is queued until then.
-    async fn meanwhile<F: Future>(&mut self, work: F) -> F::Output {
-        tokio::pin!(work);
+    async fn meanwhile<F: Future + Unpin>(&mut self, mut work: F) -> F::Output {
         loop {
             tokio::select! {
                 done = &mut work => return done,
@@ -139,10 +143,10 @@ impl Lane {
             match ended {
                 Ok(appended) => part.answer_appended(&appended),
                 Err(Failed::Late) => self.give_up(part),
-                Err(Failed::Refused { sqlstate }) => match part.halves() {
+                Err(Failed::Refused { sqlstate }) => match part.halved() {
                     // The left half is taken first: order is kept.
-                    Ok((left, right)) => parts.extend([right, left]),
-                    Err(single) => self.refused(single, sqlstate).await,
+                    Halved::Two(left, right) => parts.extend([right, left]),
+                    Halved::Single(single) => self.refused(single, sqlstate).await,
                 },
             }
         }

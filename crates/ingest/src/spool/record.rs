@@ -172,12 +172,14 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.bytes()?.to_vec()).ok()
     }
 
-    fn id(&mut self) -> Option<Option<Uuid>> {
+    /// Reads an id that may be absent into `id`.
+    fn id(&mut self, id: &mut Option<Uuid>) -> Option<()> {
         match self.number::<1>()? {
-            [0] => Some(None),
-            [1] => Some(Some(Uuid::from_bytes(self.number()?))),
-            [_] => None,
+            [0] => {}
+            [1] => *id = Some(Uuid::from_bytes(self.number()?)),
+            [_] => return None,
         }
+        Some(())
     }
 
     fn event(&mut self) -> Option<NewEvent> {
@@ -185,9 +187,11 @@ impl<'a> Reader<'a> {
         let subject = Subject::from_stored(self.text()?);
         let event_type = self.text()?;
         let schema_version = i16::from_le_bytes(self.number()?);
-        let key = self.id()?;
+        let (mut key, mut causation_id, mut correlation_id) = (None, None, None);
+        self.id(&mut key)?;
         let received_at = Timestamp::from_timestamp_micros(i64::from_le_bytes(self.number()?))?;
-        let (causation_id, correlation_id) = (self.id()?, self.id()?);
+        self.id(&mut causation_id)?;
+        self.id(&mut correlation_id)?;
         let meta = match self.bytes()? {
             [] => None,
             meta => Some(serde_json::from_slice(meta).ok()?),

@@ -43,8 +43,8 @@ fn frozen(n: u8) -> Frozen {
 }
 
 /// Opens the spool of a directory.
-fn open(config: Config) -> Spool {
-    lock(&config).open(known(), Arc::new(Metrics::new())).unwrap()
+fn open(config: &Config) -> Spool {
+    lock(config).open(known(), Arc::new(Metrics::new())).unwrap()
 }
 
 fn files(dir: &TempDir, end: &str) -> Vec<PathBuf> {
@@ -71,7 +71,7 @@ async fn left(spool: &Spool) -> Vec<Option<Frozen>> {
 async fn three() -> (TempDir, Vec<Frozen>, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let batches = vec![frozen(1), frozen(2), frozen(3)];
-    let spool = open(Config::new(dir.path()));
+    let spool = open(&Config::new(dir.path()));
     for batch in &batches {
         write(&spool, batch).await.unwrap();
     }
@@ -86,7 +86,7 @@ async fn what_a_process_left_is_read_by_the_next_in_order() {
     let (dir, batches, _) = three().await;
     for _ in 0..2 {
         // Nothing is released, so it is there again and again.
-        let spool = open(Config::new(dir.path()));
+        let spool = open(&Config::new(dir.path()));
         assert_eq!(left(&spool).await, batches.iter().cloned().map(Some).collect::<Vec<_>>());
     }
 }
@@ -100,16 +100,16 @@ async fn a_torn_last_record_is_cut_off_wherever_it_is_torn() {
             .unwrap();
     for end in [last + 1, last + 9, last + 17, bytes.len() - 1] {
         fs::write(&file, &bytes[..end]).unwrap();
-        let spool = open(Config::new(dir.path()));
+        let spool = open(&Config::new(dir.path()));
         assert_eq!(left(&spool).await.len(), 2, "torn at {end}");
         assert_eq!(fs::read(&file).unwrap().len(), last);
         assert!(files(&dir, ".damaged").is_empty());
     }
     // What is written then follows, in a file of its own.
-    let spool = open(Config::new(dir.path()));
+    let spool = open(&Config::new(dir.path()));
     write(&spool, &batches[2]).await.unwrap();
     drop(spool);
-    let spool = open(Config::new(dir.path()));
+    let spool = open(&Config::new(dir.path()));
     assert_eq!(left(&spool).await, batches.into_iter().map(Some).collect::<Vec<_>>());
 }
 
@@ -117,7 +117,7 @@ async fn a_torn_last_record_is_cut_off_wherever_it_is_torn() {
 async fn a_file_without_a_whole_header_held_nothing() {
     let (dir, _, file) = three().await;
     fs::write(&file, b"TLSPOOL1").unwrap();
-    let spool = open(Config::new(dir.path()));
+    let spool = open(&Config::new(dir.path()));
     assert!(left(&spool).await.is_empty());
     assert!(files(&dir, ".spool").is_empty());
 }
@@ -132,7 +132,7 @@ async fn a_damaged_file_gives_what_is_whole_and_is_kept() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;
         fs::write(&file, &bytes).unwrap();
-        let spool = open(Config::new(dir.path()));
+        let spool = open(&Config::new(dir.path()));
         let expected: Vec<_> = batches.iter().skip(3 - readable).cloned().map(Some).collect();
         assert_eq!(left(&spool).await, expected, "byte {at}");
         assert!(file.exists(), "it is drained from under its own name");
@@ -148,7 +148,7 @@ async fn a_damaged_file_gives_what_is_whole_and_is_kept() {
 async fn a_file_goes_with_its_last_record_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { file_bytes: 1, ..Config::new(dir.path()) };
-    let spool = open(config);
+    let spool = open(&config);
     for n in 0..3 {
         write(&spool, &frozen(n)).await.unwrap();
     }
@@ -161,7 +161,7 @@ async fn a_file_goes_with_its_last_record_and_not_before() {
 #[tokio::test]
 async fn a_full_spool_refuses_and_takes_again_once_it_is_drained() {
     let dir = tempfile::tempdir().unwrap();
-    let spool = open(Config { max_bytes: 2000, ..Config::new(dir.path()) });
+    let spool = open(&Config { max_bytes: 2000, ..Config::new(dir.path()) });
     let mut taken = 0;
     while write(&spool, &frozen(1)).await.is_ok() {
         taken += 1;
@@ -177,7 +177,7 @@ async fn a_full_spool_refuses_and_takes_again_once_it_is_drained() {
 #[tokio::test]
 async fn a_directory_that_goes_away_is_an_error_and_not_a_loss() {
     let dir = tempfile::tempdir().unwrap();
-    let spool = open(Config::new(dir.path().join("spool")));
+    let spool = open(&Config::new(dir.path().join("spool")));
     fs::remove_dir_all(dir.path().join("spool")).unwrap();
     assert!(matches!(write(&spool, &frozen(1)).await, Err(NotSpooled::Disk(_))));
     assert!(spool.is_failing());
@@ -189,7 +189,7 @@ async fn a_directory_that_goes_away_is_an_error_and_not_a_loss() {
 #[tokio::test]
 async fn two_processes_never_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = open(Config::new(dir.path()));
+    let _first = open(&Config::new(dir.path()));
     let error = SpoolDir::lock(Config::new(dir.path())).unwrap_err();
     assert!(matches!(error, Error::SpoolTaken { .. }), "{error}");
     assert!(error.to_string().contains("ingest.spool_dir"), "{error}");
@@ -198,7 +198,7 @@ async fn two_processes_never_share_a_directory() {
 #[tokio::test]
 async fn the_spool_of_another_installation_is_not_drained() {
     let (dir, _, _) = three().await;
-    let spool = open(Config::new(dir.path()));
+    let spool = open(&Config::new(dir.path()));
     drop(spool);
     let other = Known { installation: Uuid::from_u128(8), ..known() };
     let locked = lock(&Config::new(dir.path()));

@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use domain::slice::SliceCount;
 use secrecy::ExposeSecret;
+use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
-use store::{Config, Error, Store, create_database, drop_database, idle_databases, migrate};
+use store::{
+    Config, Consumer, EnqueueOptions, Error, Store, create_database, drop_database, idle_databases,
+    migrate,
+};
 use uuid::Uuid;
 
-use crate::support::db;
+use crate::support::{LONG, db};
 
 /// The address of another database of the test cluster.
 fn sibling(url: &str, name: &str) -> Config {
@@ -50,6 +54,52 @@ async fn migrating_twice_changes_nothing() {
     assert_eq!((store.installation(), store.slices().get()), (first.installation, 8));
     assert_eq!(store.heads(&[0, 7, 8]).await.unwrap(), [(0, 0), (7, 0)]);
     assert_eq!(store.slice_status().await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn a_restored_schema_begins_a_new_incarnation_that_nothing_of_the_former_reaches() {
+    let db = db().await;
+    let former = db.claim(Consumer::Jobs, 0).await;
+    let none = EnqueueOptions::default();
+    let never_started = db.store.enqueue("a_job", &json!({}), &none).await.unwrap();
+    // As a restore leaves it: another schema than the row was made in, everybody may execute.
+    db.sql("UPDATE tallylight.installation SET schema_oid = 1").await;
+    db.sql("GRANT EXECUTE ON FUNCTION tallylight.append TO PUBLIC").await;
+    let config = Config::new(db.url.as_str());
+    let error = Store::connect(&config).await.unwrap_err();
+    assert!(matches!(error, Error::Restored), "{error}");
+    assert!(error.to_string().contains("`tallylight migrate`"), "{error}");
+
+    let migrated = migrate(&config, None).await.unwrap();
+    assert!(migrated.is_restored && !migrated.is_new);
+    assert_eq!(migrated.installation, db.store.installation());
+    assert_ne!(Some(migrated.incarnation), db.store.incarnation());
+    let store = Store::connect(&config).await.unwrap();
+    assert_eq!(store.incarnation(), Some(migrated.incarnation));
+    assert!(!migrate(&config, None).await.unwrap().is_restored, "once");
+
+    assert!(db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap().is_empty());
+    // A process of the former incarnation may have claimed more often since the backup.
+    let later = former.epoch + 1_000_000;
+    let lease = db.claim(Consumer::Jobs, 0).await;
+    assert!(lease.epoch > later, "{}", lease.epoch);
+    // Either may have been run in what the backup does not tell of.
+    let enqueued_now = store.enqueue("a_job", &json!({}), &none).await.unwrap();
+    for id in [never_started, enqueued_now] {
+        let slice = store.slice_of(&domain::ids::Subject::job(id));
+        let epoch =
+            if slice == 0 { lease.epoch } else { db.claim(Consumer::Jobs, slice).await.epoch };
+        let started = store.mark_started(slice, epoch, &[id]).await.unwrap();
+        assert_eq!(started[0].attempt, 2, "it looks first");
+        db.sql("UPDATE tallylight.checkpoint SET owner = NULL").await;
+    }
+    let public = db
+        .number(
+            "SELECT count(*) FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+              WHERE pronamespace = 'tallylight'::regnamespace AND a.grantee = 0",
+        )
+        .await;
+    assert_eq!(public, 0);
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ async fn whoever_appends_rolls_back_and_reads_in_any_order_the_slice_is_dense() 
         }),
         session(async |store: Store, case: Arc<Case<Leased>>| {
             let two = [event(&case.subject, "one"), event(&case.subject, "two")];
-            assert_eq!(store.append(case.slice, None, &two).await.unwrap().len(), 2);
+            let appended = store.append(case.slice, None, &two).await.unwrap();
+            assert_eq!(appended.stored(&two).count(), 2);
         }),
         session(async |store: Store, case: Arc<Case<Leased>>| {
             let read = async || store.read_after(case.slice, 0, Timestamp::default(), 9).await;
@@ -111,7 +112,7 @@ async fn whoever_appends_rolls_back_and_reads_in_any_order_the_slice_is_dense() 
 #[tokio::test]
 async fn without_the_lock_of_the_head_an_order_is_found_that_breaks_the_log() {
     let mut bench = Bench::new(2).await;
-    let definition = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'append'";
+    let definition = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'append_batch'";
     let append: String = sqlx::query_scalar(definition).fetch_one(&bench.db.pool).await.unwrap();
     let unlocked = append.replace("FOR NO KEY UPDATE", "");
     assert_ne!(append, unlocked);
@@ -135,9 +136,11 @@ async fn a_key_that_several_sessions_bring_also_twice_in_one_call_is_stored_once
     let sessions = [
         session(async |store: Store, case: Arc<Case<Leased>>| {
             let events = [keyed(&case.subject, KEY), keyed(&case.subject, KEY)];
-            let stored = store.append(case.slice, None, &events).await.unwrap();
-            assert!(stored.iter().all(|stored| stored.event_id == events[0].event_id));
-            stored.iter().for_each(|_| tell(&case, &case.world.told, "stored"));
+            let appended = store.append(case.slice, None, &events).await.unwrap();
+            for stored in appended.stored(&events) {
+                assert_eq!(stored.event_id, events[0].event_id);
+                tell(&case, &case.world.told, "stored");
+            }
         }),
         unreliable(async |store: Store, case: Arc<Case<Leased>>| {
             let events = vec![keyed(&case.subject, KEY)];

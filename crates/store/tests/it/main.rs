@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod append;
+mod distribute;
 mod enqueue;
 mod fencing;
 mod finish;
@@ -19,6 +20,7 @@ mod partitions;
 mod reaction;
 mod read;
 mod rebuild;
+mod replay;
 mod roles;
 mod seal;
 mod support;

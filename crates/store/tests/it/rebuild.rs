@@ -11,14 +11,17 @@ use domain::scenario::{SOURCE, Scenario};
 use domain::state::evolve;
 use domain::view::rows;
 use store::Consumer::React;
-use store::{Digest, JobCounts, Lease, ParkedEvent, Reaction, Rebuilt, Store};
+use store::{
+    Digest, Error, JobCounts, Lease, ParkedEvent, Reaction, RebuildOptions, RebuildProgress,
+    RebuildState, Rebuilt, Store,
+};
 use uuid::Uuid;
 
 use crate::support::{Db, LONG, db};
 
 /// The log of a few sessions: one that runs well, one with a dropped encoder, one that failed, and
 /// an account that is deleted.
-fn log() -> Vec<RecordedEvent> {
+pub(crate) fn log() -> Vec<RecordedEvent> {
     let mut scenario = Scenario::new();
     for n in 0..3 {
         let session = scenario.request(&format!("key-{n}"), |_| {});
@@ -43,7 +46,7 @@ fn log() -> Vec<RecordedEvent> {
 }
 
 /// Appends a log as it was, in its order.
-async fn append(store: &Store, log: &[RecordedEvent]) {
+pub(crate) async fn append(store: &Store, log: &[RecordedEvent]) {
     let mut by_slice: HashMap<i16, Vec<NewEvent>> = HashMap::new();
     for event in log {
         by_slice.entry(event.slice).or_default().push(NewEvent {
@@ -65,10 +68,35 @@ async fn append(store: &Store, log: &[RecordedEvent]) {
 }
 
 /// Applies up to `limit` events of a slice as the worker does, setting those of `poison` aside.
-async fn apply(store: &Store, lease: Lease, limit: i64, poison: &HashSet<Subject>) -> Lease {
+pub(crate) async fn apply(
+    store: &Store,
+    lease: Lease,
+    limit: i64,
+    poison: &HashSet<Subject>,
+) -> Lease {
+    try_apply(store, lease, limit, poison).await.unwrap()
+}
+
+/// Applies what there is as a worker does, which claims a slice anew where it was fenced.
+pub(crate) async fn live(store: &Store, lease: Lease) -> Lease {
+    match try_apply(store, lease, 100, &HashSet::new()).await {
+        Err(Error::Fenced { slice }) => {
+            let lease = store.claim(React, slice, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+            apply(store, lease, 100, &HashSet::new()).await
+        }
+        other => other.unwrap(),
+    }
+}
+
+async fn try_apply(
+    store: &Store,
+    lease: Lease,
+    limit: i64,
+    poison: &HashSet<Subject>,
+) -> Result<Lease, Error> {
     let events =
         store.read_after(lease.slice, lease.position, lease.recorded_at, limit).await.unwrap();
-    let Some(last) = events.last() else { return lease };
+    let Some(last) = events.last() else { return Ok(lease) };
     let subjects: Vec<Subject> = events.iter().map(|e| e.subject.clone()).collect();
     let mut states = store.load_states(lease.slice, &subjects).await.unwrap();
     let mut touched = HashMap::new();
@@ -94,11 +122,11 @@ async fn apply(store: &Store, lease: Lease, limit: i64, poison: &HashSet<Subject
         |(subject, position): (Subject, i64)| (subject.clone(), states[&subject].clone(), position);
     reaction.states = touched.into_iter().map(state).collect();
     reaction.rows = rows_now.into_values().collect();
-    store.commit_reaction(&lease, &reaction, LONG).await.unwrap().lease
+    store.commit_reaction(&lease, &reaction, LONG).await.map(|committed| committed.lease)
 }
 
 /// Applies all there is, a few events at a time.
-async fn apply_all(store: &Store, leases: &mut [Lease], poison: &HashSet<Subject>) {
+pub(crate) async fn apply_all(store: &Store, leases: &mut [Lease], poison: &HashSet<Subject>) {
     for lease in leases {
         loop {
             let next = apply(store, *lease, 3, poison).await;
@@ -110,7 +138,7 @@ async fn apply_all(store: &Store, leases: &mut [Lease], poison: &HashSet<Subject
     }
 }
 
-async fn leases(db: &Db) -> Vec<Lease> {
+pub(crate) async fn leases(db: &Db) -> Vec<Lease> {
     let mut leases = Vec::new();
     for slice in db.store.slices().slices() {
         leases.push(db.claim(React, slice).await);
@@ -118,18 +146,12 @@ async fn leases(db: &Db) -> Vec<Lease> {
     leases
 }
 
-async fn rebuild(store: &Store) -> Rebuilt {
-    let mut total = Rebuilt::default();
-    for slice in store.slices().slices() {
-        let rebuilt = store.rebuild_slice(slice).await.unwrap();
-        total.events += rebuilt.events;
-        total.subjects += rebuilt.subjects;
-    }
-    total
+pub(crate) async fn rebuild(store: &Store) -> Rebuilt {
+    store.rebuild(&RebuildOptions::default(), &RebuildProgress::default()).await.unwrap()
 }
 
 /// A database with applied sessions.
-async fn applied() -> (Db, Vec<Lease>, Digest, usize) {
+pub(crate) async fn applied() -> (Db, Vec<Lease>, Digest, usize) {
     let db = db().await;
     let log = log();
     append(&db.store, &log).await;
@@ -147,10 +169,8 @@ async fn applied() -> (Db, Vec<Lease>, Digest, usize) {
 }
 
 #[tokio::test]
-async fn a_rebuild_folds_the_whole_log_to_the_same_rows_and_writes_none() {
+async fn a_rebuild_folds_the_whole_log_to_the_same_rows() {
     let (db, _, before, events) = applied().await;
-    let versions = "SELECT sum(xmin::text::bigint)::bigint FROM tallylight.subject_state";
-    let version = db.number(versions).await;
     let rebuilt = rebuild(&db.store).await;
     assert_eq!(rebuilt.events, events as u64);
     assert_eq!(
@@ -158,7 +178,7 @@ async fn a_rebuild_folds_the_whole_log_to_the_same_rows_and_writes_none() {
         db.number("SELECT count(*) FROM tallylight.subject_state").await
     );
     assert_eq!(db.store.digest().await.unwrap(), before);
-    assert_eq!(db.number(versions).await, version, "what is right is not written");
+    assert_eq!(rebuilt.state, Some(RebuildState::Live));
 }
 
 #[tokio::test]
@@ -222,11 +242,11 @@ async fn events_may_come_while_it_rebuilds() {
             store.append_one(NewEvent::new(subject, &event, at, Uuid::now_v7())).await.unwrap();
             written += 1;
             let lease = &mut leases[usize::try_from(slice).unwrap()];
-            *lease = apply(&store, *lease, 100, &HashSet::new()).await;
+            *lease = live(&store, *lease).await;
         }
         written
     });
-    for _ in 0..3 {
+    for _ in 0..2 {
         rebuild(&db.store).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -273,13 +293,14 @@ async fn a_reaction_in_progress_is_waited_for_and_not_overwritten() {
         .await
         .unwrap();
     let store = db.store.clone();
-    let rebuilding = tokio::spawn(async move { store.rebuild_slice(slice).await.unwrap() });
+    let rebuilding = tokio::spawn(async move { rebuild(&store).await });
+    // The swap waits for the checkpoint, and tries again.
     db.blocked(1).await;
     open.commit().await.unwrap();
     assert_eq!(rebuilding.await.unwrap().events, 2);
     assert_eq!(db.number("SELECT position FROM tallylight.subject_state").await, 2);
     let digest = db.store.digest().await.unwrap();
-    db.store.rebuild_slice(slice).await.unwrap();
+    rebuild(&db.store).await;
     assert_eq!(db.store.digest().await.unwrap(), digest);
 }
 
@@ -314,7 +335,8 @@ async fn what_is_set_aside_stays_as_it_is() {
 async fn what_is_not_applied_yet_is_not_rebuilt() {
     let db = db().await;
     append(&db.store, &log()).await;
-    assert_eq!(rebuild(&db.store).await, Rebuilt::default());
+    let nothing = Rebuilt { state: Some(RebuildState::Live), ..Rebuilt::default() };
+    assert_eq!(rebuild(&db.store).await, nothing);
     assert_eq!(db.store.digest().await.unwrap().rows, 0);
 }
 

@@ -196,7 +196,7 @@ async fn a_worker_does_all_of_its_work() {
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
     store.ensure_partitions().await.unwrap();
-    store.rebuild_slice(1).await.unwrap();
+    store.rebuild_status().await.unwrap();
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();
     store.slice_status().await.unwrap();

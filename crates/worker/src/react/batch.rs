@@ -13,7 +13,7 @@ use domain::event::{Event, RecordedEvent, readable};
 use domain::ids::Subject;
 use domain::state::{State, evolve};
 use domain::timer::Policy;
-use domain::view::{Row, RowKey, rows, rows_left};
+use domain::view::{Row, RowKey, leaving, rows};
 use store::{ParkedEvent, Reaction};
 
 use crate::execution::panic_text;
@@ -133,8 +133,8 @@ impl<'a> Batch<'a> {
                 self.slots.entry(subject.clone()).or_insert(Slot { state: None, touched: None })
             }
         };
-        if let (Some(before), Some(after), Some(written)) = (&before, &after, slot.touched) {
-            for row in rows_left(subject, before, after) {
+        if let (Some(before), Some(written)) = (&before, slot.touched) {
+            for row in leaving(subject, before) {
                 self.rows.insert(row.key(), (row, written));
             }
         }

@@ -36,8 +36,15 @@ pub(super) struct Follower {
     pub(super) parked: HashMap<Subject, i64>,
     /// When to look for requests about them.
     requests_due: Instant,
-    /// Events read while the batch before was committed.
-    ahead: Option<Vec<RecordedEvent>>,
+    /// What was read while the batch before was committed.
+    ahead: Option<Chunk>,
+}
+
+/// Events read at once.
+pub(super) struct Chunk {
+    events: Vec<RecordedEvent>,
+    /// Whether there may be more after them.
+    is_full: bool,
 }
 
 /// What a round came to.
@@ -168,17 +175,15 @@ impl Follower {
             self.perform_requests().await?;
         }
         let begun = Instant::now();
-        let wanted = self.pace.size();
-        let events = match self.ahead.take() {
-            Some(events) => events,
-            None => self.read(&self.lease, wanted).await?,
+        let Chunk { events, is_full } = match self.ahead.take() {
+            Some(chunk) => chunk,
+            None => self.read(&self.lease, self.pace.size()).await?,
         };
         let Some(last) = events.last() else {
             self.ctx.progress().idle(&self.lease);
             return Ok(Round::Idle);
         };
         self.ctx.progress().applying(&events[0]);
-        let is_full = events.len() >= wanted;
         match self.apply(&events, is_full).await {
             Ok(()) => {}
             Err(error) if concerns_data(&error) => self.refused(&events, &error).await?,
@@ -193,7 +198,7 @@ impl Follower {
 
     /// Reads the next events after `from`. Nothing where the head says that there is something is
     /// a hole as well.
-    async fn read(&self, from: &Lease, limit: usize) -> Result<Vec<RecordedEvent>, Error> {
+    async fn read(&self, from: &Lease, limit: usize) -> Result<Chunk, Error> {
         let slice = from.slice;
         let head = self.ctx.progress().head(slice);
         let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -202,7 +207,8 @@ impl Follower {
         let events = match read(limit_sql).await {
             // What stands before the hole is sound.
             Err(Error::Hole { after, .. }) if after > from.position => {
-                return read(after - from.position).await;
+                let events = read(after - from.position).await?;
+                return Ok(Chunk { events, is_full: true });
             }
             other => other?,
         };
@@ -211,7 +217,8 @@ impl Follower {
             return Err(Error::Hole { slice, after: last, found: head });
         }
         self.ctx.progress().has_hole(slice, false);
-        Ok(events)
+        let is_full = events.len() >= limit;
+        Ok(Chunk { events, is_full })
     }
 
     /// Folds, decides and commits a batch; reads the next one meanwhile if there is more.
@@ -270,7 +277,7 @@ impl Follower {
         &mut self,
         folded: Folded,
         next: Option<Lease>,
-    ) -> Result<Option<Vec<RecordedEvent>>, Error> {
+    ) -> Result<Option<Chunk>, Error> {
         let Folded { reaction, untouched, unrecognized } = folded;
         let ctx = self.ctx.clone();
         let committing = ctx.store().commit_reaction(&self.lease, &reaction, ctx.config().lease);
@@ -298,7 +305,7 @@ impl Follower {
         if committed.events > 0 {
             ctx.events_appended(committed.lease.slice);
         }
-        Ok(ahead.filter(|events| !events.is_empty()))
+        Ok(ahead)
     }
 
     /// A batch was refused: half of it is next; an event that stands alone is set aside.

@@ -144,7 +144,7 @@ async fn draining_the_same_spool_twice_stores_nothing_twice() {
     // As killed processes leave them: the same files for one and for the next.
     let copies = [copy(wire.dir.path()), copy(wire.dir.path())];
     for dir in &copies {
-        let after = wire.lanes_on(open(&wire.direct, spool::Config::new(dir.path())), patient());
+        let after = wire.lanes_on(open(&wire.direct, &spool::Config::new(dir.path())), patient());
         assert!(after.is_spooling(), "what was left is found");
         wire.up();
         eventually(async || !after.is_spooling()).await;
@@ -164,7 +164,7 @@ async fn draining_the_same_spool_twice_stores_nothing_twice() {
 async fn a_full_spool_gives_up_and_the_lane_goes_on() {
     let wire = Wire::new(2).await;
     let config = spool::Config { max_bytes: 1500, ..spool::Config::new(wire.dir.path()) };
-    let lanes = wire.lanes_on(open(&wire.direct, config), impatient());
+    let lanes = wire.lanes_on(open(&wire.direct, &config), impatient());
     wire.down();
     let mut spooled = 0;
     while lanes.append(event(LIVE_STREAM, &[0; 100])).await == Ok(Kept::Spooled) {
@@ -185,7 +185,7 @@ async fn a_full_spool_gives_up_and_the_lane_goes_on() {
 async fn without_a_database_at_its_start_a_process_spools_by_what_it_knows() {
     let wire = Wire::new(2).await;
     wire.down();
-    drop(open(&wire.direct, spool::Config::new(wire.dir.path())));
+    drop(open(&wire.direct, &spool::Config::new(wire.dir.path())));
     let locked = lock(&spool::Config::new(wire.dir.path()));
     let known = locked.known().expect("the last process noted it");
     let mut config = store::Config::new(wire.url.as_str());

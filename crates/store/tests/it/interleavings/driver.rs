@@ -211,21 +211,19 @@ impl Bench {
         let case = Arc::new(Case { slice, subject, world, steps: self.steps.clone() });
         let running = self.start(sessions, &case);
         let mut trail = Vec::new();
-        let reason = match self.step_all(plan, slice, &running, &mut trail).await {
-            Err(reason) => Some(reason),
-            Ok(()) => {
-                self.gates.iter().for_each(|gate| gate.set_open(true));
-                check(&self.db, &case).await.err()
-            }
-        };
-        self.gates.iter().for_each(|gate| gate.set_open(true));
-        match reason {
-            None => Ok(trail),
-            Some(reason) => {
-                running.iter().for_each(|running| running.task.abort());
-                Err(Counterexample { reason, trail })
-            }
+        let stepped = self.step_all(plan, slice, &running, &mut trail).await;
+        for gate in &self.gates {
+            gate.set_open(true);
         }
+        let ended = match stepped {
+            Ok(()) => check(&self.db, &case).await,
+            Err(reason) => Err(reason),
+        };
+        let Err(reason) = ended else { return Ok(trail) };
+        for running in &running {
+            running.task.abort();
+        }
+        Err(Counterexample { reason, trail })
     }
 
     fn start<W: Send + Sync + 'static>(
@@ -306,8 +304,8 @@ impl Bench {
                 is_thinking |= is_between && !is_busy;
             }
             if is_thinking {
-                let changed = timeout(PATIENCE, changes.changed()).await;
-                changed.map_err(|_| "a session does not come to its next statement")?.unwrap();
+                let came = timeout(PATIENCE, changes.changed()).await;
+                came.map_err(|_| "a session does not come to its next statement")?.unwrap();
                 continue;
             }
             if working.is_empty() && going.is_empty() {
@@ -317,11 +315,10 @@ impl Bench {
                 continue;
             }
             // In this order: who has gone held locks.
-            if self.are_gone(&going).await && self.are_blocked(&working).await {
-                if !changes.has_changed().unwrap() {
-                    self.forget_gone();
-                    return Ok(!working.is_empty());
-                }
+            let is_settled = self.are_gone(&going).await && self.are_blocked(&working).await;
+            if is_settled && !changes.has_changed().unwrap() {
+                self.forget_gone();
+                return Ok(!working.is_empty());
             }
         }
     }

@@ -1,0 +1,288 @@
+//! A *generation* of the projections: one set of their tables, in a schema of its own. Loads one,
+//! writes to one, reads one back.
+
+use domain::ids::{Subject, Timestamp};
+use domain::state::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use super::fold::{Fold, Outcome};
+use super::source::{Range, read_chunk};
+use crate::consumer::Consumer;
+use crate::rebuild::lists::Lists;
+use crate::{Error, log};
+
+/// Where the tables of a generation are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// The one that is made.
+    Shadow,
+    /// The one before the last swap.
+    Previous,
+    /// Tables of this connection that hold the fold of a slice, for a comparison.
+    Folded,
+}
+
+impl Generation {
+    /// Its schema.
+    pub(crate) fn schema(self) -> &'static str {
+        match self {
+            Self::Shadow => "tallylight_shadow",
+            Self::Previous => "tallylight_previous",
+            Self::Folded => "pg_temp",
+        }
+    }
+
+    fn table(self, name: &str) -> String {
+        let prefix = if self == Self::Folded { "folded_" } else { "" };
+        format!("{}.{prefix}{name}", self.schema())
+    }
+}
+
+/// Bytes of a COPY that are sent at once.
+const SEND: usize = 1 << 20;
+
+/// A table's rows as the text of a COPY.
+pub(crate) struct CopyText {
+    table: &'static str,
+    columns: String,
+    text: Vec<u8>,
+}
+
+/// Writes what a fold came to as text for COPY. Costs processor time.
+pub(crate) fn copy_texts(slice: i16, outcome: Outcome) -> Result<Vec<CopyText>, Error> {
+    let mut text = Vec::new();
+    for (subject, state, position) in &outcome.states {
+        field(&mut text, slice.to_string().as_bytes(), b'\t');
+        field(&mut text, subject.as_str().as_bytes(), b'\t');
+        field(&mut text, to_json("subject_state", subject.as_str(), state)?.as_bytes(), b'\t');
+        field(&mut text, position.to_string().as_bytes(), b'\n');
+    }
+    let columns = "slice, subject, state, position".to_owned();
+    let mut texts = vec![CopyText { table: "subject_state", columns, text }];
+    drop(outcome.states);
+    let mut tables = Lists::default();
+    for (row, position) in &outcome.rows {
+        tables.add(row, *position);
+    }
+    drop(outcome.rows);
+    for (table, rows) in tables.into_lists() {
+        texts.extend(copy_text(slice, table, &rows));
+    }
+    Ok(texts)
+}
+
+/// The text for a table whose rows are JSON objects of its columns; `None`: there are none.
+fn copy_text(slice: i16, table: &'static str, rows: &[Value]) -> Option<CopyText> {
+    let names: Vec<&String> = rows.first()?.as_object()?.keys().collect();
+    let mut columns = "slice".to_owned();
+    for name in &names {
+        columns += ", ";
+        columns += name;
+    }
+    let mut text = Vec::new();
+    for row in rows {
+        text.extend_from_slice(slice.to_string().as_bytes());
+        for name in &names {
+            text.push(b'\t');
+            match &row[name.as_str()] {
+                Value::Null => text.extend_from_slice(b"\\N"),
+                Value::String(value) => escape(&mut text, value.as_bytes()),
+                value
+                @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    escape(&mut text, value.to_string().as_bytes());
+                }
+            }
+        }
+        text.push(b'\n');
+    }
+    Some(CopyText { table, columns, text })
+}
+
+fn field(text: &mut Vec<u8>, value: &[u8], end: u8) {
+    escape(text, value);
+    text.push(end);
+}
+
+/// Writes a value so that COPY reads it back.
+fn escape(text: &mut Vec<u8>, value: &[u8]) {
+    for byte in value {
+        match byte {
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\r' => text.extend_from_slice(b"\\r"),
+            b'\t' => text.extend_from_slice(b"\\t"),
+            byte => text.push(*byte),
+        }
+    }
+}
+
+fn to_json<T: Serialize>(table: &'static str, row: &str, value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|source| Error::Inconsistent {
+        table,
+        row: row.to_owned(),
+        source,
+    })
+}
+
+/// Fills empty tables of a generation.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    into: Generation,
+    texts: Vec<CopyText>,
+) -> Result<(), Error> {
+    for CopyText { table, columns, text } in texts {
+        // COPY takes no parameters, and the macros do not know it: names of ours alone.
+        let statement = format!("COPY {} ({columns}) FROM STDIN", into.table(table));
+        let mut copy = connection.copy_in_raw(&statement).await?;
+        for part in text.chunks(SEND) {
+            copy.send(part).await?;
+        }
+        copy.finish().await?;
+    }
+    Ok(())
+}
+
+/// How far a slice of a generation is folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) slice: i16,
+    pub(crate) position: i64,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) set_aside: Vec<i64>,
+}
+
+/// Brings a slice of a generation that has its keys up to `goal`, an applied position, and returns
+/// what it has come to.
+///
+/// Events that were set aside when they were passed, and are not any more, were retried live: their
+/// subjects are folded anew from their first event.
+pub(crate) async fn follow(
+    connection: &mut PgConnection,
+    generation: Generation,
+    from: &Progress,
+    goal: i64,
+) -> Result<(Progress, u64), Error> {
+    let slice = from.slice;
+    let set_aside = set_aside(connection, slice, goal).await?;
+    let mut fold = Fold::new(slice, (from.position, from.recorded_at), &set_aside);
+    if from.position < goal {
+        let range = Range { slice, after: from.position, to: goal, since: from.recorded_at };
+        let chunk = read_chunk(connection, range).await?;
+        let mut subjects = Vec::new();
+        chunk.for_each(|row| {
+            if !subjects.iter().any(|subject| subject == row.subject) {
+                subjects.push(row.subject.to_owned());
+            }
+            Ok(())
+        })?;
+        seed(connection, generation, slice, &subjects, &mut fold).await?;
+        fold.apply_chunk(&chunk)?;
+    }
+    let progress = Progress {
+        slice,
+        position: fold.position,
+        recorded_at: fold.recorded_at,
+        set_aside: set_aside.clone(),
+    };
+    let events = fold.events;
+    upsert(connection, generation, slice, fold.finish()).await?;
+    let was_passed = |position: &&i64| **position <= from.position;
+    let retried = from.set_aside.iter().filter(|position| !set_aside.contains(position));
+    let late = set_aside.iter().filter(was_passed).filter(|p| !from.set_aside.contains(p));
+    let mut subjects: Vec<Subject> = Vec::new();
+    for position in retried.chain(late) {
+        let (after, since) = (position - 1, Timestamp::default());
+        let event = log::read(connection, slice, after, since, 1).await?.pop();
+        if let Some(event) = event
+            && !subjects.contains(&event.subject)
+        {
+            subjects.push(event.subject);
+        }
+    }
+    for subject in subjects {
+        let fold = super::subject::fold(connection, slice, &subject, goal, &set_aside).await?;
+        upsert(connection, generation, slice, fold.finish()).await?;
+    }
+    Ok((progress, events))
+}
+
+/// Positions of a slice up to `goal` that `react` has set aside, in order.
+pub(crate) async fn set_aside(
+    connection: &mut PgConnection,
+    slice: i16,
+    goal: i64,
+) -> Result<Vec<i64>, Error> {
+    let positions = sqlx::query_scalar!(
+        "SELECT position FROM tallylight.parked
+          WHERE consumer = $1 AND slice = $2 AND position <= $3 ORDER BY position",
+        Consumer::React.name(),
+        slice,
+        goal,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(positions)
+}
+
+/// Seeds a fold with stored states.
+async fn seed(
+    connection: &mut PgConnection,
+    generation: Generation,
+    slice: i16,
+    subjects: &[String],
+    fold: &mut Fold,
+) -> Result<(), Error> {
+    let rows = sqlx::query!(
+        r#"SELECT of_subject AS "subject!", folded AS "state!", at_position AS "position!"
+             FROM tallylight.generation_states($1::text::name, $2, $3)"#,
+        generation.schema(),
+        slice,
+        subjects,
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let state: State = serde_json::from_value(row.state).map_err(|source| {
+            Error::Inconsistent { table: "subject_state", row: row.subject.clone(), source }
+        })?;
+        fold.seed(&row.subject, state, row.position);
+    }
+    Ok(())
+}
+
+/// Writes what a fold came to over what is there.
+async fn upsert(
+    connection: &mut PgConnection,
+    generation: Generation,
+    slice: i16,
+    outcome: Outcome,
+) -> Result<(), Error> {
+    let mut tables = Lists::default();
+    for (row, position) in &outcome.rows {
+        tables.add(row, *position);
+    }
+    let mut states = Vec::with_capacity(outcome.states.len());
+    for (subject, state, position) in &outcome.states {
+        states.push(json!({ "subject": subject, "state": state, "position": position }));
+    }
+    let lists = tables.into_lists();
+    for (table, mut rows) in std::iter::once(("subject_state", states)).chain(lists) {
+        if rows.is_empty() {
+            continue;
+        }
+        for row in &mut rows {
+            row["slice"] = slice.into();
+        }
+        sqlx::query!(
+            "SELECT tallylight.upsert_generation($1::text::name, $2::text::name, $3)",
+            generation.schema(),
+            table,
+            Value::Array(rows),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
