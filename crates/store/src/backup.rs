@@ -4,7 +4,7 @@
 //! name first, put back if the restore fails, and dropped once it has succeeded. The new
 //! incarnation is `migrate`'s doing. Starting programs and asking people is not this file's job.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -156,15 +156,18 @@ pub fn libpq_environment(config: &Config) -> Result<Vec<(&'static str, SecretStr
     if let Some(password) = url.password() {
         all.push(("PGPASSWORD", percent_decoded(password)));
     }
-    for (name, value) in url.query_pairs() {
-        let variable = match name.as_ref() {
-            "sslmode" => "PGSSLMODE",
-            "sslrootcert" => "PGSSLROOTCERT",
-            "sslcert" => "PGSSLCERT",
-            "sslkey" => "PGSSLKEY",
+    let mode = url.query_pairs().find(|(name, _)| name == "sslmode");
+    all.extend(mode.map(|(_, value)| ("PGSSLMODE", value.into_owned())));
+    // Certificates as they were given: the driver tells them in words of its own.
+    let query = config.url.expose_secret().split_once('?').map_or("", |(_, query)| query);
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let variable = match name {
+            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => "PGSSLROOTCERT",
+            "sslcert" | "ssl-cert" => "PGSSLCERT",
+            "sslkey" | "ssl-key" => "PGSSLKEY",
             _ => continue,
         };
-        all.push((variable, value.into_owned()));
+        all.push((variable, percent_decoded(value)));
     }
     Ok(all.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
 }

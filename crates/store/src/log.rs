@@ -162,10 +162,11 @@ pub(crate) async fn read(
         let in_order = found.first().is_none_or(|first| first.position == position + 1);
         // Nothing here, or only later: what is missing may be sealed.
         let missing = found.is_empty() || !in_order;
+        let mut is_sealed = false;
         if missing
             && let Some(sealed) = history::after(history, connection, slice, position, rest).await?
         {
-            found = sealed;
+            (found, is_sealed) = (sealed, true);
         } else if found.is_empty() {
             check_end(connection, slice, position).await?;
         }
@@ -173,6 +174,10 @@ pub(crate) async fn read(
         let Some(last) = found.last() else { break };
         position = last.position;
         events.append(&mut found);
+        // The table had all of them up to the limit; behind what is sealed there may be more.
+        if !is_sealed {
+            break;
+        }
     }
     Ok(events)
 }

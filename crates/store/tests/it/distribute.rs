@@ -13,10 +13,12 @@ async fn owner(db: &Db) -> OwnerConnection {
 }
 
 /// Tables that have no slice, and why.
-const UNSLICED: [(&str, &str); 4] = [
+const UNSLICED: [(&str, &str); 6] = [
     ("installation", "one row; a reference table"),
     ("migration", "of the migrator; stays on the coordinator"),
     ("process", "a row per worker process; a reference table"),
+    ("projection", "read by rebuilds only; stays on the coordinator"),
+    ("rebuild", "a row per rebuild; stays on the coordinator"),
     ("role_grant", "read by `migrate` only; stays on the coordinator"),
 ];
 
@@ -82,7 +84,7 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 15] = [
+const OVER_ALL_SLICES: [(&str, &str); 23] = [
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),
     ("INSERT INTO tallylight.slice_head (slice) SELECT generate_series", "migrate"),
     ("SELECT (SELECT id FROM tallylight.installation) AS installation", "db backup and restore"),
@@ -99,6 +101,17 @@ const OVER_ALL_SLICES: [(&str, &str); 15] = [
         "WITH dead AS (DELETE FROM tallylight.job_dead WHERE id = $1",
         "jobs retry: the operator has no slice",
     ),
+    ("SELECT (SELECT count(*) FROM tallylight.event_default)", "maintenance: gauges of history"),
+    ("SELECT slice, from_position AS \"from\"", "history list, plan and verify"),
+    ("SELECT f.slice, f.subject, f.position, f.error", "parked list, joined by slice"),
+    ("SELECT slice, position, subject, error, requested_by", "parked list --skipped"),
+    (
+        "SELECT position FROM tallylight.checkpoint WHERE consumer = $1 ORDER BY",
+        "swap of a rebuild",
+    ),
+    ("UPDATE tallylight.checkpoint SET epoch = epoch + 1, owner = NULL", "swap of a rebuild"),
+    ("SELECT r.id, r.state, r.began_at, r.state_at", "projections status"),
+    ("SELECT slice, position, recorded_at, set_aside FROM tallylight.rebuild_slice", "a rebuild"),
     ("SELECT line AS \"line!\" FROM ( SELECT 1 AS t", "digest: reads everything"),
     (
         "SELECT l.live_stream_id, a.account, l.idle_since",
@@ -134,13 +147,14 @@ fn statements() -> Vec<String> {
 /// Whether a statement names its slices: by a filter with a parameter, or as the first columns of
 /// what it inserts.
 fn names_its_slice(statement: &str) -> bool {
-    const BY: [&str; 8] = [
+    const BY: [&str; 9] = [
         "slice = $",
         "slice = ANY ($",
         "SELECT $1, u.",
         "SELECT $1, r.",
         "(slice, subject, nonce, ciphertext) VALUES ($1,",
-        "(consumer, slice, position, subject, error) VALUES ($1, $2,",
+        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts) SELECT $1, $2,",
+        "(rebuild, slice, position, recorded_at, set_aside, events, subjects) VALUES ($1, $2,",
         "append($1,",
         "append_batch($1,",
     ];
