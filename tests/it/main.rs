@@ -22,6 +22,7 @@ mod ingest;
 mod interruption;
 mod jobs;
 mod kill_loop;
+mod metrics;
 mod parked;
 mod placement;
 mod quota;

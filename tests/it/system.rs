@@ -172,6 +172,16 @@ impl TestSystem {
         self.workers.push(Worker { process, id });
     }
 
+    /// Where each role tells its numbers.
+    pub(crate) async fn admin_addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses =
+            vec![self.ingest.admin_address().await, self.api_process.admin_address().await];
+        for worker in &self.workers {
+            addresses.push(worker.process.admin_address().await);
+        }
+        addresses
+    }
+
     /// Starts the webhook endpoint again, at another address.
     pub(crate) async fn restart_ingest(&mut self) {
         let ended =

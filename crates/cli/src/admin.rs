@@ -88,7 +88,7 @@ impl Admin {
         let server = Server::spawn(listener, |listener| {
             serve::serve(listener, router(self), Limits::default(), stop)
         })?;
-        tracing::info!(address = %server.address, "telling numbers at /metrics");
+        tracing::info!(admin = %server.address, "telling numbers at /metrics");
         Ok(Some(server))
     }
 }

@@ -67,6 +67,9 @@ spool_limit = {spool_limit}
 [api]
 listen = "127.0.0.1:0"
 
+[admin]
+listen = "127.0.0.1:0"
+
 [[api.tokens]]
 name = "backend"
 token = "{admin}"

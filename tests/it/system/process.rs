@@ -47,10 +47,19 @@ impl Process {
 
     /// The address that it listens on, if it has logged it.
     pub(crate) fn known_address(&self) -> Option<SocketAddr> {
+        self.logged("address")
+    }
+
+    /// Where it tells its numbers, from its log.
+    pub(crate) async fn admin_address(&self) -> SocketAddr {
+        until("the role logs its admin address", async || self.logged("admin")).await
+    }
+
+    fn logged(&self, field: &str) -> Option<SocketAddr> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().find_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
-            line["address"].as_str()?.parse().ok()
+            line[field].as_str()?.parse().ok()
         })
     }
 
