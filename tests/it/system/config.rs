@@ -69,7 +69,6 @@ listen = "127.0.0.1:0"
 
 [admin]
 listen = "127.0.0.1:0"
-
 [[api.tokens]]
 name = "backend"
 token = "{admin}"
