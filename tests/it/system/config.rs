@@ -53,6 +53,7 @@ pub(crate) fn text(
 ) -> String {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let Secrets { admin, path, platform: token, sealing_key } = secrets;
+    let Setup { log_level, spool_limit, wrap_create, .. } = setup;
     format!(
         r#"
 [database]
@@ -69,6 +70,7 @@ listen = "127.0.0.1:0"
 
 [admin]
 listen = "127.0.0.1:0"
+
 [[api.tokens]]
 name = "backend"
 token = "{admin}"
@@ -101,7 +103,7 @@ grace = "5s"
 
 [log]
 format = "json"
-level = "{level}"
+level = "{log_level}"
 
 [[sources]]
 name = "{SOURCE}"
@@ -118,10 +120,7 @@ token = "{path}"
         watch = ms(setup.policy.watch),
         videos = ms(setup.policy.videos),
         lease = ms(setup.lease),
-        level = setup.log_level,
         spool = spool.display(),
-        spool_limit = setup.spool_limit,
-        wrap_create = setup.wrap_create,
     )
 }
 
