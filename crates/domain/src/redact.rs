@@ -22,6 +22,9 @@ const SECRET_FIELDS: [&str; 8] = [
 /// only addresses of WHIP.
 const SCHEMES: [&str; 6] = ["rtmp", "rtmps", "srt", "whip", "https", "http"];
 
+/// What follows the colon of an address, plain and as JSON may escape it.
+const SLASHES: [&[u8]; 2] = [b"//", b"\\/\\/"];
+
 /// Returns the body without secrets and how many were replaced.
 pub fn redact(body: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(body.len());
@@ -57,6 +60,10 @@ fn field_spans(body: &[u8]) -> Vec<Span> {
     let mut at = 0;
     while let Some(quote) = body[at..].iter().position(|b| is_quote(*b)).map(|n| at + n) {
         at = quote + 1;
+        // Most quotes begin other names, which their first byte tells.
+        if !body.get(at).is_some_and(|byte| b"tpbsu".contains(byte)) {
+            continue;
+        }
         let named = |name: &str| value_of(body, at, name);
         if let Some(value) = SECRET_FIELDS.iter().find_map(|name| named(name)) {
             at = value.end;
@@ -112,19 +119,22 @@ fn end_of_string(body: &[u8], start: usize, escapes: usize, quote: u8) -> usize 
 /// Ingest addresses anywhere in the body, in any field and any syntax.
 fn address_spans(body: &[u8]) -> Vec<Span> {
     let mut spans = Vec::new();
-    for scheme in SCHEMES {
-        for slashes in ["://", ":\\/\\/"] {
-            let needle = format!("{scheme}{slashes}");
-            let mut from = 0;
-            while let Some(start) = find(&body[from..], needle.as_bytes()).map(|at| from + at) {
-                let length = body[start..].iter().take_while(|b| !ends_address(**b)).count();
-                // On from its end: an address inside an address is part of it.
-                from = start + length.max(needle.len());
-                let address = &body[start..start + length];
-                let escapes = address.iter().rev().take_while(|b| **b == b'\\').count();
-                if !scheme.starts_with("http") || find(address, b"whip").is_some() {
-                    spans.extend(secrets_of_address(body, start..start + length - escapes));
-                }
+    // By scheme, where its last address ended: an address inside an address is part of it.
+    let mut ends = [0; SCHEMES.len()];
+    // Every address has a colon, and a body has few: they are found in one pass.
+    let colons = body.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    for colon in colons.filter(|at| SLASHES.iter().any(|s| body[at + 1..].starts_with(s))) {
+        for (scheme, end) in SCHEMES.iter().zip(&mut ends) {
+            let start = colon - scheme.len().min(colon);
+            if start < *end || &body[start..colon] != scheme.as_bytes() {
+                continue;
+            }
+            let length = body[start..].iter().take_while(|b| !ends_address(**b)).count();
+            *end = start + length;
+            let address = &body[start..*end];
+            let escapes = address.iter().rev().take_while(|b| **b == b'\\').count();
+            if !scheme.starts_with("http") || find(address, b"whip").is_some() {
+                spans.extend(secrets_of_address(body, start..*end - escapes));
             }
         }
     }

@@ -10,7 +10,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`record`] | a batch as bytes |
-//! | [`file`] | a file: its header, and which of its records are whole |
+//! | [`mod@file`] | a file: its header, and which of its records are whole |
 //! | [`writer`] | the one thread that writes, syncs and deletes |
 //!
 //! Not its job: when to spool and when to drain. Each lane decides that for its slice.
