@@ -48,6 +48,9 @@ pub struct Config {
     pub batch_events: usize,
     /// Most payload bytes of a batch; one larger event goes alone.
     pub batch_bytes: usize,
+    /// Calls of the database at a time, of all lanes together. A lane that waits for its turn
+    /// gathers meanwhile: fewer calls at a time are larger ones, and cost less for each event.
+    pub calls: usize,
     /// How long an event may wait for its commit before its batch is spooled.
     pub spool_after: Duration,
     /// Longest wait of a caller where the spool takes nothing either.
@@ -67,6 +70,7 @@ impl Default for Config {
             queued_bytes: 64 << 20,
             batch_events: 1000,
             batch_bytes: 1 << 20,
+            calls: 4,
             // Senders wait for 5 s at least, and a commit takes milliseconds.
             spool_after: Duration::from_secs(1),
             deadline: Duration::from_secs(20),
@@ -122,6 +126,8 @@ struct Shared {
     spool: Spool,
     metrics: Arc<Metrics>,
     config: Config,
+    /// One permit per call of the database.
+    turns: Semaphore,
     /// Cancelled: the queues close.
     closing: CancellationToken,
 }
@@ -157,7 +163,9 @@ impl Lanes {
     ) -> Self {
         let rooms = config.queued_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let closing = CancellationToken::new();
-        let shared = Arc::new(Shared { store, notifier, spool, metrics, config, closing });
+        let turns = Semaphore::new(config.calls.clamp(1, Semaphore::MAX_PERMITS));
+        let shared = Shared { store, notifier, spool, metrics, config, turns, closing };
+        let shared = Arc::new(shared);
         let tasks = TaskTracker::new();
         let (mut queues, mut pulses) = (Vec::new(), Vec::new());
         for slice in shared.store.slices().slices() {

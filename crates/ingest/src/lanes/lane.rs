@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::append::Failed;
 use super::backlog::Backlog;
@@ -93,8 +93,13 @@ impl Lane {
         }
     }
 
-    /// Keeps a batch that begins with `first`.
+    /// Keeps a batch that begins with `first`, in its turn. What waits too long for a turn goes on
+    /// without: its batch is spooled.
     async fn take(&mut self, first: Queued) {
+        let shared = Arc::clone(&self.shared);
+        self.pulse.begin(first.since);
+        let soon = first.since + shared.config.spool_after;
+        let _turn = timeout_at(soon, shared.turns.acquire()).await;
         let batch = self.gather(first);
         self.pulse.begin(batch.oldest);
         self.keep(batch).await;

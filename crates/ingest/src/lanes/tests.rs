@@ -76,6 +76,26 @@ async fn a_batch_ends_at_its_bytes_and_a_larger_event_goes_alone() {
     assert!(told(&lanes, "append_batch_events_count").total_cmp(&5.0).is_eq());
 }
 
+// One thread: to yield is to let the lane take what was queued.
+#[tokio::test]
+async fn a_lane_that_waits_for_its_turn_gathers_meanwhile() {
+    let (lanes, store) = lanes(patient()).await;
+    let all = u32::try_from(lanes.inner.shared.config.calls).unwrap();
+    let turns = lanes.inner.shared.turns.acquire_many(all).await.unwrap();
+    let mut appends = JoinSet::new();
+    for n in 0..5u8 {
+        let lanes = lanes.clone();
+        appends.spawn(async move { lanes.append(event("a/stream/1", &[n])).await });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    assert!(log(&store).await.is_empty(), "nothing is called before its turn");
+    drop(turns);
+    assert!(appends.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(payloads(&log(&store).await), [[0], [1], [2], [3], [4]]);
+    assert!(told(&lanes, "append_batch_events_count").total_cmp(&1.0).is_eq());
+}
+
 #[tokio::test]
 async fn room_for_one_event_still_stores_all() {
     let config = Config { queued_bytes: 600, queue: 1, ..patient() };
