@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -77,13 +77,20 @@ impl Admin {
     /// Serves until `stop`, if the configuration names an address.
     ///
     /// # Errors
-    /// Where the address cannot be bound.
+    /// Where the address cannot be bound, or others could reach it and nobody said that they may.
     pub(crate) async fn start(
         self,
         config: &Config,
         stop: CancellationToken,
     ) -> Result<Option<Server>> {
         let Some(address) = config.admin.listen else { return Ok(None) };
+        if !address.ip().is_loopback() && !config.admin.allow_remote {
+            bail!(
+                "listen on {address}: other machines could reach it, and the numbers ask for no \
+                 token. Choose a loopback address as admin.listen, or set admin.allow_remote where \
+                 only the operator's machines are near"
+            );
+        }
         let listener = bind(address, "admin.listen").await?;
         let server = Server::spawn(listener, |listener| {
             serve::serve(listener, router(self), Limits::default(), stop)
@@ -153,6 +160,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::config;
 
     async fn get(admin: Admin, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -185,6 +193,23 @@ mod tests {
             text.contains("slice 3 stands still") && text.contains("\"well\":\"ok\""),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn others_are_served_only_where_that_was_said() {
+        let config = Config::default();
+        let on = |address: &str, allow_remote| {
+            let admin = config::Admin { listen: Some(address.parse().unwrap()), allow_remote };
+            Config { admin, ..config.clone() }
+        };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let started = async |config: &Config| Admin::new().start(config, stop.clone()).await;
+        assert!(started(&config).await.unwrap().is_none());
+        assert!(started(&on("127.0.0.1:0", false)).await.unwrap().is_some());
+        assert!(started(&on("0.0.0.0:0", true)).await.unwrap().is_some());
+        let refused = started(&on("0.0.0.0:0", false)).await.err().unwrap();
+        assert!(refused.to_string().contains("admin.allow_remote"), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,9 +43,10 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Admin {
-    /// Where they are served, such as `127.0.0.1:9090`; none: nowhere. They ask for no token, so
-    /// it should be an address that only the operator's machines reach.
+    /// Where they are served, such as `127.0.0.1:9090`; none: nowhere.
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve them on an address that other machines can reach, although they ask for no token.
+    pub(crate) allow_remote: bool,
 }
 
 /// The database.
