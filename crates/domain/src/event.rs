@@ -492,7 +492,7 @@ fn is_folded(kind: &str, name: &str) -> bool {
         "request" => call || command || name == "SessionRequested",
         "stream" => {
             let forwarded = matches!(name, "SessionBound" | "VideoChanged" | "BroadcastChanged");
-            let other = matches!(name, "CleanupRequested" | "TimerElapsed");
+            let other = matches!(name, "CleanupRequested" | "ReconcileRequested" | "TimerElapsed");
             told || call || command || forwarded || other
         }
         "video" => told || call || name == "Bound",

@@ -157,8 +157,11 @@ fn secrets_of_address(body: &[u8], address: Span) -> Vec<Span> {
         let query = &text[path_end + 1..];
         let keep = query
             .strip_prefix(b"streamid=")
-            .and_then(|rest| rest.iter().position(|b| *b == b'#'))
-            .map_or(0, |hash| "streamid=".len() + hash + 1);
+            .and_then(|rest| {
+                let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+                (rest.get(digits) == Some(&b'#')).then_some(digits)
+            })
+            .map_or(0, |digits| "streamid=".len() + digits + 1);
         spans.push(path_end + 1 + keep..text.len());
     }
     spans.into_iter().map(|span| address.start + span.start..address.start + span.end).collect()
@@ -219,6 +222,8 @@ mod tests {
             ("rtmp://h.example/in/12345b?0123456789abcdef", "0123456789abcdef"),
             ("https://h.example/whip/12345_0123456789abcdef/whip", "0123456789abcdef"),
             ("rtmp://user:secretpass@h.example/in/1", "user:secretpass"),
+            ("srt://h.example:5001?streamid=12345&passphrase=aaabbbcccddd#x", "aaabbbcccddd"),
+            ("srt://h.example?streamid=srt:\\/\\/h2?aaabbbcccddd#x", "aaabbbcccddd"),
         ];
         for (uri, secret) in cases {
             let body = redacted(&format!(r#"{{"uri":"{uri}"}}"#));

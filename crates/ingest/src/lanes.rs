@@ -48,9 +48,10 @@ pub struct Config {
     pub batch_events: usize,
     /// Most payload bytes of a batch; one larger event goes alone.
     pub batch_bytes: usize,
-    /// Calls of the database at a time, of all lanes together. A lane that waits for its turn
-    /// gathers meanwhile: fewer calls at a time are larger ones, and cost less for each event.
-    pub calls: usize,
+    /// Lanes to each call of the database that is made at a time, and at least four calls. A lane
+    /// that waits for its turn gathers meanwhile: fewer calls at a time are larger ones, and cost
+    /// less for each event.
+    pub lanes_per_call: usize,
     /// How long an event may wait for its commit before its batch is spooled.
     pub spool_after: Duration,
     /// Longest wait of a caller where the spool takes nothing either.
@@ -70,7 +71,7 @@ impl Default for Config {
             queued_bytes: 64 << 20,
             batch_events: 1000,
             batch_bytes: 1 << 20,
-            calls: 4,
+            lanes_per_call: 4,
             // Senders wait for 5 s at least, and a commit takes milliseconds.
             spool_after: Duration::from_secs(1),
             deadline: Duration::from_secs(20),
@@ -163,7 +164,8 @@ impl Lanes {
     ) -> Self {
         let rooms = config.queued_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let closing = CancellationToken::new();
-        let turns = Semaphore::new(config.calls.clamp(1, Semaphore::MAX_PERMITS));
+        let lanes = usize::from(store.slices().get().unsigned_abs());
+        let turns = Semaphore::new((lanes / config.lanes_per_call.max(1)).max(4));
         let shared = Shared { store, notifier, spool, metrics, config, turns, closing };
         let shared = Arc::new(shared);
         let tasks = TaskTracker::new();

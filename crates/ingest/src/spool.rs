@@ -202,15 +202,22 @@ impl Spool {
         written.await.unwrap_or(Err(NotSpooled::Closed))
     }
 
-    /// Reads a batch; `None` where it cannot be read any more.
-    pub(crate) async fn read(&self, place: Place) -> Option<Frozen> {
+    /// Reads a batch; `None` where it is damaged, or cut off, and will never be read.
+    ///
+    /// # Errors
+    /// What the system says where the file cannot be read now: no descriptor, no memory, a disk
+    /// that fails. Another try may succeed.
+    pub(crate) async fn read(&self, place: Place) -> std::io::Result<Option<Frozen>> {
         let path = path(&self.inner.dir, place.file);
         let read = move || {
             let mut bytes = vec![0; place.length];
-            File::open(path)?.read_exact_at(&mut bytes, place.offset)?;
-            Ok::<_, std::io::Error>(record::read(&bytes, place.marker))
+            match File::open(path)?.read_exact_at(&mut bytes, place.offset) {
+                Ok(()) => Ok(record::read(&bytes, place.marker)),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(error),
+            }
         };
-        tokio::task::spawn_blocking(read).await.ok()?.ok()?
+        tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
     }
 
     /// Tells that `records` of a file need not be kept: they are committed.

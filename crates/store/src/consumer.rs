@@ -116,7 +116,8 @@ impl Store {
         }))
     }
 
-    /// The lease as the table has it: how far its holder has come. `None`: it has passed on.
+    /// The lease as the table has it: how far its holder has come. `None`: it has passed on. It
+    /// waits for a transaction of the holder that is still being committed.
     pub async fn lease(
         &self,
         consumer: Consumer,
@@ -125,7 +126,7 @@ impl Store {
     ) -> Result<Option<Lease>, Error> {
         let row = sqlx::query!(
             "SELECT position, recorded_at FROM tallylight.checkpoint
-              WHERE consumer = $1 AND slice = $2 AND epoch = $3",
+              WHERE consumer = $1 AND slice = $2 AND epoch = $3 FOR SHARE",
             consumer.name(),
             slice,
             epoch,

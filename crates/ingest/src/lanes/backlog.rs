@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::event::{Event, NewEvent, ReconcileRequested};
 use domain::ids::Subject;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::append::Failed;
@@ -20,6 +21,9 @@ use crate::spool::{Frozen, Place};
 
 /// Why live streams are asked about, for people.
 const REASON: &str = "webhooks were stored late: their order may be wrong";
+
+/// Wait before a spool file that could not be read is tried again.
+const READ_PAUSE: Duration = Duration::from_millis(500);
 
 /// A lane's records, the oldest first.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl Backlog {
 impl Shared {
     /// Commits a record, however long it takes, and returns the live streams it touched.
     pub(super) async fn drain(&self, place: Place) -> BTreeSet<Subject> {
-        if let Some(frozen) = self.spool.read(place).await {
+        if let Some(frozen) = self.read(place).await {
             let touched = touched(&frozen.events);
             self.commit(frozen).await;
             return touched;
@@ -112,6 +116,20 @@ impl Shared {
              the batch from that file"
         );
         BTreeSet::new()
+    }
+
+    /// Reads a record, however long the system cannot; `None` where it is damaged.
+    async fn read(&self, place: Place) -> Option<Frozen> {
+        loop {
+            match self.spool.read(place).await {
+                Ok(read) => return read,
+                Err(error) => {
+                    let (file, slice) = (place.file(), place.slice);
+                    tracing::warn!(file, slice, %error, "spool not readable now, trying again");
+                    sleep(READ_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Asks for a look at the live streams that were touched, then releases the records.
@@ -159,5 +177,7 @@ fn touched(events: &[NewEvent]) -> BTreeSet<Subject> {
     let is_live_stream = |subject: &&Subject| {
         subject.parts().is_some_and(|(_, kind, id)| kind == "stream" && id.parse::<i64>().is_ok())
     };
-    events.iter().map(|event| &event.subject).filter(is_live_stream).cloned().collect()
+    // Events of other services have no effect here, and ask for nothing.
+    let webhooks = events.iter().filter(|event| event.event_type == "WebhookReceived");
+    webhooks.map(|event| &event.subject).filter(is_live_stream).cloned().collect()
 }

@@ -93,13 +93,17 @@ impl Lane {
         }
     }
 
-    /// Keeps a batch that begins with `first`, in its turn. What waits too long for a turn goes on
-    /// without: its batch is spooled.
+    /// Keeps a batch that begins with `first`, in its turn. Turns only make calls larger: what has
+    /// waited a while for one goes on without, and so does what goes to the spool.
     async fn take(&mut self, first: Queued) {
         let shared = Arc::clone(&self.shared);
         self.pulse.begin(first.since);
-        let soon = first.since + shared.config.spool_after;
-        let _turn = timeout_at(soon, shared.turns.acquire()).await;
+        let soon = first.since + shared.config.spool_after / 4;
+        let _turn = if self.backlog.is_empty() {
+            timeout_at(soon, shared.turns.acquire()).await.ok()
+        } else {
+            None
+        };
         let batch = self.gather(first);
         self.pulse.begin(batch.oldest);
         self.keep(batch).await;

@@ -80,8 +80,8 @@ async fn a_batch_ends_at_its_bytes_and_a_larger_event_goes_alone() {
 #[tokio::test]
 async fn a_lane_that_waits_for_its_turn_gathers_meanwhile() {
     let (lanes, store) = lanes(patient()).await;
-    let all = u32::try_from(lanes.inner.shared.config.calls).unwrap();
-    let turns = lanes.inner.shared.turns.acquire_many(all).await.unwrap();
+    let all = lanes.inner.shared.turns.available_permits();
+    let turns = lanes.inner.shared.turns.acquire_many(u32::try_from(all).unwrap()).await.unwrap();
     let mut appends = JoinSet::new();
     for n in 0..5u8 {
         let lanes = lanes.clone();

@@ -62,7 +62,7 @@ async fn write(spool: &Spool, batch: &Frozen) -> Result<Place, NotSpooled> {
 async fn left(spool: &Spool) -> Vec<Option<Frozen>> {
     let mut read = Vec::new();
     for place in spool.take_left(2) {
-        read.push(spool.read(place).await);
+        read.push(spool.read(place).await.unwrap());
     }
     read
 }

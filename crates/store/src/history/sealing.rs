@@ -138,7 +138,8 @@ impl Store {
             }
             let parked = sqlx::query_scalar!(
                 r#"SELECT EXISTS (SELECT FROM tallylight.parked
-                                   WHERE slice = $1 AND position <= $2) AS "parked!""#,
+                                   WHERE slice = $1 AND position <= $2 AND skipped_at IS NULL)
+                     AS "parked!""#,
                 slice,
                 last,
             )

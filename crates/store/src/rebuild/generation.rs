@@ -189,7 +189,7 @@ pub(crate) async fn follow(
         set_aside: set_aside.clone(),
     };
     let events = fold.events;
-    upsert(connection, generation, slice, fold.finish()).await?;
+    upsert(connection, (generation, slice), fold.finish(), Over::Older).await?;
     let was_passed = |position: &&i64| **position <= from.position;
     let retried = from.set_aside.iter().filter(|position| !set_aside.contains(position));
     let late = set_aside.iter().filter(was_passed).filter(|p| !from.set_aside.contains(p));
@@ -206,9 +206,18 @@ pub(crate) async fn follow(
     for subject in subjects {
         let of = (slice, &subject);
         let fold = super::subject::fold(history, connection, of, goal, &set_aside).await?;
-        upsert(connection, generation, slice, fold.finish()).await?;
+        upsert(connection, (generation, slice), fold.finish(), Over::All).await?;
     }
     Ok((progress, events))
+}
+
+/// Which rows a write replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Those of earlier events.
+    Older,
+    /// All: the fold knows the subject from its first event.
+    All,
 }
 
 /// Positions of a slice up to `goal` that `react` has set aside, in order.
@@ -258,9 +267,9 @@ async fn seed(
 /// Writes what a fold came to over what is there.
 async fn upsert(
     connection: &mut PgConnection,
-    generation: Generation,
-    slice: i16,
+    (generation, slice): (Generation, i16),
     outcome: Outcome,
+    over: Over,
 ) -> Result<(), Error> {
     let mut tables = Lists::default();
     for (row, position) in &outcome.rows {
@@ -279,10 +288,11 @@ async fn upsert(
             row["slice"] = slice.into();
         }
         sqlx::query!(
-            "SELECT tallylight.upsert_generation($1::text::name, $2::text::name, $3)",
+            "SELECT tallylight.upsert_generation($1::text::name, $2::text::name, $3, $4)",
             generation.schema(),
             table,
             Value::Array(rows),
+            over == Over::All,
         )
         .execute(&mut *connection)
         .await?;

@@ -341,7 +341,13 @@ impl Store {
     /// step. Returns whether there was one.
     pub async fn abort_rebuild(&self) -> Result<bool, Error> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query!("SELECT set_config('lock_timeout', '60s', true)").fetch_one(&mut *tx).await?;
+        // A run that writes holds its row for as long as it takes.
+        sqlx::query!(
+            "SELECT set_config('lock_timeout', '60s', true) AS lock,
+                    set_config('statement_timeout', '70s', true) AS statement"
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         let aborted = sqlx::query!(
             "UPDATE tallylight.rebuild SET state = 'aborted', state_at = now()
               WHERE state NOT IN ('live', 'aborted', 'rolled_back')"
