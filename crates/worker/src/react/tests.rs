@@ -142,7 +142,8 @@ async fn is_retried_in_order(event_type: &str) {
 
     MENDED.lock().unwrap().insert(first);
     let still = ask(&store, &subject, Request::Retry).await.expect("the second fails still");
-    assert_eq!((still.position, still.events, still.attempts), (3, 1, 1));
+    // What the request led to may wait behind it already.
+    assert_eq!((still.position, still.attempts), (3, 1));
     assert!(is_known(&store, Uuid::from_u128(1)).await, "what stood before it is applied");
 
     MENDED.lock().unwrap().insert(second);
@@ -168,7 +169,7 @@ async fn a_retry_of_refused_events_applies_in_order_up_to_what_is_refused_again(
 async fn a_skip_passes_one_event_over_for_a_rebuild_too() {
     let (store, worker, subject, _) = parked("TestPanics").await;
     let still = ask(&store, &subject, Request::Skip).await.expect("the second is bad as well");
-    assert_eq!((still.position, still.events), (3, 1));
+    assert_eq!(still.position, 3);
     assert!(is_known(&store, Uuid::from_u128(1)).await);
     assert_eq!(ask(&store, &subject, Request::Skip).await, None);
     worker.shutdown().await;
@@ -186,7 +187,7 @@ async fn a_request_outlives_the_worker_that_it_was_meant_for() {
     store.request_parked(&subject, 1, Request::Skip, "me", None).await.unwrap();
     let worker = start(&store, config());
     let still = answer(&store, &subject).await.unwrap();
-    assert_eq!((still.position, still.events), (3, 1));
+    assert_eq!(still.position, 3);
     worker.shutdown().await;
 }
 
@@ -200,7 +201,8 @@ async fn an_event_of_a_newer_version_waits_for_a_newer_build() {
     append_raw(&store, &Subject::request("a", Uuid::from_u128(2)), "OfAnUnknownType").await;
     let worker = start(&store, config());
     assert_eq!(applied(&store).await, 1, "an unknown type passes");
-    assert_eq!(worker.context().metrics().events_unrecognized.get(), 1);
+    // Counted after the commit.
+    until(async || (worker.context().metrics().events_unrecognized.get() == 1).then_some(())).await;
     worker.shutdown().await;
     let parked = &store.parked().await.unwrap()[0];
     assert_eq!(parked.subject, subject);
@@ -225,11 +227,10 @@ async fn a_hole_stops_its_slice_alone_and_is_cried_out() {
         slices.iter().all(level).then_some(())
     })
     .await;
-    let health =
-        until(async || Some(worker.context().health()).filter(|health| !health.is_well())).await;
+    until(async || is_missing(&worker, 3).then_some(())).await;
+    let health = worker.context().health();
     assert_eq!(health.complaints.len(), 1);
     assert_eq!((health.complaints[0].slice, health.complaints[0].consumer), (broken, "react"));
-    assert!(health.complaints[0].what.contains("position 3 is missing"));
     assert_eq!(worker.context().metrics().holes.get(), 1);
     worker.shutdown().await;
 }
@@ -243,10 +244,15 @@ async fn an_event_that_is_missing_at_the_end_is_a_hole() {
     }
     store::testing::lose_event(&store, store.slice_of(&subject), 3).await;
     let worker = start(&store, config());
-    let health =
-        until(async || Some(worker.context().health()).filter(|health| !health.is_well())).await;
-    assert!(health.complaints[0].what.contains("position 3 is missing"));
+    until(async || is_missing(&worker, 3).then_some(())).await;
     worker.shutdown().await;
+}
+
+/// Whether the worker complains of a missing position. On a slow machine it complains first that
+/// the slice stands still.
+fn is_missing(worker: &Worker, position: i64) -> bool {
+    let told = format!("position {position} is missing");
+    worker.context().health().complaints.iter().any(|c| c.what.contains(&told))
 }
 
 #[tokio::test]
@@ -263,11 +269,9 @@ async fn two_workers_share_the_slices_and_apply_everything_once() {
         append_request(&store, id).await;
     }
     assert_eq!(applied(&store).await, 0);
-    let applied: u64 = workers.iter().map(|w| w.context().metrics().events_applied.get()).sum();
-    let slices = store.slice_status().await.unwrap();
-    // Announcements and other events of their own count as well.
-    let events: i64 = slices.iter().map(|s| s.head).sum();
-    assert!(i64::try_from(applied).unwrap() >= events.min(199));
+    // Announcements and other events of their own count as well, each after its commit.
+    let counted = |worker: &Worker| worker.context().metrics().events_applied.get();
+    until(async || (workers.iter().map(counted).sum::<u64>() >= 199).then_some(())).await;
     for worker in workers {
         assert!(worker.context().health().is_well(), "{:?}", worker.context().health());
         worker.shutdown().await;
