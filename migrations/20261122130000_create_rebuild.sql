@@ -225,7 +225,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION tallylight.generation_states(name, smallint, text[]) IS 'Folded states of subjects in a generation';
 
-CREATE FUNCTION tallylight.upsert_generation(p_schema name, p_table name, p_rows jsonb) RETURNS void
+CREATE FUNCTION tallylight.upsert_generation(p_schema name, p_table name, p_rows jsonb, p_anew boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -242,10 +242,11 @@ BEGIN
    WHERE a.attrelid = format('%I.%I', p_schema, p_table)::regclass AND a.attnum > 0 AND NOT a.attisdropped;
   EXECUTE format(
     'INSERT INTO %1$I.%2$I AS present SELECT * FROM jsonb_populate_recordset(NULL::%1$I.%2$I, $1)
-     ON CONFLICT (%3$s) DO UPDATE SET %4$s WHERE present.position <= excluded.position',
-    p_schema, p_table, v_key, v_changes) USING p_rows;
+     ON CONFLICT (%3$s) DO UPDATE SET %4$s WHERE $2 OR present.position <= excluded.position',
+    p_schema, p_table, v_key, v_changes) USING p_rows, p_anew;
 END $$;
-COMMENT ON FUNCTION tallylight.upsert_generation(name, name, jsonb) IS 'Writes rows, given as JSON objects, to a table of a generation that has its keys';
+COMMENT ON FUNCTION tallylight.upsert_generation(name, name, jsonb, boolean) IS
+  'Writes rows, given as JSON objects, to a table of a generation that has its keys: over older rows, or, of subjects folded anew, over all';
 
 -- Verifying: the live rows of a slice are put aside in one snapshot, the fold's beside them, then compared.
 
@@ -305,7 +306,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION tallylight.rows_as_stored(name, jsonb) IS 'Rows given as JSON objects, as they would be read back from the table';
 
-REVOKE EXECUTE ON FUNCTION tallylight.generation_states(name, smallint, text[]), tallylight.upsert_generation(name, name, jsonb),
+REVOKE EXECUTE ON FUNCTION tallylight.generation_states(name, smallint, text[]), tallylight.upsert_generation(name, name, jsonb, boolean),
   tallylight.verify_put_aside(smallint), tallylight.verify_compare(name, int), tallylight.rows_as_stored(name, jsonb),
   tallylight.generation_shape(name), tallylight.drop_generation(name),
   tallylight.refuse_bound_projections(), tallylight.create_shadow(), tallylight.index_shadow(name),

@@ -8,9 +8,10 @@ AS $$
     -- What a consumer decides twice before it has applied what it appended, a key keeps single.
     (SELECT min(c.recorded_at) FROM tallylight.checkpoint c JOIN tallylight.slice_head h ON h.slice = c.slice
       WHERE c.slice = p_slice AND c.consumer <> 'jobs' AND c.position < h.position),
+    -- An event that was skipped waits for nothing.
     (SELECT min(e.recorded_at) FROM tallylight.parked p JOIN tallylight.event e
          ON e.slice = p.slice AND e.position = p.position
-      WHERE p.slice = p_slice),
+      WHERE p.slice = p_slice AND p.skipped_at IS NULL),
     -- A forward that died after its append and before its end appends again, in any slice.
     (SELECT min(j.enqueued_at) FROM (
        SELECT enqueued_at FROM tallylight.job WHERE kind = 'forward'

@@ -28,6 +28,13 @@ BEGIN
   -- have been taken then: all look first, those that are still to come too.
   UPDATE tallylight.job SET attempt = 1 WHERE attempt = 0;
   ALTER TABLE tallylight.job ALTER COLUMN attempt SET DEFAULT 1;
+  -- A backup holds the live projections alone: no other generation can be gone on with or gone back to.
+  DELETE FROM tallylight.rebuild_slice;
+  DELETE FROM tallylight.rebuild;
+  CREATE SCHEMA IF NOT EXISTS tallylight_shadow;
+  CREATE SCHEMA IF NOT EXISTS tallylight_previous;
+  PERFORM tallylight.drop_generation('tallylight_shadow');
+  PERFORM tallylight.drop_generation('tallylight_previous');
   -- A restore may leave out privileges, and then everybody may execute.
   REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA tallylight FROM PUBLIC;
   RETURN v_incarnation;

@@ -75,7 +75,8 @@ impl Process {
         }
     }
 
-    /// Lets it do nothing for a while, as a machine that is suspended.
+    /// Lets it do nothing for a while, as a machine that is suspended. The length is the fault
+    /// itself: nothing is waited for.
     pub(crate) async fn pause(&mut self, length: Duration) {
         self.signal(Signal::STOP);
         tokio::time::sleep(length).await;

@@ -12,7 +12,7 @@ use crate::stage::Stage;
 async fn wait_for_turns(stage: &Stage, count: usize) {
     let turns = async {
         while stage.simulator.webhooks().len() < count {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, turns).await.unwrap();

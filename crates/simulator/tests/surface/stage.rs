@@ -1,7 +1,5 @@
 //! A simulator with a client for it, and waiting without guessing.
 
-use std::time::Duration;
-
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use simulator::{Config, Simulator};
@@ -77,7 +75,6 @@ impl Stage {
                 if test(&document) {
                     return document;
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         tokio::time::timeout(PATIENCE, found).await.unwrap()
