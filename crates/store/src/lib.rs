@@ -29,10 +29,12 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod together;
 mod verify;
 mod wake;
 
 use digest::hex;
+use together::OneByOne;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -57,6 +59,7 @@ pub use read::{
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use together::AppendedAll;
 pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 
@@ -97,6 +100,7 @@ pub struct Store {
     incarnation: Arc<OnceLock<Uuid>>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
+    one_by_one: Arc<OneByOne>,
 }
 
 impl Store {
@@ -135,7 +139,8 @@ impl Store {
         let incarnation = Arc::new(incarnation.map_or_else(OnceLock::new, OnceLock::from));
         let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
         let history_metrics = HistoryMetrics::new();
-        Ok(Self { pool, slices, installation, incarnation, history, history_metrics })
+        let one_by_one = Arc::default();
+        Ok(Self { pool, slices, installation, incarnation, history, history_metrics, one_by_one })
     }
 
     /// Asks the database once which installation it is.
