@@ -132,7 +132,9 @@ async fn calls_that_share_slices_wait_for_each_other_and_never_in_a_circle() {
     }
     let mut expected = BTreeMap::<i16, usize>::new();
     for counts in calls.join_all().await {
-        counts.into_iter().for_each(|(slice, n)| *expected.entry(slice).or_default() += n);
+        for (slice, n) in counts {
+            *expected.entry(slice).or_default() += n;
+        }
     }
     for (slice, count) in expected {
         assert_eq!(log(&db.store, slice).await.len(), count);
