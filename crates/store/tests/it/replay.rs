@@ -395,6 +395,29 @@ async fn a_subject_retried_while_a_rebuild_is_in_work_is_folded_anew() {
 }
 
 #[tokio::test]
+async fn a_log_that_lies_in_another_order_comes_to_the_same() {
+    let (db, _, before, _) = applied().await;
+    let month: String =
+        sqlx::query_scalar("SELECT DISTINCT tableoid::regclass::text FROM tallylight.event")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+    // By subject: the events of a slice lie far from those before and behind them.
+    let index = format!("{}_subject_position_idx", month.trim_start_matches("tallylight."));
+    let cluster = format!("CLUSTER {month} USING {index}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(cluster)).execute(&db.pool).await.unwrap();
+    let disorder = db
+        .number(
+            "SELECT count(*) FROM (SELECT position, row_number() OVER (PARTITION BY slice ORDER BY ctid) AS nth
+                                     FROM tallylight.event) AS e WHERE position <> nth",
+        )
+        .await;
+    assert!(disorder > 0);
+    rebuild(&db.store).await;
+    assert_eq!(digest(&db).await, before);
+}
+
+#[tokio::test]
 async fn a_swap_waits_for_a_long_reader_and_lets_others_read() {
     let (db, _, before, _) = applied().await;
     rebuild_up_to(&db.store, RebuildState::Ready).await.unwrap();
