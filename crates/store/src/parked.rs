@@ -91,6 +91,8 @@ pub struct PendingRequest {
     pub position: i64,
     /// What is wanted.
     pub request: Request,
+    /// When it was asked for: tells it from a later one about the same event.
+    pub requested_at: Timestamp,
 }
 
 /// What a worker did with parked events of one subject.
@@ -98,6 +100,8 @@ pub struct PendingRequest {
 pub struct Mended {
     /// The event that carried the request.
     pub requested: i64,
+    /// When that request was made.
+    pub requested_at: Timestamp,
     /// Passed over for good.
     pub skipped: Option<i64>,
     /// Applied: they wait no more.
@@ -253,7 +257,8 @@ impl Store {
     /// The requests that wait for the holder of a slice, in order of position.
     pub async fn parked_requests(&self, slice: i16) -> Result<Vec<PendingRequest>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT subject, position, request AS "request!" FROM tallylight.parked
+            r#"SELECT subject, position, request AS "request!", requested_at AS "requested_at!"
+                 FROM tallylight.parked
                 WHERE consumer = $1 AND slice = $2 AND skipped_at IS NULL AND request IS NOT NULL
                 ORDER BY position"#,
             Consumer::React.name(),
@@ -261,12 +266,18 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let pending = |subject, position, request: &str| PendingRequest {
-            subject: Subject::from_stored(subject),
-            position,
-            request: if request == Request::Skip.name() { Request::Skip } else { Request::Retry },
+        let wanted = |name: &str| {
+            if name == Request::Skip.name() { Request::Skip } else { Request::Retry }
         };
-        Ok(rows.into_iter().map(|r| pending(r.subject, r.position, &r.request)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|r| PendingRequest {
+                subject: Subject::from_stored(r.subject),
+                position: r.position,
+                request: wanted(&r.request),
+                requested_at: r.requested_at,
+            })
+            .collect())
     }
 
     /// Positions of the first waiting events of a subject, in order.
@@ -319,12 +330,25 @@ pub(crate) async fn park(
     Ok(())
 }
 
-/// Writes what became of a request.
+/// Writes what became of a request. One that was replaced meanwhile is not answered: who asked for
+/// the later one would never hear of it.
 pub(crate) async fn mend(
     connection: &mut PgConnection,
     slice: i16,
     mended: &Mended,
 ) -> Result<(), Error> {
+    let requested = sqlx::query_scalar!(
+        "SELECT requested_at FROM tallylight.parked
+          WHERE consumer = $1 AND slice = $2 AND position = $3 FOR UPDATE",
+        Consumer::React.name(),
+        slice,
+        mended.requested,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if requested.flatten() != Some(mended.requested_at) {
+        return Err(Error::RequestReplaced { slice, position: mended.requested });
+    }
     match &mended.next {
         Some(Next::Failed { position, error }) => {
             fail(connection, slice, mended.requested, *position, error).await?;

@@ -86,15 +86,15 @@ impl Store {
         connection: &mut PgConnection,
         slice: i16,
     ) -> Result<Verified, Error> {
-        let (position, aside) = put_aside(connection, slice).await?;
-        let texts = self.fold_whole(slice, position, &aside).await?;
-        let parked = parked_subjects(connection, slice, position).await?;
-        load(connection, Generation::Folded, texts).await?;
         let tables = sqlx::query_scalar!(
             r#"SELECT name::text AS "name!" FROM tallylight.projection ORDER BY 1"#
         )
         .fetch_all(&mut *connection)
         .await?;
+        let (position, aside) = put_aside(connection, slice, &tables).await?;
+        let texts = self.fold_whole(slice, position, &aside).await?;
+        let parked = parked_subjects(connection, slice, position).await?;
+        load(connection, Generation::Folded, texts).await?;
         let mut verified =
             Verified { slice, position, rows: 0, differing: 0, differences: Vec::new(), parked };
         for table in tables {
@@ -119,9 +119,19 @@ impl Store {
 
 /// Copies the live rows of a slice to tables of this session, in one snapshot with its checkpoint
 /// and with what is set aside up to there.
-async fn put_aside(connection: &mut PgConnection, slice: i16) -> Result<(i64, Vec<i64>), Error> {
+async fn put_aside(
+    connection: &mut PgConnection,
+    slice: i16,
+    tables: &[String],
+) -> Result<(i64, Vec<i64>), Error> {
     let mut tx = connection.begin().await?;
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *tx).await?;
+    // Before the snapshot, which the first query takes: a swap between the two would show tables of
+    // the new generation as the snapshot knows them, without their rows. The names are ours, and
+    // the macros check no lock.
+    let tables: Vec<String> = tables.iter().map(|name| format!("tallylight.{name}")).collect();
+    let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *tx).await?;
     let position = sqlx::query_scalar!(
         "SELECT position FROM tallylight.checkpoint WHERE consumer = $1 AND slice = $2",
         Consumer::React.name(),

@@ -22,11 +22,16 @@ async fn park(db: &Db, lease: Lease, subject: &Subject, positions: &[i64]) -> Le
     db.store.commit_reaction(&lease, &reaction, LONG).await.unwrap().lease
 }
 
-/// Commits what became of a request; the checkpoint stays.
+/// Commits what became of the pending request; the checkpoint stays.
 async fn mend(db: &Db, lease: &Lease, mended: Mended) {
+    let requested_at = db.store.parked_requests(lease.slice).await.unwrap()[0].requested_at;
+    try_mend(db, lease, Mended { requested_at, ..mended }).await.unwrap();
+}
+
+async fn try_mend(db: &Db, lease: &Lease, mended: Mended) -> Result<(), Error> {
     let (to, recorded_at) = (lease.position, lease.recorded_at);
     let reaction = Reaction { to, recorded_at, mended: Some(mended), ..Reaction::default() };
-    db.store.commit_reaction(lease, &reaction, LONG).await.unwrap();
+    db.store.commit_reaction(lease, &reaction, LONG).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -79,7 +84,7 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
     db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
     let error = "wrong\0 again".to_owned();
     let next = Some(Next::Failed { position: 2, error });
-    mend(&db, &lease, Mended { requested: 1, skipped: None, applied: vec![1], next }).await;
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1], next, ..Mended::default() }).await;
     let parked = &db.store.parked().await.unwrap()[0];
     assert_eq!((parked.position, parked.events, parked.attempts), (2, 2, 1));
     assert_eq!(parked.error.as_deref(), Some("wrong\u{fffd} again"));
@@ -88,7 +93,7 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
 
     db.store.request_parked(&subject, 2, Request::Retry, "me", None).await.unwrap();
     let next = Some(Next::Failed { position: 2, error: "still".to_owned() });
-    mend(&db, &lease, Mended { requested: 2, skipped: None, applied: vec![], next }).await;
+    mend(&db, &lease, Mended { requested: 2, next, ..Mended::default() }).await;
     assert_eq!(db.store.parked().await.unwrap()[0].attempts, 2);
 }
 
@@ -100,10 +105,11 @@ async fn a_request_goes_on_with_the_next_event_until_all_are_applied() {
     let lease = park(&db, lease, &subject, &[1, 2, 3]).await;
     db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
     let next = Some(Next::GoesOn { position: 3 });
-    mend(&db, &lease, Mended { requested: 1, skipped: None, applied: vec![1, 2], next }).await;
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1, 2], next, ..Mended::default() })
+        .await;
     let requests = db.store.parked_requests(5).await.unwrap();
     assert_eq!((requests[0].position, requests[0].request), (3, Request::Retry));
-    let done = Mended { requested: 3, skipped: None, applied: vec![3], next: None };
+    let done = Mended { requested: 3, applied: vec![3], ..Mended::default() };
     mend(&db, &lease, done).await;
     assert!(db.store.parked().await.unwrap().is_empty());
     assert!(db.store.skipped().await.unwrap().is_empty());
@@ -117,7 +123,7 @@ async fn what_is_skipped_is_kept_with_who_and_why() {
     let lease = park(&db, lease, &subject, &[1, 2]).await;
     db.store.request_parked(&subject, 1, Request::Skip, "me", Some("it is wrong")).await.unwrap();
     let next = Some(Next::GoesOn { position: 2 });
-    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), applied: vec![], next }).await;
+    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), next, ..Mended::default() }).await;
     let skipped = db.store.skipped().await.unwrap();
     assert_eq!((skipped[0].slice, skipped[0].position, &skipped[0].subject), (5, 1, &subject));
     assert_eq!(skipped[0].by.as_deref(), Some("me"));
@@ -130,6 +136,28 @@ async fn what_is_skipped_is_kept_with_who_and_why() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_while_another_is_performed_is_performed_next() {
+    let db = db().await;
+    let subject = subject_in(&db.store, 5);
+    let lease = db.claim(React, 5).await;
+    let lease = park(&db, lease, &subject, &[1, 2]).await;
+    let ask = async |request| db.store.request_parked(&subject, 1, request, "me", None).await;
+    ask(Request::Retry).await.unwrap();
+    let performed = db.store.parked_requests(5).await.unwrap()[0].requested_at;
+    ask(Request::Skip).await.unwrap();
+    let failed = Some(Next::Failed { position: 1, error: "still".to_owned() });
+    for next in [failed, Some(Next::GoesOn { position: 2 }), None] {
+        let answer = Mended { requested: 1, requested_at: performed, next, ..Mended::default() };
+        let refused = try_mend(&db, &lease, answer).await.unwrap_err();
+        assert!(matches!(refused, Error::RequestReplaced { slice: 5, position: 1 }), "{refused}");
+    }
+    let requests = db.store.parked_requests(5).await.unwrap();
+    assert_eq!((requests.len(), requests[0].request), (1, Request::Skip));
+    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), ..Mended::default() }).await;
+    assert_eq!(db.store.skipped().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_zombie_mends_nothing() {
     let db = db().await;
     let subject = subject_in(&db.store, 5);
@@ -138,7 +166,7 @@ async fn a_zombie_mends_nothing() {
     db.store.request_parked(&subject, 1, Request::Skip, "me", Some("why")).await.unwrap();
     db.expire(React, 5).await;
     db.claim(React, 5).await;
-    let mended = Mended { requested: 1, skipped: Some(1), applied: vec![], next: None };
+    let mended = Mended { requested: 1, skipped: Some(1), ..Mended::default() };
     let reaction = Reaction {
         to: lease.position,
         recorded_at: lease.recorded_at,

@@ -45,7 +45,8 @@ pub(crate) fn log() -> Vec<RecordedEvent> {
     scenario.log().to_vec()
 }
 
-/// Appends a log as it was, in its order.
+/// Appends a log as it was, in the order of each slice; slices with requests first, so that what
+/// follows from them is recorded later.
 pub(crate) async fn append(store: &Store, log: &[RecordedEvent]) {
     let mut by_slice: HashMap<i16, Vec<NewEvent>> = HashMap::new();
     for event in log {
@@ -62,6 +63,9 @@ pub(crate) async fn append(store: &Store, log: &[RecordedEvent]) {
             payload: event.payload.clone(),
         });
     }
+    let mut by_slice: Vec<_> = by_slice.into_iter().collect();
+    let is_request = |event: &NewEvent| event.subject.as_str().contains("/request/");
+    by_slice.sort_by_key(|(slice, events)| (!events.iter().any(is_request), *slice));
     for (slice, events) in by_slice {
         store.append(slice, None, &events).await.unwrap();
     }

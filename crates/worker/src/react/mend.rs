@@ -26,9 +26,14 @@ impl Follower {
                 return Ok(());
             }
             for request in requests {
-                match request.request {
-                    Request::Skip => self.skip(&request).await?,
-                    Request::Retry => self.retry(&request).await?,
+                let performed = match request.request {
+                    Request::Skip => self.skip(&request).await,
+                    Request::Retry => self.retry(&request).await,
+                };
+                match performed {
+                    // Nothing happened, and the later request is read next.
+                    Err(Error::RequestReplaced { .. }) => self.cache.clear(),
+                    performed => performed?,
                 }
             }
         }
@@ -42,6 +47,7 @@ impl Follower {
         tracing::warn!(slice, position = request.position, %subject, "event skipped as asked for");
         let mended = Mended {
             requested: request.position,
+            requested_at: request.requested_at,
             skipped: Some(request.position),
             applied: Vec::new(),
             next: next.map(|position| Next::GoesOn { position }),
@@ -64,6 +70,7 @@ impl Follower {
         self.cache.clear();
         let mended = Mended {
             requested: request.position,
+            requested_at: request.requested_at,
             skipped: None,
             applied: Vec::new(),
             next: Some(Next::Failed { position: request.position, error: chain(&error) }),
@@ -95,7 +102,8 @@ impl Follower {
             let rest = positions.into_iter().find(|position| *position > last);
             rest.map(|position| Next::GoesOn { position })
         };
-        let mended = Mended { requested: request.position, skipped: None, applied, next };
+        let (requested, requested_at) = (request.position, request.requested_at);
+        let mended = Mended { requested, requested_at, skipped: None, applied, next };
         self.commit_mended(&request.subject, mended, Some(folded)).await
     }
 
