@@ -24,9 +24,9 @@ const SWAP_LAG: i64 = 500;
 /// Longest time to go on trying. Each try waits 100 ms for a lock, so nobody waits longer behind us.
 const SWAP_LIMIT: Duration = Duration::from_mins(1);
 
-/// Longest time that a try holds the checkpoints: consumers wait that long for a lock. It takes
+/// Longest time that a try holds the checkpoints: half of what consumers wait for a lock. It takes
 /// some 20 ms, unless the database is in trouble.
-const MAX_HOLD: Duration = Duration::from_secs(2);
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
 /// What came of a try to swap.
 enum Tried {
