@@ -5,10 +5,7 @@ use sqlx::{Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::consumer::Consumer;
-use crate::{Config, Error, migration_pool, pool, with_cause};
-
-/// Months for which partitions are made ahead.
-const MONTHS_AHEAD: i32 = 3;
+use crate::{Config, Error, migration_pool, partitions, pool, with_cause};
 
 /// The lock that migrations of one database take in turn.
 const MIGRATION_LOCK: i64 = 0x7461_6c6c_796c_6967;
@@ -70,7 +67,7 @@ async fn migrate_in(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrate
     sqlx::query!("SELECT pg_advisory_lock($1)", MIGRATION_LOCK).execute(&mut *turn).await?;
     migrator().run(pool).await.map_err(|source| Error::Migrate { source })?;
     let migrated = install(pool, slices).await?;
-    ensure_partitions(pool).await?;
+    partitions::ensure(pool, None).await?;
     ensure_roles(pool).await?;
     Ok(migrated)
 }
@@ -135,14 +132,6 @@ async fn settle_incarnation(connection: &mut PgConnection) -> Result<Option<Uuid
     .fetch_optional(connection)
     .await?;
     Ok(begun.flatten())
-}
-
-/// Makes the partitions of this month and the months ahead. Returns how many were missing.
-async fn ensure_partitions(pool: &PgPool) -> Result<i32, Error> {
-    let made = sqlx::query_scalar!("SELECT tallylight.ensure_partitions($1)", MONTHS_AHEAD)
-        .fetch_one(pool)
-        .await?;
-    Ok(made.unwrap_or_default())
 }
 
 /// Makes the group roles and their grants. Where the migrating role may not, an administrator can
@@ -242,11 +231,4 @@ pub async fn idle_databases(config: &Config, prefix: &str) -> Result<Vec<String>
     .await?;
     pool.close().await;
     Ok(names)
-}
-
-impl crate::Store {
-    /// Makes the partitions of this month and the months ahead. Returns how many were missing.
-    pub async fn ensure_partitions(&self) -> Result<i32, Error> {
-        ensure_partitions(&self.pool).await
-    }
 }

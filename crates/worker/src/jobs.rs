@@ -52,6 +52,12 @@ pub enum Done {
     Call(Box<CallResult>),
     /// A plain job's value.
     Value(Value),
+    /// A recurring job did its work; it is due again after this time, and earlier failures are
+    /// forgotten.
+    Again {
+        /// From now.
+        after: Duration,
+    },
 }
 
 impl Done {
@@ -65,6 +71,7 @@ impl Done {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Call(result) => serde_json::to_value(result).ok(),
+            Self::Again { .. } => None,
         }
     }
 }

@@ -145,6 +145,16 @@ async fn a_snooze_counts_no_failure() {
 }
 
 #[tokio::test]
+async fn a_recurring_job_is_not_given_up_for_failures_between_runs_that_did_their_work() {
+    let store = store::testing::store().await;
+    let (id, _) = enqueue(&store, "test_recurring", json!({}), 2).await;
+    let worker = start(&store, config());
+    until(async || (starts_of(id).len() > 5).then_some(())).await;
+    worker.shutdown().await;
+    assert_eq!(store.job_counts().await.unwrap().dead, 0);
+}
+
+#[tokio::test]
 async fn an_unknown_kind_waits_and_holds_up_nobody() {
     let store = store::testing::store().await;
     let (_, unknown) = enqueue(&store, "from_the_future", json!({}), 3).await;
