@@ -47,7 +47,9 @@ pub use error::Error;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
 };
-pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
+pub use install::{
+    Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
+};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

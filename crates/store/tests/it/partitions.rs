@@ -57,19 +57,28 @@ async fn appends_go_on_while_stray_events_are_copied() {
     assert_eq!(db.number("SELECT tallylight.copy_strays(3, 7)").await, 7);
     assert_eq!(count(&db).await, 40, "a copy is no part of the log");
     // The next one stands still in the middle of copying.
-    let mut gate = db.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE tallylight.event_stray IN EXCLUSIVE MODE")
-        .execute(&mut *gate)
-        .await
-        .unwrap();
+    for statement in [
+        "CREATE TABLE public.gate ()",
+        "INSERT INTO public.gate DEFAULT VALUES",
+        "CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN WHILE EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$",
+        "CREATE TRIGGER wait BEFORE INSERT ON tallylight.event_stray EXECUTE FUNCTION public.wait()",
+    ] {
+        db.sql(statement).await;
+    }
     let store = db.store.clone();
     let moving = tokio::spawn(async move {
         store.ensure_partitions(Instant::now() + Duration::from_mins(10)).await
     });
-    db.blocked(1).await;
+    until(async || {
+        let asleep = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        (db.number(asleep).await > 0).then_some(())
+    })
+    .await;
     append(&db, 10).await;
     assert_eq!(count(&db).await, 80, "read, too");
-    gate.rollback().await.unwrap();
+    db.sql("DELETE FROM public.gate").await;
     let done = moving.await.unwrap().unwrap();
     assert!(done.is_complete && done.made >= 4, "{done:?}");
     assert_eq!(count(&db).await, 80);
