@@ -119,9 +119,13 @@ impl Context {
         self.0.notifier.moved(slice);
     }
 
-    /// Says that there may be new jobs for this process.
-    pub(crate) fn jobs_enqueued(&self) {
-        self.0.job.notify_one();
+    /// Says that `slice` has new jobs: to this process where it runs them, else to the others.
+    pub(crate) fn jobs_enqueued(&self, slice: i16, is_ours: bool) {
+        if is_ours {
+            self.0.job.notify_one();
+        } else {
+            self.0.notifier.enqueued(slice);
+        }
     }
 
     /// Says that a lease was claimed: its slice wants a follower and may have jobs.
@@ -140,11 +144,13 @@ impl Context {
     /// Wakes whom a hint concerns.
     pub(crate) fn hint(&self, hint: &Hint) {
         match hint {
-            Hint::Slices(slices) => {
-                for slice in slices {
+            Hint::Slices { events, jobs } => {
+                for slice in events {
                     self.wake_slice(*slice);
                 }
-                self.0.job.notify_one();
+                if !jobs.is_empty() {
+                    self.0.job.notify_one();
+                }
             }
             Hint::Leases => self.0.lease.notify_one(),
             Hint::Everything => {

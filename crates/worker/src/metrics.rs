@@ -57,6 +57,8 @@ pub struct Metrics {
     batch_seconds: Histogram,
     fenced: Family<ConsumerLabels, Counter>,
     rebalances: Family<ConsumerLabels, Counter>,
+    /// Looks for due jobs, of two statements each.
+    pub(crate) job_looks: Counter,
     jobs_claimed: Family<KindLabels, Counter>,
     jobs_ended: Family<OutcomeLabels, Counter>,
 }
@@ -74,6 +76,7 @@ impl Metrics {
             batch_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 12)),
             fenced: Family::default(),
             rebalances: Family::default(),
+            job_looks: Counter::default(),
             jobs_claimed: Family::default(),
             jobs_ended: Family::default(),
         }
@@ -108,6 +111,7 @@ impl Metrics {
             self.rebalances.clone(),
         );
         registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
+        registry.register("job_looks", "Looks for due jobs", self.job_looks.clone());
         registry.register(
             "jobs_claimed",
             "Runs of jobs started, by kind",

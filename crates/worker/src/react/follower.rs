@@ -300,7 +300,8 @@ impl Follower {
         }
         ctx.metrics().events_unrecognized.inc_by(unrecognized);
         if committed.jobs > 0 {
-            ctx.jobs_enqueued();
+            let slice = committed.lease.slice;
+            ctx.jobs_enqueued(slice, self.leases.has(Consumer::Jobs, slice));
         }
         if committed.events > 0 {
             ctx.events_appended(committed.lease.slice);
