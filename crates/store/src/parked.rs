@@ -371,7 +371,12 @@ pub(crate) async fn mend(
     }
     if !mended.applied.is_empty() {
         sqlx::query!(
-            "DELETE FROM tallylight.parked WHERE consumer = $1 AND slice = $2 AND position = ANY ($3)",
+            "WITH applied AS (
+               DELETE FROM tallylight.parked
+                WHERE consumer = $1 AND slice = $2 AND position = ANY ($3)
+            RETURNING consumer, slice, position, parked_at)
+             INSERT INTO tallylight.parked_past (consumer, slice, position, parked_at)
+             SELECT consumer, slice, position, parked_at FROM applied",
             Consumer::React.name(),
             slice,
             &mended.applied,
@@ -380,6 +385,24 @@ pub(crate) async fn mend(
         .await?;
     }
     Ok(())
+}
+
+/// Positions of a slice that were not applied at a time, though they are now: they were set aside.
+pub(crate) async fn applied_after(
+    connection: &mut PgConnection,
+    slice: i16,
+    at: Timestamp,
+) -> Result<Vec<i64>, Error> {
+    let positions = sqlx::query_scalar!(
+        "SELECT position FROM tallylight.parked_past
+          WHERE consumer = $1 AND slice = $2 AND applied_at > $3",
+        Consumer::React.name(),
+        slice,
+        at,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(positions)
 }
 
 /// The request has ended at an event that fails.

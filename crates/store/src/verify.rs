@@ -4,7 +4,9 @@
 //! to that checkpoint outside of it; the database compares. Events that are set aside are left
 //! out of the fold, as they are live.
 
-use domain::ids::{LiveStreamId, Subject, VideoId};
+use std::time::{Duration, Instant};
+
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
@@ -32,6 +34,8 @@ pub struct Verified {
     pub differences: Vec<Difference>,
     /// Subjects with events that are set aside, whose later events are not folded.
     pub parked: Vec<Subject>,
+    /// How long reading and folding the log took.
+    pub folded_in: Duration,
 }
 
 /// A row that is not what the log folds to.
@@ -68,6 +72,14 @@ pub enum Parting {
 }
 
 impl Store {
+    /// One of each `of` slices, at least one; others each day, so that all have their turn.
+    pub fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
+        let slices = i64::from(self.slices.get());
+        let of = i64::from(of).clamp(1, slices);
+        let today = day.timestamp().div_euclid(24 * 60 * 60).rem_euclid(of);
+        self.slices.slices().filter(|slice| i64::from(*slice).rem_euclid(of) == today).collect()
+    }
+
     /// Compares the live rows of a slice with a fold of the log up to its checkpoint.
     ///
     /// # Errors
@@ -92,11 +104,14 @@ impl Store {
         .fetch_all(&mut *connection)
         .await?;
         let (position, aside) = put_aside(connection, slice, &tables).await?;
+        let begun = Instant::now();
         let texts = self.fold_whole(slice, position, &aside).await?;
+        let folded_in = begun.elapsed();
         let parked = parked_subjects(connection, slice, position).await?;
         load(connection, Generation::Folded, texts).await?;
+        let differences = Vec::new();
         let mut verified =
-            Verified { slice, position, rows: 0, differing: 0, differences: Vec::new(), parked };
+            Verified { slice, position, rows: 0, differing: 0, differences, parked, folded_in };
         for table in tables {
             let compared = compare(connection, &table).await?;
             verified.rows += compared.rows;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::notes::Notes;
 use crate::progress::{Health, Progress};
 
 /// What handlers and loops share.
@@ -28,6 +29,7 @@ struct Inner {
     process: Uuid,
     metrics: Metrics,
     progress: Progress,
+    notes: Notes,
     /// One for each slice: it may have new events.
     slices: Vec<Notify>,
     /// Slices folded at once.
@@ -54,6 +56,7 @@ impl Context {
         Self(Arc::new(Inner {
             metrics: Metrics::new(progress.clone()),
             progress,
+            notes: Notes::default(),
             slices: (0..slices).map(|_| Notify::new()).collect(),
             folds: Arc::new(Semaphore::new(config.folds.max(1))),
             store,
@@ -105,12 +108,18 @@ impl Context {
 
     /// Whether its slices are well. Knows what the loops know, so it asks nobody and costs nothing.
     pub fn health(&self) -> Health {
-        self.progress().health(self.config().stall)
+        let notes = self.notes().texts();
+        Health { notes, ..self.progress().health(self.config().stall) }
     }
 
     /// How far the slices of this process are.
     pub(crate) fn progress(&self) -> &Progress {
         &self.0.progress
+    }
+
+    /// What a person should see to.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 
     /// Says that `slice` has new events, here and to other processes.

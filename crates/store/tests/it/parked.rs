@@ -1,8 +1,10 @@
 //! What is set aside: listed by subject, requested by anybody, changed by the holder alone.
 
-use domain::ids::Subject;
+use domain::event::{AccountDeleted, Event, NewEvent};
+use domain::ids::{Subject, Timestamp};
 use store::Consumer::React;
-use store::{Error, Lease, Mended, Next, ParkedEvent, Reaction, Request};
+use store::{AsOf, Error, Lease, Mended, Next, ParkedEvent, Reaction, Request};
+use uuid::Uuid;
 
 use crate::support::{Db, LONG, db, event, subject_in};
 
@@ -155,6 +157,40 @@ async fn a_request_that_comes_while_another_is_performed_is_performed_next() {
     assert_eq!((requests.len(), requests[0].request), (1, Request::Skip));
     mend(&db, &lease, Mended { requested: 1, skipped: Some(1), ..Mended::default() }).await;
     assert_eq!(db.store.skipped().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_set_aside_at_a_time_was_not_known_then() {
+    let db = db().await;
+    let subject = Subject::account("gcore-main", "late");
+    let slice = db.store.slice_of(&subject);
+    let deleted = Event::AccountDeleted(AccountDeleted { account: "late".to_owned() });
+    for _ in 0..2 {
+        let event = NewEvent::new(subject.clone(), &deleted, Timestamp::default(), Uuid::now_v7());
+        db.store.append_one(event).await.unwrap();
+    }
+    let lease = db.claim(React, slice).await;
+    let lease = park(&db, lease, &subject, &[1, 2]).await;
+    let clock = async || -> Timestamp {
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&db.pool).await.unwrap()
+    };
+    let known = async |at| {
+        let at = Some(AsOf::Time(at));
+        db.store.state_as_of(&subject, at).await.unwrap().map(|(_, position)| position)
+    };
+    let waiting = clock().await;
+    db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
+    let next = Some(Next::GoesOn { position: 2 });
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1], next, ..Mended::default() }).await;
+    let half = clock().await;
+    mend(&db, &lease, Mended { requested: 2, applied: vec![2], ..Mended::default() }).await;
+    let applied = clock().await;
+    assert_eq!(known(waiting).await, None, "both waited");
+    assert_eq!(known(half).await, Some(1));
+    assert_eq!(known(applied).await, Some(2));
+    // A position stands for the time at which it was recorded: both were about to be set aside.
+    let first = Some(AsOf::Position { slice, position: 1 });
+    assert_eq!(db.store.state_as_of(&subject, first).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -322,6 +322,20 @@ async fn a_verification_of_what_is_right_finds_nothing() {
 }
 
 #[tokio::test]
+async fn samples_of_as_many_days_are_all_slices_and_none_is_empty() {
+    let db = db().await;
+    for (of, days) in [(1, 1), (5, 5), (16, 16), (1_000, 16)] {
+        let mut all = HashSet::new();
+        for day in 0..days {
+            let sample = db.store.sample(of, Timestamp::from_timestamp(day * 86_400, 0).unwrap());
+            assert!(!sample.is_empty() && all.is_disjoint(&sample.iter().copied().collect()));
+            all.extend(sample);
+        }
+        assert_eq!(all.len(), 16, "1/{of}");
+    }
+}
+
+#[tokio::test]
 async fn a_tampered_row_is_found_and_traced_to_its_event() {
     let (db, _, _, _) = applied().await;
     let row = sqlx::query_as::<_, (i16, String)>(

@@ -198,6 +198,7 @@ async fn a_worker_does_all_of_its_work() {
     store.unseal(&key, &subject).await.unwrap();
     move_strays(&db, &store).await;
     keep_history(&db, &store).await;
+    store.verify_slice(1).await.unwrap();
     store.rebuild_status().await.unwrap();
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();

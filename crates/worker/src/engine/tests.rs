@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         lease: Duration::from_secs(1),
         poll: Duration::from_millis(20),
         grace: Duration::from_millis(300),
+        verify_every: None,
         ..Config::default()
     }
 }

@@ -10,6 +10,7 @@ use super::{Done, JobError};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::leases::chain;
+use crate::notes::About;
 
 /// Its name.
 pub(super) const KIND: &str = "maintain";
@@ -88,6 +89,13 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
     let stray = store.measure_history().await?;
     if stray > 0 {
         tracing::error!(rows = stray, "events lie in the default partition");
+        let text = format!(
+            "{stray} events lie in the default partition of the log: they met no month and wait to \
+             be moved to one; look whether a clock is wrong"
+        );
+        ctx.notes().set(About::DefaultPartition, text);
+    } else {
+        ctx.notes().clear(About::DefaultPartition);
     }
     let removed = store.forget_keys(config.keys_for, Instant::now() + BUDGET).await?;
     let sealed = match config.seal_after {
@@ -104,7 +112,7 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
 }
 
 /// Enqueues the recurring job, once per installation.
-pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
+pub(super) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     let options = store::EnqueueOptions { key: Some("recurring".to_owned()), ..Default::default() };
     ctx.store().enqueue(KIND, &json!({"recurs": true}), &options).await?;
     Ok(())

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use domain::effect::Effect;
 use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionRequested};
 use domain::ids::Subject;
-use store::{ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store};
+use serde_json::json;
+use store::{
+    EnqueueOptions, ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store,
+};
 use uuid::Uuid;
 
 use crate::context::now;
@@ -178,6 +181,40 @@ async fn a_skip_passes_one_event_over_for_a_rebuild_too() {
     assert_eq!(positions, [1, 3]);
     assert_eq!(skipped[0].reason.as_deref(), Some("a test"));
     assert!(rebuilds_alike(&store).await);
+}
+
+#[tokio::test]
+async fn rows_that_differ_from_the_log_are_found_counted_and_told_until_they_are_mended() {
+    let store = store::testing::store().await;
+    append_request(&store, 1).await;
+    let worker = start(&store, config());
+    applied(&store).await;
+    let verify = async || {
+        let args = json!({ "part": 1 });
+        let id = store.enqueue("verify", &args, &EnqueueOptions::default()).await.unwrap();
+        let subject = Subject::job(id);
+        let told = until(async || store.read_subject(&subject, 0, 1).await.unwrap().pop()).await;
+        let Event::JobCompleted(ended) = Event::decode(&told) else { panic!("{told:?}") };
+        (ended.value.unwrap()["differing"].clone(), worker.context().health())
+    };
+    let (differing, health) = verify().await;
+    assert_eq!((differing, health.notes), (json!(0), Vec::new()));
+
+    store::testing::forge_requests(&store).await;
+    let (differing, health) = verify().await;
+    assert_eq!(differing, json!(1));
+    assert!(health.is_well(), "it works on");
+    let slice = store.slice_of(&Subject::request("a", Uuid::from_u128(1)));
+    let note = &health.notes[0];
+    assert!(note.contains(&format!("1 rows of slice {slice}")), "{note}");
+    assert!(note.contains("session_request") && note.contains(&format!("{slice}:1")), "{note}");
+    assert_eq!(worker.context().metrics().verify_mismatch.get(), 1);
+
+    store.rebuild(&RebuildOptions::default(), &RebuildProgress::default()).await.unwrap();
+    let (differing, health) = verify().await;
+    assert_eq!((differing, health.notes), (json!(0), Vec::new()));
+    assert!(worker.context().metrics().replay_events_per_second.get() > 0.0);
+    worker.shutdown().await;
 }
 
 #[tokio::test]
