@@ -21,6 +21,8 @@ pub struct ParkedEvent {
     pub subject: Subject,
     /// What went wrong; `None`: it only waits.
     pub error: Option<String>,
+    /// Its version is newer than this build: one that knows it asks for the retry by itself.
+    pub awaits_build: bool,
 }
 
 /// What somebody wants done with a parked subject.
@@ -119,6 +121,8 @@ pub enum Next {
         position: i64,
         /// What went wrong.
         error: String,
+        /// As in [`ParkedEvent`].
+        awaits_build: bool,
     },
     /// They are to be retried in the next transaction.
     GoesOn {
@@ -254,6 +258,20 @@ impl Store {
         Ok(counts.into_iter().map(|(subject, _)| subject).collect())
     }
 
+    /// Events of a slice that wait for a build that knows their version, and for nothing else.
+    pub async fn awaiting_build(&self, slice: i16) -> Result<Vec<(Subject, i64)>, Error> {
+        let rows = sqlx::query!(
+            "SELECT subject, position FROM tallylight.parked
+              WHERE consumer = $1 AND slice = $2 AND skipped_at IS NULL AND request IS NULL
+                AND awaits_build ORDER BY position",
+            Consumer::React.name(),
+            slice,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|r| (Subject::from_stored(r.subject), r.position)).collect())
+    }
+
     /// The requests that wait for the holder of a slice, in order of position.
     pub async fn parked_requests(&self, slice: i16) -> Result<Vec<PendingRequest>, Error> {
         let rows = sqlx::query!(
@@ -315,15 +333,19 @@ pub(crate) async fn park(
     let subjects: Vec<&str> = parked.iter().map(|p| p.subject.as_str()).collect();
     let errors: Vec<Option<String>> =
         parked.iter().map(|p| p.error.as_deref().map(storable)).collect();
+    let awaits: Vec<bool> = parked.iter().map(|p| p.awaits_build).collect();
     sqlx::query!(
-        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts)
-         SELECT $1, $2, u.position, u.subject, u.error, (u.error IS NOT NULL)::int
-           FROM unnest($3::bigint[], $4::text[], $5::text[]) AS u (position, subject, error)",
+        "INSERT INTO tallylight.parked
+                (consumer, slice, position, subject, error, attempts, awaits_build)
+         SELECT $1, $2, u.position, u.subject, u.error, (u.error IS NOT NULL)::int, u.awaits_build
+           FROM unnest($3::bigint[], $4::text[], $5::text[], $6::bool[])
+                AS u (position, subject, error, awaits_build)",
         Consumer::React.name(),
         slice,
         &positions,
         &subjects as &[&str],
         &errors as &[Option<String>],
+        &awaits,
     )
     .execute(connection)
     .await?;
@@ -350,8 +372,9 @@ pub(crate) async fn mend(
         return Err(Error::RequestReplaced { slice, position: mended.requested });
     }
     match &mended.next {
-        Some(Next::Failed { position, error }) => {
-            fail(connection, slice, mended.requested, *position, error).await?;
+        Some(Next::Failed { position, error, awaits_build }) => {
+            let failed = (*position, error.as_str(), *awaits_build);
+            fail(connection, slice, mended.requested, failed).await?;
         }
         Some(Next::GoesOn { position }) => {
             go_on(connection, slice, mended.requested, *position).await?;
@@ -410,13 +433,13 @@ async fn fail(
     connection: &mut PgConnection,
     slice: i16,
     requested: i64,
-    position: i64,
-    error: &str,
+    (position, error, awaits_build): (i64, &str, bool),
 ) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE tallylight.parked
             SET request = NULL, requested_by = NULL, requested_at = NULL, reason = NULL,
                 error = CASE WHEN position = $4 THEN $5 ELSE error END,
+                awaits_build = CASE WHEN position = $4 THEN $6 ELSE awaits_build END,
                 attempts = attempts + (position = $4)::int
           WHERE consumer = $1 AND slice = $2 AND position IN ($3, $4)",
         Consumer::React.name(),
@@ -424,6 +447,7 @@ async fn fail(
         requested,
         position,
         storable(error),
+        awaits_build,
     )
     .execute(connection)
     .await?;

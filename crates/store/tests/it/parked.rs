@@ -14,6 +14,7 @@ async fn park(db: &Db, lease: Lease, subject: &Subject, positions: &[i64]) -> Le
         position: *position,
         subject: subject.clone(),
         error: (n == 0).then(|| "it went wrong".to_owned()),
+        awaits_build: false,
     };
     let to = positions.iter().copied().max().unwrap().max(lease.position);
     let reaction = Reaction {
@@ -85,7 +86,7 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
     let lease = park(&db, lease, &subject, &[1, 2, 3]).await;
     db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
     let error = "wrong\0 again".to_owned();
-    let next = Some(Next::Failed { position: 2, error });
+    let next = Some(Next::Failed { position: 2, error, awaits_build: false });
     mend(&db, &lease, Mended { requested: 1, applied: vec![1], next, ..Mended::default() }).await;
     let parked = &db.store.parked().await.unwrap()[0];
     assert_eq!((parked.position, parked.events, parked.attempts), (2, 2, 1));
@@ -94,9 +95,12 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
     assert_eq!(db.store.checkpoint(5).await.unwrap().0, 3);
 
     db.store.request_parked(&subject, 2, Request::Retry, "me", None).await.unwrap();
-    let next = Some(Next::Failed { position: 2, error: "still".to_owned() });
+    let next = Some(Next::Failed { position: 2, error: "still".to_owned(), awaits_build: true });
     mend(&db, &lease, Mended { requested: 2, next, ..Mended::default() }).await;
     assert_eq!(db.store.parked().await.unwrap()[0].attempts, 2);
+    assert_eq!(db.store.awaiting_build(5).await.unwrap(), [(subject.clone(), 2)]);
+    db.store.request_parked(&subject, 2, Request::Retry, "me", None).await.unwrap();
+    assert_eq!(db.store.awaiting_build(5).await.unwrap(), [], "somebody has asked");
 }
 
 #[tokio::test]
@@ -147,7 +151,7 @@ async fn a_request_that_comes_while_another_is_performed_is_performed_next() {
     ask(Request::Retry).await.unwrap();
     let performed = db.store.parked_requests(5).await.unwrap()[0].requested_at;
     ask(Request::Skip).await.unwrap();
-    let failed = Some(Next::Failed { position: 1, error: "still".to_owned() });
+    let failed = Some(Next::Failed { position: 1, error: "still".to_owned(), awaits_build: false });
     for next in [failed, Some(Next::GoesOn { position: 2 }), None] {
         let answer = Mended { requested: 1, requested_at: performed, next, ..Mended::default() };
         let refused = try_mend(&db, &lease, answer).await.unwrap_err();

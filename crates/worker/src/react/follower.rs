@@ -121,6 +121,9 @@ impl Follower {
         };
         self.lease = lease;
         self.parked = store.parked_counts(slice).await?.into_iter().collect();
+        if !self.parked.is_empty() {
+            self.retry_readable().await?;
+        }
         self.ctx.progress().opened(&lease, self.waiting());
         Ok(Round::More)
     }
@@ -330,6 +333,7 @@ impl Follower {
             position: event.position,
             subject: event.subject.clone(),
             error: Some(error),
+            awaits_build: false,
         };
         let reaction = Reaction {
             to: event.position,
