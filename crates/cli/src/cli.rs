@@ -277,7 +277,7 @@ pub(crate) enum Jobs {
     },
     /// Enqueue a plain job
     Enqueue {
-        /// Its kind: clean_up_inactive or maintain
+        /// Its kind: clean_up_inactive, maintain or verify
         kind: String,
         /// Its arguments, JSON
         #[arg(default_value = "{}")]

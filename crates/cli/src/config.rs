@@ -178,6 +178,9 @@ pub(crate) struct Worker {
     /// Time that running handlers get when the process stops.
     #[serde(deserialize_with = "duration")]
     pub(crate) grace: Duration,
+    /// Live rows of some slices are compared with the log this often; zero: never.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) verify_every: Duration,
 }
 
 impl Default for Worker {
@@ -188,6 +191,7 @@ impl Default for Worker {
             poll: worker.poll,
             concurrency: worker.concurrency,
             grace: worker.grace,
+            verify_every: worker.verify_every.unwrap_or_default(),
         }
     }
 }

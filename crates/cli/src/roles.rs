@@ -185,11 +185,14 @@ pub(crate) fn start_worker(
         },
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
+        verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
     };
     let worker = worker::Worker::start(worker::Context::new(store, platforms, key, settings));
     let context = worker.context().clone();
     context.metrics().register(admin.registry());
+    let noting = context.clone();
+    admin.notes("slices", move || noting.health().notes);
     admin.check("slices", move || std::future::ready(well(&context.health())));
     Ok(worker)
 }

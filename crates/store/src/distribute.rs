@@ -51,7 +51,7 @@ impl Catalogue {
         }
         // A month that is made later is a partition of a distributed table when its trigger is.
         all.push(
-            "ALTER FUNCTION tallylight.ensure_partitions(integer) \
+            "ALTER FUNCTION tallylight.attach_month(text, timestamp with time zone) \
              SET citus.enable_unsafe_triggers = 'on'"
                 .to_owned(),
         );

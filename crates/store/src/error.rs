@@ -138,6 +138,14 @@ pub enum Error {
         /// The event.
         position: i64,
     },
+    /// Somebody asked for something else while a request was performed: nothing happened.
+    #[error("answer the request about {slice}:{position}: a later one has taken its place")]
+    RequestReplaced {
+        /// The slice.
+        slice: i16,
+        /// The event that carries the request.
+        position: i64,
+    },
     /// A seal does not open: another key, or damaged.
     #[error("open the sealed secrets of {subject}: is this the key they were sealed with?")]
     Seal {
@@ -216,10 +224,10 @@ pub enum Error {
         /// The rebuild.
         id: Uuid,
     },
-    /// The tables were in use whenever the swap was tried.
+    /// The tables were in use whenever the swap was tried, or the database was slow.
     #[error(
-        "swap the rebuilt projections in: the tables were in use by long transactions for {seconds} s; \
-         what is rebuilt is kept, run `tallylight projections rebuild` again"
+        "swap the rebuilt projections in: for {seconds} s the tables were in use by long transactions, \
+         or the database was too slow to swap without holding everybody up; what is rebuilt is kept, run `tallylight projections rebuild` again"
     )]
     SwapBlocked {
         /// How long it was tried.
@@ -258,6 +266,11 @@ impl Error {
         self.code().is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
     }
 
+    /// Whether a statement took longer than it may.
+    pub(crate) fn is_statement_timeout(&self) -> bool {
+        self.code().is_some_and(|code| code == "57014")
+    }
+
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
         let Self::Database { source } = self else { return None };
         source.as_database_error().and_then(sqlx::error::DatabaseError::code)
@@ -266,7 +279,7 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::History { .. } => true,
+            Self::Unreachable { .. } | Self::History { .. } | Self::RequestReplaced { .. } => true,
             // A disk or a network may come back; a file that is missing or damaged will not.
             Self::Segment { source, .. } => matches!(
                 source.as_ref(),

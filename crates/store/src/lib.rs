@@ -24,6 +24,7 @@ mod install;
 mod jobs;
 mod log;
 mod parked;
+mod partitions;
 mod projection;
 mod react;
 mod read;
@@ -48,10 +49,13 @@ pub use error::Error;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
 };
-pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
+pub use install::{
+    Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
+};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
+pub use partitions::Partitions;
 pub use react::{Committed, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,

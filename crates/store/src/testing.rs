@@ -52,6 +52,18 @@ pub async fn store() -> Store {
     Store::connect(&config).await.expect("connect to the test's database")
 }
 
+/// Changes the names in all session requests, as damage does.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn forge_requests(store: &Store) {
+    sqlx::raw_sql("UPDATE tallylight.session_request SET name = 'forged'")
+        .execute(&store.pool)
+        .await
+        .expect("forge them");
+}
+
 /// Removes an event from the log, as damage does: the owner of the tables alone can.
 ///
 /// # Panics

@@ -29,9 +29,9 @@ mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
 mod update_live_stream;
+mod verify;
 
 pub use clean_up_inactive::CleanUpInactive;
-pub(crate) use maintain::schedule;
 
 /// Wait when the platform's quota is full: a slot is freed when some session ends.
 const QUOTA_WAIT: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 2] = [clean_up_inactive::KIND, maintain::KIND];
+pub const KINDS: [&str; 3] = [clean_up_inactive::KIND, maintain::KIND, verify::KIND];
 
 /// What a handler did.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,12 @@ pub enum Done {
     Call(Box<CallResult>),
     /// A plain job's value.
     Value(Value),
+    /// A recurring job did its work; it is due again after this time, and earlier failures are
+    /// forgotten.
+    Again {
+        /// From now.
+        after: Duration,
+    },
 }
 
 impl Done {
@@ -65,6 +71,7 @@ impl Done {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Call(result) => serde_json::to_value(result).ok(),
+            Self::Again { .. } => None,
         }
     }
 }
@@ -154,6 +161,12 @@ impl CallContext<'_> {
     }
 }
 
+/// Enqueues the recurring jobs, each once per installation.
+pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
+    maintain::schedule(ctx).await?;
+    verify::schedule(ctx).await
+}
+
 /// Whether a handler for `kind` is known.
 pub(crate) fn is_known(kind: &str) -> bool {
     #[cfg(test)]
@@ -172,6 +185,7 @@ pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
         maintain::KIND => maintain::run(ctx, &job).await,
+        verify::KIND => verify::run(ctx, &job).await,
         _ => call(ctx, &job).await.map(Done::call),
     }
 }

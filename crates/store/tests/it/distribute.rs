@@ -153,7 +153,7 @@ fn names_its_slice(statement: &str) -> bool {
         "SELECT $1, u.",
         "SELECT $1, r.",
         "(slice, subject, nonce, ciphertext) VALUES ($1,",
-        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts) SELECT $1, $2,",
+        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts, awaits_build) SELECT $1, $2,",
         "(rebuild, slice, position, recorded_at, set_aside, events, subjects) VALUES ($1, $2,",
         "append($1,",
         "append_batch($1,",

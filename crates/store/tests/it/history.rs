@@ -77,7 +77,7 @@ impl Place {
     /// As [`Place::bend`], to months of their own.
     async fn age(&self, days: i32) {
         self.bend(days).await;
-        self.store.ensure_partitions().await.unwrap();
+        self.store.ensure_partitions(soon()).await.unwrap();
         assert_eq!(self.db.number("SELECT count(*) FROM tallylight.event_default").await, 0);
     }
 
@@ -305,7 +305,7 @@ async fn a_month_that_somebody_needs_is_kept() {
     place.db.sql("UPDATE tallylight.slice_head SET last_at = now() + interval '300 days'").await;
     place.store.append_one(event(&subject_in(&place.store, 1), "far ahead")).await.unwrap();
     assert!(reason().await[0].contains("default partition"));
-    place.store.ensure_partitions().await.unwrap();
+    place.store.ensure_partitions(soon()).await.unwrap();
     assert_eq!(reason().await, ["", ""]);
 
     let old = place.store.history_plan(Duration::from_hours(24 * 405)).await.unwrap();

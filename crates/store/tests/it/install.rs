@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
 use store::{
     Config, Consumer, EnqueueOptions, Error, Store, create_database, drop_database, idle_databases,
-    migrate,
+    migrate, migrate_restored,
 };
 use uuid::Uuid;
 
@@ -100,6 +100,28 @@ async fn a_restored_schema_begins_a_new_incarnation_that_nothing_of_the_former_r
         )
         .await;
     assert_eq!(public, 0);
+}
+
+#[tokio::test]
+async fn a_backup_from_before_incarnations_begins_one_when_it_is_restored() {
+    let db = db().await;
+    let former = db.claim(Consumer::Jobs, 0).await;
+    // As `pg_restore` leaves what an older version had dumped.
+    for statement in [
+        "DROP FUNCTION tallylight.begin_incarnation()",
+        "ALTER TABLE tallylight.installation DROP COLUMN incarnation, DROP COLUMN schema_oid",
+        "DELETE FROM tallylight.migration WHERE version = 20261122150200",
+        "UPDATE tallylight.installation SET migrated_to = 20261122150100",
+    ] {
+        db.sql(statement).await;
+    }
+    let config = Config::new(db.url.as_str());
+    let migrated = migrate_restored(&config).await.unwrap();
+    assert!(migrated.is_restored && !migrated.is_new);
+    let renewed = db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap();
+    assert!(renewed.is_empty(), "nobody holds what was held when the backup was made");
+    assert!(db.claim(Consumer::Jobs, 0).await.epoch > former.epoch + 1_000_000);
+    assert!(!migrate(&config, None).await.unwrap().is_restored, "once");
 }
 
 #[tokio::test]

@@ -108,7 +108,12 @@ async fn try_apply(
     for stored in &events {
         if poison.contains(&stored.subject) {
             let (position, subject) = (stored.position, stored.subject.clone());
-            reaction.parked.push(ParkedEvent { position, subject, error: None });
+            reaction.parked.push(ParkedEvent {
+                position,
+                subject,
+                error: None,
+                awaits_build: false,
+            });
             continue;
         }
         let before = states.get(&stored.subject).cloned();

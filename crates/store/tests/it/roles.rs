@@ -196,8 +196,9 @@ async fn a_worker_does_all_of_its_work() {
     store.seal(&key, &subject, b"1").await.unwrap();
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
-    store.ensure_partitions().await.unwrap();
+    move_strays(&db, &store).await;
     keep_history(&db, &store).await;
+    store.verify_slice(1).await.unwrap();
     store.rebuild_status().await.unwrap();
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();
@@ -206,6 +207,17 @@ async fn a_worker_does_all_of_its_work() {
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();
+}
+
+/// What the `maintain` job does about partitions.
+async fn move_strays(db: &Db, store: &Store) {
+    db.sql(
+        "UPDATE tallylight.slice_head SET last_at = now() + interval '300 days' WHERE slice = 2",
+    )
+    .await;
+    store.append_one(event(&subject_in(store, 2), "far ahead")).await.unwrap();
+    let done = store.ensure_partitions(std::time::Instant::now() + LONG).await.unwrap();
+    assert_eq!((done.made, done.moved, done.is_complete), (1, 1, true));
 }
 
 /// What the `maintain` job does beyond partitions.

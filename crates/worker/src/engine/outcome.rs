@@ -17,6 +17,7 @@ use crate::jobs::Done;
 pub(super) fn finish(ended: &Ended) -> Finish {
     let job = &ended.job;
     let (ending, events) = match &ended.verdict {
+        Verdict::Done(Done::Again { after }) => (Ending::Again { after: *after }, Vec::new()),
         Verdict::Done(done) => (Ending::Completed, succeeded(job, done)),
         Verdict::Retry { after, reason } => failed_once(job, *after, reason),
         Verdict::Snooze { after, reason } => {
@@ -32,7 +33,7 @@ pub(super) fn finish(ended: &Ended) -> Finish {
 /// How a run ended, for the numbers.
 pub(super) fn name(ending: &Ending) -> &'static str {
     match ending {
-        Ending::Completed => "completed",
+        Ending::Completed | Ending::Again { .. } => "completed",
         Ending::Retry { .. } => "failed",
         Ending::Snooze { .. } => "snoozed",
         Ending::Discarded { .. } => "discarded",
