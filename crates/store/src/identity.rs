@@ -10,8 +10,8 @@
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use domain::slice::SliceCount;
-use sqlx::postgres::PgConnection;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
 

@@ -173,9 +173,7 @@ pub(crate) struct Installation {
 
 /// Reads which installation this is. One whose tables are older than this version is not migrated,
 /// nor is one that was restored since.
-pub(crate) async fn installation(
-    executor: impl PgExecutor<'_>,
-) -> Result<Installation, Error> {
+pub(crate) async fn installation(executor: impl PgExecutor<'_>) -> Result<Installation, Error> {
     let row = sqlx::query!(
         r#"SELECT id, slices, migrated_to, incarnation,
                   schema_oid <> to_regnamespace('tallylight')::oid AS "restored!"
