@@ -31,6 +31,10 @@ use crate::system::{Process, SOURCE, Secrets, Setup, config_text, http, until, w
 /// Senders, each with a subject of its own.
 const SENDERS: i64 = 50;
 
+/// Webhook endpoints, each with a spool of its own. A sender keeps to one: between them there is
+/// no order.
+const ENDPOINTS: usize = 2;
+
 /// Worker processes.
 const WORKERS: usize = 3;
 
@@ -53,7 +57,7 @@ struct Acknowledged {
 #[derive(Default)]
 struct Load {
     /// Where webhooks go now.
-    endpoint: Mutex<Option<SocketAddr>>,
+    endpoints: [Mutex<Option<SocketAddr>>; ENDPOINTS],
     acknowledged: Mutex<Acknowledged>,
     has_ended: AtomicBool,
 }
@@ -64,13 +68,20 @@ struct Mortal {
     data_dir: PathBuf,
     url: String,
     config_file: PathBuf,
-    ingest: Process,
+    ingests: Vec<Ingest>,
     workers: Vec<Process>,
     load: Arc<Load>,
     secrets: Secrets,
     rng: StdRng,
     _simulator: Simulator,
     _directory: tempfile::TempDir,
+}
+
+/// A webhook endpoint.
+struct Ingest {
+    process: Process,
+    /// With its own spool.
+    config_file: PathBuf,
 }
 
 /// A fault.
@@ -143,16 +154,25 @@ impl Mortal {
         let simulator = simulator::Config { token: platform, ..setup.simulator.clone() };
         let simulator = Simulator::start(simulator).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let config_file = directory.path().join("tallylight.toml");
-        let spool = directory.path().join("spool");
-        let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
-        write_config(&config_file, &text);
+        let write = |name: String| {
+            let config_file = directory.path().join(format!("{name}.toml"));
+            let spool = directory.path().join(name);
+            let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
+            write_config(&config_file, &text);
+            config_file
+        };
+        let ingests = (0..ENDPOINTS).map(|n| {
+            let config_file = write(format!("spool-{n}"));
+            Ingest { process: Process::spawn(&config_file, &["ingest"]), config_file }
+        });
+        let ingests = ingests.collect();
+        let config_file = write("others".to_owned());
         let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
         let mut mortal = Self {
             cluster: Some(cluster),
             data_dir,
             url,
-            ingest: Process::spawn(&config_file, &["ingest"]),
+            ingests,
             workers,
             config_file,
             load: Arc::default(),
@@ -161,7 +181,9 @@ impl Mortal {
             _simulator: simulator,
             _directory: directory,
         };
-        mortal.find_ingest().await;
+        for n in 0..ENDPOINTS {
+            mortal.find_ingest(n).await;
+        }
         mortal
     }
 
@@ -177,6 +199,7 @@ impl Mortal {
 
     async fn commit(&mut self, fault: Fault) {
         let worker = self.rng.random_range(0..WORKERS);
+        let ingest = self.rng.random_range(0..ENDPOINTS);
         let pause = Duration::from_millis(self.rng.random_range(200..2500));
         match fault {
             Fault::KillWorker => {
@@ -190,29 +213,29 @@ impl Mortal {
             }
             Fault::PauseWorker => self.workers[worker].pause(pause).await,
             Fault::KillIngest => {
-                *self.load.endpoint.lock().unwrap() = None;
-                self.ingest.kill();
-                self.ingest = Process::spawn(&self.config_file, &["ingest"]);
-                self.find_ingest().await;
+                *self.load.endpoints[ingest].lock().unwrap() = None;
+                self.ingests[ingest].process.kill();
+                self.ingests[ingest].start();
+                self.find_ingest(ingest).await;
             }
-            Fault::PauseIngest => self.ingest.pause(pause).await,
+            Fault::PauseIngest => self.ingests[ingest].process.pause(pause).await,
             Fault::KillDatabase => self.kill_database().await,
             Fault::KillBackend => self.signal_backends(1, Signal::KILL).await,
             Fault::CutConnections => self.signal_backends(1000, Signal::TERM).await,
         }
     }
 
-    /// Waits until the endpoint listens, starting it again where it found no database.
-    async fn find_ingest(&mut self) {
-        let (ingest, config_file) = (&mut self.ingest, &self.config_file);
+    /// Waits until an endpoint listens, starting it again where it found no database.
+    async fn find_ingest(&mut self, n: usize) {
+        let ingest = &mut self.ingests[n];
         let address = until("the endpoint listens", async || {
-            if ingest.has_exited() {
-                *ingest = Process::spawn(config_file, &["ingest"]);
+            if ingest.process.has_exited() {
+                ingest.start();
             }
-            ingest.known_address()
+            ingest.process.known_address()
         })
         .await;
-        *self.load.endpoint.lock().unwrap() = Some(address);
+        *self.load.endpoints[n].lock().unwrap() = Some(address);
     }
 
     /// Stops the server at once, as a crash would, and starts it again.
@@ -256,7 +279,9 @@ impl Mortal {
                 *worker = Process::spawn(&self.config_file, &["worker"]);
             }
         }
-        self.find_ingest().await;
+        for n in 0..ENDPOINTS {
+            self.find_ingest(n).await;
+        }
     }
 
     async fn check(&mut self) {
@@ -321,22 +346,45 @@ impl Mortal {
         }
     }
 
-    /// The rows that the workers made, through all of it, are those that the log makes.
-    async fn check_fold(&mut self, store: &Store) {
+    /// The rows that the workers made, through all of it, are those that the log makes, whoever
+    /// compares them.
+    async fn check_fold(&self, store: &Store) {
         let live = store.digest().await.unwrap();
         assert!(live.rows >= SENDERS, "{live:?}");
-        let mut rebuild = Process::spawn(&self.config_file, &["projections", "rebuild"]);
-        let status = rebuild.exited().await;
-        assert!(status.success(), "{}", rebuild.output());
+        let verified = self.command(&["projections", "verify"]).await;
+        assert!(verified.contains("compared, 0 differ"), "{verified}");
+        self.command(&["projections", "rebuild"]).await;
         assert_eq!(store.digest().await.unwrap(), live);
+        let status = self.command(&["status"]).await;
+        // Slice, head, applied, lag.
+        let lags = status.lines().filter_map(|line| {
+            let numbers = line.rsplit_once("] ")?.1.split_whitespace().map(str::parse::<i64>);
+            numbers.collect::<Vec<_>>().get(3)?.clone().ok()
+        });
+        assert_eq!(lags.collect::<Vec<_>>(), vec![0; 16], "{status}");
+    }
+
+    /// Runs a command to its end, which must be a success, and returns what it said.
+    async fn command(&self, arguments: &[&str]) -> String {
+        let mut process = Process::spawn(&self.config_file, arguments);
+        let status = process.exited().await;
+        assert!(status.success(), "{arguments:?}: {}", process.output());
+        process.output()
     }
 
     async fn end(mut self) {
         let cluster = self.cluster.take().unwrap();
-        drop(self.ingest);
+        drop(self.ingests);
         drop(self.workers);
         spawn_blocking(|| cluster.stop()).await.unwrap().unwrap();
         std::fs::remove_dir_all(&self.data_dir).unwrap();
+    }
+}
+
+impl Ingest {
+    /// Starts it, where it has ended.
+    fn start(&mut self) {
+        self.process = Process::spawn(&self.config_file, &["ingest"]);
     }
 }
 
@@ -355,11 +403,12 @@ async fn connection(url: &str) -> PgConnection {
 /// acknowledged is not sent again: the platform would not.
 async fn webhooks(load: Arc<Load>, secret: String, sender: i64) {
     let client = http();
+    let place = usize::try_from(sender).unwrap() % ENDPOINTS;
     for n in 0.. {
         if load.has_ended.load(Ordering::Relaxed) {
             return;
         }
-        let endpoint = *load.endpoint.lock().unwrap();
+        let endpoint = *load.endpoints[place].lock().unwrap();
         let Some(address) = endpoint else {
             sleep(Duration::from_millis(20)).await;
             continue;
