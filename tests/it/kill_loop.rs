@@ -44,6 +44,9 @@ const SHORT: Duration = Duration::from_secs(15);
 /// Longest wait of a sender for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Lines of each process that are told when the test fails.
+const LAST_WORDS: usize = 100;
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Acknowledged {
@@ -374,10 +377,24 @@ impl Mortal {
 
     async fn end(mut self) {
         let cluster = self.cluster.take().unwrap();
-        drop(self.ingests);
-        drop(self.workers);
+        self.ingests.clear();
+        self.workers.clear();
         spawn_blocking(|| cluster.stop()).await.unwrap().unwrap();
         std::fs::remove_dir_all(&self.data_dir).unwrap();
+    }
+}
+
+/// What the processes said last, where the test fails.
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for process in self.ingests.iter().map(|ingest| &ingest.process).chain(&self.workers) {
+            let output = process.output();
+            let lines: Vec<&str> = output.lines().collect();
+            println!("{}", lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n"));
+        }
     }
 }
 

@@ -40,6 +40,8 @@ mod record;
 mod tests;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use disk::Fault;
 pub use file::Known;
 pub(crate) use file::Place;
 pub(crate) use record::Frozen;

@@ -10,8 +10,9 @@
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use domain::slice::SliceCount;
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -86,19 +87,31 @@ impl Identity {
         Ok(())
     }
 
+    /// Finds out whether the database is this installation's: from memory where the last new
+    /// connection was, else by another one.
+    ///
+    /// # Errors
+    /// As [`Self::connection`].
+    pub(crate) async fn admit(&self, pool: &PgPool) -> Result<(), Error> {
+        if self.incarnation.get().is_some() && self.refused().is_none() {
+            return Ok(());
+        }
+        self.connection(pool).await.map(drop)
+    }
+
     /// Waits until the pool has a connection of this installation, but no longer than until one is
     /// refused.
     ///
     /// # Errors
     /// Why it was refused, or that nothing answers.
-    pub(crate) async fn admit(&self, pool: &PgPool) -> Result<(), Error> {
-        if self.incarnation.get().is_some() && self.refused().is_none() {
-            return Ok(());
-        }
+    pub(crate) async fn connection(
+        &self,
+        pool: &PgPool,
+    ) -> Result<PoolConnection<Postgres>, Error> {
         let mut news = self.news.subscribe();
         loop {
             tokio::select! {
-                connection = pool.acquire() => return connection.map(|_| ()).map_err(Error::from),
+                connection = pool.acquire() => return Ok(connection?),
                 _ = news.changed() => if let Some(refusal) = self.refused() {
                     return Err(refusal.into());
                 },

@@ -173,8 +173,8 @@ impl Store {
     /// # Errors
     /// As [`Self::check_installation`].
     pub async fn ping(&self) -> Result<(), Error> {
-        self.check_installation().await?;
-        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        let mut connection = self.identity.connection(&self.pool).await?;
+        sqlx::query!("SELECT 1 AS one").fetch_one(&mut *connection).await?;
         Ok(())
     }
 
