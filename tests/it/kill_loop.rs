@@ -6,27 +6,26 @@
 
 #![expect(clippy::print_stdout, reason = "what was done is told, and the seed repeats it")]
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::event::RecordedEvent;
-use domain::ids::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
 use simulator::Simulator;
 use sqlx::{Connection as _, PgConnection};
 use store::Store;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::system::{Process, SOURCE, Secrets, Setup, config_text, http, until, write_config};
+use crate::system::{
+    Cluster, Load, Process, Secrets, Setup, config_text, load, until, write_config,
+};
 
 /// Senders, each with a subject of its own.
 const SENDERS: i64 = 50;
@@ -41,39 +40,18 @@ const WORKERS: usize = 3;
 /// How long faults happen, where nothing else is asked for.
 const SHORT: Duration = Duration::from_secs(15);
 
-/// Longest wait of a sender for an answer.
-const ANSWER: Duration = Duration::from_secs(5);
-
 /// Lines of each process that are told when the test fails.
 const LAST_WORDS: usize = 100;
 
-/// What was acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    /// Webhooks: the event's id, the sender, the number.
-    webhooks: Vec<(Uuid, i64, i64)>,
-    /// Jobs whose enqueueing was committed.
-    jobs: Vec<Uuid>,
-}
-
-/// What senders and faults share.
-#[derive(Default)]
-struct Load {
-    /// Where webhooks go now.
-    endpoints: [Mutex<Option<SocketAddr>>; ENDPOINTS],
-    acknowledged: Mutex<Acknowledged>,
-    has_ended: AtomicBool,
-}
-
 /// An installation whose parts may die.
 struct Mortal {
-    cluster: Option<postgres::Cluster>,
-    data_dir: PathBuf,
-    url: String,
+    cluster: Cluster,
     config_file: PathBuf,
     ingests: Vec<Ingest>,
     workers: Vec<Process>,
     load: Arc<Load>,
+    /// Jobs whose enqueueing was committed.
+    jobs: Arc<Mutex<Vec<Uuid>>>,
     secrets: Secrets,
     rng: StdRng,
     _simulator: Simulator,
@@ -144,14 +122,7 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
 
 impl Mortal {
     async fn start(seed: u64) -> Self {
-        // Not in a directory of ours alone: the server may have to run as another user.
-        let data_dir =
-            std::env::temp_dir().join(format!("tallylight-kill-loop-{}", Uuid::now_v7()));
-        let cluster = start_cluster(data_dir.clone()).await;
-        let url = cluster.url("kill_loop");
-        let database = store::Config::new(url.as_str());
-        store::create_database(&database).await.unwrap();
-        store::migrate(&database, None).await.unwrap();
+        let cluster = Cluster::new().await;
         let (setup, secrets) = (Setup::default(), Secrets::new());
         let platform = Some(secrets.platform.clone());
         let simulator = simulator::Config { token: platform, ..setup.simulator.clone() };
@@ -160,7 +131,7 @@ impl Mortal {
         let write = |name: String| {
             let config_file = directory.path().join(format!("{name}.toml"));
             let spool = directory.path().join(name);
-            let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
+            let text = config_text(&setup, &cluster.url, &simulator.base_url(), &secrets, &spool);
             write_config(&config_file, &text);
             config_file
         };
@@ -172,13 +143,12 @@ impl Mortal {
         let config_file = write("others".to_owned());
         let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
         let mut mortal = Self {
-            cluster: Some(cluster),
-            data_dir,
-            url,
+            cluster,
             ingests,
             workers,
             config_file,
-            load: Arc::default(),
+            load: Arc::new(Load::of(ENDPOINTS)),
+            jobs: Arc::default(),
             secrets,
             rng: StdRng::seed_from_u64(seed),
             _simulator: simulator,
@@ -194,9 +164,11 @@ impl Mortal {
     fn send(&self) -> JoinSet<()> {
         let mut senders = JoinSet::new();
         for sender in 0..SENDERS {
-            senders.spawn(webhooks(self.load.clone(), self.secrets.path.clone(), sender));
+            let (load, secret) = (Arc::clone(&self.load), self.secrets.path.clone());
+            senders.spawn(async move { load.send(&secret, sender).await });
         }
-        senders.spawn(jobs(self.load.clone(), self.url.clone()));
+        let (load, jobs) = (Arc::clone(&self.load), Arc::clone(&self.jobs));
+        senders.spawn(enqueue(load, jobs, self.cluster.url.clone()));
         senders
     }
 
@@ -222,7 +194,10 @@ impl Mortal {
                 self.find_ingest(ingest).await;
             }
             Fault::PauseIngest => self.ingests[ingest].process.pause(pause).await,
-            Fault::KillDatabase => self.kill_database().await,
+            Fault::KillDatabase => {
+                self.cluster.stop_immediately().await;
+                self.cluster.start().await;
+            }
             Fault::KillBackend => self.signal_backends(1, Signal::KILL).await,
             Fault::CutConnections => self.signal_backends(1000, Signal::TERM).await,
         }
@@ -241,21 +216,9 @@ impl Mortal {
         *self.load.endpoints[n].lock().unwrap() = Some(address);
     }
 
-    /// Stops the server at once, as a crash would, and starts it again.
-    async fn kill_database(&mut self) {
-        let cluster = self.cluster.take().unwrap();
-        let file = self.data_dir.join("data/postmaster.pid");
-        let pid = std::fs::read_to_string(file).unwrap().lines().next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::QUIT).unwrap();
-        // Finds its server gone.
-        let _ = spawn_blocking(|| cluster.stop()).await.unwrap();
-        self.cluster = Some(start_cluster(self.data_dir.clone()).await);
-        assert_eq!(self.cluster.as_ref().unwrap().url("kill_loop"), self.url, "another port");
-    }
-
     /// Signals up to `count` of the server's processes that serve clients.
     async fn signal_backends(&mut self, count: i64, signal: Signal) {
-        let mut connection = connection(&self.url).await;
+        let mut connection = self.cluster.connection().await;
         let pids: Vec<i32> = sqlx::query_scalar(
             "SELECT pid FROM pg_stat_activity
               WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -275,7 +238,7 @@ impl Mortal {
 
     /// Starts whatever is not running.
     async fn recover(&mut self) {
-        let mut connection = connection(&self.url).await;
+        let mut connection = self.cluster.connection().await;
         sqlx::query("SELECT 1").execute(&mut connection).await.unwrap();
         for worker in &mut self.workers {
             if worker.has_exited() {
@@ -288,8 +251,9 @@ impl Mortal {
     }
 
     async fn check(&mut self) {
-        let store = Store::connect(&store::Config::new(self.url.as_str())).await.unwrap();
+        let store = Store::connect(&store::Config::new(self.cluster.url.as_str())).await.unwrap();
         let acknowledged = std::mem::take(&mut *self.load.acknowledged.lock().unwrap());
+        let enqueued = std::mem::take(&mut *self.jobs.lock().unwrap());
         self.until_stored(&acknowledged).await;
         self.until_still(&store).await;
         assert_eq!(store.dead_jobs(10).await.unwrap(), []);
@@ -299,22 +263,22 @@ impl Mortal {
             0,
             "events were set aside"
         );
-        let events = events(&store).await;
+        let events = load::log(&store).await;
         println!(
             "{} events, {} webhooks and {} jobs acknowledged",
             events.len(),
-            acknowledged.webhooks.len(),
-            acknowledged.jobs.len()
+            acknowledged.len(),
+            enqueued.len()
         );
-        check_webhooks(&events, &acknowledged.webhooks);
-        check_jobs(&events, &acknowledged.jobs);
+        load::check(&events, &acknowledged);
+        check_jobs(&events, &enqueued);
         self.check_fold(&store).await;
     }
 
     /// Waits until the endpoint has drained its spool.
-    async fn until_stored(&self, acknowledged: &Acknowledged) {
-        let ids: Vec<Uuid> = acknowledged.webhooks.iter().map(|(id, ..)| *id).collect();
-        let mut connection = connection(&self.url).await;
+    async fn until_stored(&self, acknowledged: &[load::Acknowledged]) {
+        let ids: Vec<Uuid> = acknowledged.iter().map(|(id, ..)| *id).collect();
+        let mut connection = self.cluster.connection().await;
         until("every acknowledged webhook is stored", async || {
             let stored: i64 = sqlx::query_scalar(
                 "SELECT count(DISTINCT event_id) FROM tallylight.event WHERE event_id = ANY ($1)",
@@ -376,11 +340,9 @@ impl Mortal {
     }
 
     async fn end(mut self) {
-        let cluster = self.cluster.take().unwrap();
         self.ingests.clear();
         self.workers.clear();
-        spawn_blocking(|| cluster.stop()).await.unwrap().unwrap();
-        std::fs::remove_dir_all(&self.data_dir).unwrap();
+        self.cluster.end().await;
     }
 }
 
@@ -405,49 +367,8 @@ impl Ingest {
     }
 }
 
-/// Starts the server, which recovers where it has crashed.
-async fn start_cluster(data_dir: PathBuf) -> postgres::Cluster {
-    let settings = postgres::Settings { data_dir, pg_bin: None };
-    spawn_blocking(move || postgres::Cluster::start(&settings)).await.unwrap().unwrap()
-}
-
-/// Connects, as soon as the server lets us.
-async fn connection(url: &str) -> PgConnection {
-    until("the server takes connections", async || PgConnection::connect(url).await.ok()).await
-}
-
-/// Sends the webhooks of one subject, the next when the last was answered or given up. What is not
-/// acknowledged is not sent again: the platform would not.
-async fn webhooks(load: Arc<Load>, secret: String, sender: i64) {
-    let client = http();
-    let place = usize::try_from(sender).unwrap() % ENDPOINTS;
-    for n in 0.. {
-        if load.has_ended.load(Ordering::Relaxed) {
-            return;
-        }
-        let endpoint = *load.endpoints[place].lock().unwrap();
-        let Some(address) = endpoint else {
-            sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let url = format!("http://{address}/webhooks/{SOURCE}/{secret}");
-        let stream = json!({"id": sender + 1, "live": n % 2 == 0});
-        let body = json!({"type": "stream", "n": n, "message": {"stream": stream}});
-        let Ok(response) = client.post(url).json(&body).timeout(ANSWER).send().await else {
-            sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        if response.status() == 200
-            && let Ok(answer) = response.json::<Value>().await
-        {
-            let id = answer["event_id"].as_str().unwrap().parse().unwrap();
-            load.acknowledged.lock().unwrap().webhooks.push((id, sender, n));
-        }
-    }
-}
-
 /// Enqueues jobs as another service would.
-async fn jobs(load: Arc<Load>, url: String) {
+async fn enqueue(load: Arc<Load>, jobs: Arc<Mutex<Vec<Uuid>>>, url: String) {
     let mut connection = None;
     while !load.has_ended.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(50)).await;
@@ -457,49 +378,9 @@ async fn jobs(load: Arc<Load>, url: String) {
         };
         let enqueued = sqlx::query_scalar("SELECT tallylight.enqueue('maintain', '{}')");
         match enqueued.fetch_one(open).await {
-            Ok(id) => load.acknowledged.lock().unwrap().jobs.push(id),
+            Ok(id) => jobs.lock().unwrap().push(id),
             Err(_) => connection = None,
         }
-    }
-}
-
-/// All events; a hole is an error of the read.
-async fn events(store: &Store) -> Vec<RecordedEvent> {
-    let mut events = Vec::new();
-    for slice in store.slices().slices() {
-        let (mut position, mut since) = (0, Timestamp::default());
-        loop {
-            let read = store.read_after(slice, position, since, 10_000).await.unwrap();
-            let Some(last) = read.last() else { break };
-            (position, since) = (last.position, last.recorded_at);
-            events.extend(read);
-        }
-    }
-    events
-}
-
-/// Each acknowledged webhook is stored once, those of a subject in their order; of the others, none
-/// twice.
-fn check_webhooks(events: &[RecordedEvent], acknowledged: &[(Uuid, i64, i64)]) {
-    assert!(!acknowledged.is_empty());
-    let mut numbers: HashMap<i64, Vec<i64>> = HashMap::new();
-    let mut stored = HashMap::new();
-    for event in events.iter().filter(|event| event.event_type == "WebhookReceived") {
-        let body: Value = serde_json::from_slice(&event.payload).unwrap();
-        let sent =
-            (body["message"]["stream"]["id"].as_i64().unwrap() - 1, body["n"].as_i64().unwrap());
-        assert_eq!(stored.insert(sent, event.event_id), None, "{sent:?} is stored twice");
-        numbers.entry(sent.0).or_default().push(sent.1);
-    }
-    for (id, sender, n) in acknowledged {
-        assert_eq!(stored.get(&(*sender, *n)), Some(id), "{n} of {sender} was acknowledged");
-    }
-    let acknowledged: HashSet<_> =
-        acknowledged.iter().map(|(_, sender, n)| (*sender, *n)).collect();
-    for (sender, numbers) in numbers {
-        let told: Vec<i64> =
-            numbers.into_iter().filter(|n| acknowledged.contains(&(sender, *n))).collect();
-        assert!(told.is_sorted(), "out of order, of {sender}: {told:?}");
     }
 }
 
