@@ -24,7 +24,8 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::system::{
-    Cluster, Load, Process, Secrets, Setup, config_text, load, until, write_config,
+    Cluster, Load, PATIENCE, Process, Secrets, Setup, config_text, load, until, until_within,
+    write_config,
 };
 
 /// Senders, each with a subject of its own.
@@ -54,6 +55,8 @@ struct Mortal {
     jobs: Arc<Mutex<Vec<Uuid>>>,
     secrets: Secrets,
     rng: StdRng,
+    /// Longest wait for all to be well: what the faults have delayed takes its time too.
+    patience: Duration,
     _simulator: Simulator,
     _directory: tempfile::TempDir,
 }
@@ -100,7 +103,7 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
     let seed = setting("TALLYLIGHT_KILL_LOOP_SEED").unwrap_or_else(rand::random);
     let length = setting("TALLYLIGHT_KILL_LOOP_SECONDS").map_or(SHORT, Duration::from_secs);
     println!("seed {seed}, {length:?}");
-    let mut mortal = Mortal::start(seed).await;
+    let mut mortal = Mortal::start(seed, length).await;
     let senders = mortal.send();
     let end = Instant::now() + length;
     let mut faults = Vec::new();
@@ -121,7 +124,7 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
 }
 
 impl Mortal {
-    async fn start(seed: u64) -> Self {
+    async fn start(seed: u64, length: Duration) -> Self {
         let cluster = Cluster::new().await;
         let (setup, secrets) = (Setup::default(), Secrets::new());
         let platform = Some(secrets.platform.clone());
@@ -132,6 +135,9 @@ impl Mortal {
             let config_file = directory.path().join(format!("{name}.toml"));
             let spool = directory.path().join(name);
             let text = config_text(&setup, &cluster.url, &simulator.base_url(), &secrets, &spool);
+            // All of them log in at once whenever the server has died, which costs more than any
+            // work that they do here.
+            let text = text.replace("max_connections = 8", "max_connections = 4");
             write_config(&config_file, &text);
             config_file
         };
@@ -151,6 +157,7 @@ impl Mortal {
             jobs: Arc::default(),
             secrets,
             rng: StdRng::seed_from_u64(seed),
+            patience: PATIENCE + length * 2,
             _simulator: simulator,
             _directory: directory,
         };
@@ -279,7 +286,7 @@ impl Mortal {
     async fn until_stored(&self, acknowledged: &[load::Acknowledged]) {
         let ids: Vec<Uuid> = acknowledged.iter().map(|(id, ..)| *id).collect();
         let mut connection = self.cluster.connection().await;
-        until("every acknowledged webhook is stored", async || {
+        until_within(self.patience, "every acknowledged webhook is stored", async || {
             let stored: i64 = sqlx::query_scalar(
                 "SELECT count(DISTINCT event_id) FROM tallylight.event WHERE event_id = ANY ($1)",
             )
@@ -299,11 +306,15 @@ impl Mortal {
             status.iter().all(|slice| slice.position == slice.head)
         };
         loop {
-            until("everything is applied and every job is done", async || {
-                let counts = store.job_counts().await.unwrap();
-                let is_done = counts.available + counts.running == 0;
-                (is_done && is_applied().await).then_some(())
-            })
+            until_within(
+                self.patience,
+                "everything is applied and every job is done",
+                async || {
+                    let counts = store.job_counts().await.unwrap();
+                    let is_done = counts.available + counts.running == 0;
+                    (is_done && is_applied().await).then_some(())
+                },
+            )
             .await;
             self.workers.clear();
             if is_applied().await {

@@ -37,6 +37,9 @@ impl Site {
         let config_file = directory.path().join("tallylight.toml");
         let spool = directory.path().join("spool");
         let text = config_text(&setup, &cluster.url, &simulator.base_url(), &secrets, &spool);
+        let beside =
+            format!("[database]\ndata_dir = \"{}\"\n", directory.path().join("pg").display());
+        let text = text.replace("[database]\n", &beside);
         write_config(&config_file, &text);
         Self { cluster, config_file, secrets, _simulator: simulator, _directory: directory }
     }
@@ -146,6 +149,38 @@ async fn a_full_disk_is_answered_with_when_to_come_back_and_loses_nothing() {
     // What was refused may be stored all the same.
     assert!(stored >= acknowledged, "{stored} of {acknowledged}");
     drop(ingest);
+    store.close().await;
+    site.cluster.end().await;
+}
+
+#[tokio::test]
+async fn everything_in_one_process_takes_webhooks_before_its_database_is_there() {
+    let mut site = Site::new().await;
+    let up = Process::spawn(&site.config_file, &["up"]);
+    let is_up = async |up: &Process| {
+        until("it is up", async || up.output().contains("Tallylight is up.").then_some(())).await;
+    };
+    is_up(&up).await;
+    drop(up);
+    site.cluster.stop_immediately().await;
+    let mut up = Process::spawn(&site.config_file, &["up"]);
+    let url = format!("http://{}/webhooks/{SOURCE}/{}", up.address().await, site.secrets.path);
+    let body = json!({"type": "stream", "message": {"stream": {"id": 1, "live": true}}});
+    let answer = http().post(&url).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(!up.output().contains("Tallylight is up."));
+    site.cluster.start().await;
+    is_up(&up).await;
+    let store = site.store().await;
+    until("it is stored and applied", async || {
+        let status = store.slice_status().await.unwrap();
+        let is_applied = status.iter().all(|slice| slice.position == slice.head);
+        let is_stored = load::log(&store).await.iter().any(|e| e.event_type == "WebhookReceived");
+        (is_applied && is_stored).then_some(())
+    })
+    .await;
+    up.terminate();
+    assert!(up.exited().await.success(), "{}", up.output());
     store.close().await;
     site.cluster.end().await;
 }
