@@ -169,8 +169,7 @@ fn the_map_names_every_crate() {
 
 #[test]
 fn every_fault_names_tests_that_exist() {
-    let sources: String =
-        sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect::<Vec<_>>().join("");
+    let sources: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let page = fs::read_to_string(root().join("docs/faults.md")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with('|') && line.contains('`'));
     for row in rows {

@@ -10,6 +10,7 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | [`mod@disk`] | what it asks of the disk |
 //! | [`mod@dir`] | the directory: its names, and what makes them durable |
 //! | [`record`] | a batch as bytes |
 //! | [`mod@file`] | a file: its header, and which of its records are whole |

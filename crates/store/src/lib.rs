@@ -67,7 +67,7 @@ pub use wake::{Hint, Notifier, Wakes};
 pub struct Config {
     /// `postgres://..`, with its password.
     pub url: SecretString,
-    /// Most connections of this process.
+    /// Most connections of this process, besides two by which a worker keeps its slices.
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
@@ -92,6 +92,9 @@ impl Config {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// Connections for leases alone: whoever works may use up all others, and would lose the
+    /// slices that it works on.
+    lifeline: PgPool,
     slices: SliceCount,
     installation: Uuid,
     /// What every new connection is asked.
@@ -109,7 +112,7 @@ impl Store {
     /// [`Error::Invalid`] for a place of history that is not supported.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let identity = Arc::new(Identity::default());
-        let pool = checked_pool(config, &identity)?;
+        let pool = checked_pool(config, config.max_connections, &identity)?;
         let found = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
@@ -125,7 +128,7 @@ impl Store {
     /// [`Error::BadUrl`], [`Error::Invalid`] for a place of history that is not supported.
     pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
         let identity = Arc::new(Identity::known(installation, slices));
-        let pool = checked_pool(config, &identity)?;
+        let pool = checked_pool(config, config.max_connections, &identity)?;
         Self::of(config, pool, (installation, slices), identity)
     }
 
@@ -135,9 +138,10 @@ impl Store {
         (installation, slices): (Uuid, SliceCount),
         identity: Arc<Identity>,
     ) -> Result<Self, Error> {
+        let lifeline = checked_pool(config, LEASE_CONNECTIONS, &identity)?;
         let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
         let history_metrics = HistoryMetrics::new();
-        Ok(Self { pool, slices, installation, identity, history, history_metrics })
+        Ok(Self { pool, lifeline, slices, installation, identity, history, history_metrics })
     }
 
     /// Finds out whether the database is this installation's: at once where the last new connection
@@ -180,6 +184,7 @@ impl Store {
 
     /// Closes all connections; calls after it fail.
     pub async fn close(&self) {
+        self.lifeline.close().await;
         self.pool.close().await;
     }
 }
@@ -192,10 +197,17 @@ const SERVING: &str = "SET lock_timeout = '2s'; SET statement_timeout = '30s'; \
 /// A connection that was idle for longer than this is asked for a sign of life before its use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// Connections by which a worker keeps its slices: one for each consumer.
+const LEASE_CONNECTIONS: u32 = 2;
+
 /// The pool of a serving process, of connections to one installation.
-fn checked_pool(config: &Config, identity: &Arc<Identity>) -> Result<PgPool, Error> {
+fn checked_pool(
+    config: &Config,
+    max_connections: u32,
+    identity: &Arc<Identity>,
+) -> Result<PgPool, Error> {
     let identity = Arc::clone(identity);
-    let options = pool_options(config).max_connections(config.max_connections).after_connect(
+    let options = pool_options(config).max_connections(max_connections).after_connect(
         move |connection, _| {
             let identity = Arc::clone(&identity);
             Box::pin(async move {

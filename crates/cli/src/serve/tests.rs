@@ -37,8 +37,10 @@ async fn served(limits: Limits) -> Served {
         tell.notify_one();
         release.notified().await;
     };
-    let routes = Router::new().route("/peer", get(peer)).route("/held", post(wait));
-    let router = routes.route("/livez", get(|| async {}));
+    let router = Router::new()
+        .route("/peer", get(peer))
+        .route("/held", post(wait))
+        .route("/livez", get(|| async {}));
     let ended = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
     Served { address, shutdown, ended, held, begun }
 }

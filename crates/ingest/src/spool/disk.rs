@@ -1,18 +1,54 @@
-//! Writing and syncing a file of the spool, and in tests the disk that fails at it.
+//! Writing and syncing a file of the spool: the local disk, and in tests one that fails.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Write as _};
 
 use super::Config;
 
-/// The disk of a spool.
-#[derive(Debug)]
-pub(super) struct Disk {
-    #[cfg(test)]
-    faults: Faults,
+/// What the spool wants of a disk.
+pub(super) trait Disk: Debug + Send {
+    /// Writes all of `bytes` at the end of a file.
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the content of a file durable.
+    fn sync(&self, file: &File) -> io::Result<()>;
+
+    /// Cuts a file back to `length`.
+    fn cut(&self, file: &File, length: u64) -> io::Result<()>;
 }
 
-/// What the disk is to fail at.
+/// The disk that the directory lies on.
+#[derive(Debug)]
+struct Local;
+
+impl Disk for Local {
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+}
+
+/// The disk of a spool.
+#[cfg(not(test))]
+pub(super) fn of(_: &Config) -> Box<dyn Disk> {
+    Box::new(Local)
+}
+
+/// The disk of a spool, which fails as its test says.
+#[cfg(test)]
+pub(super) fn of(config: &Config) -> Box<dyn Disk> {
+    Box::new(config.faults.clone())
+}
+
+/// What a disk fails at, for as long as it is set.
 #[cfg(test)]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults(std::sync::Arc<std::sync::Mutex<Option<Fault>>>);
@@ -29,48 +65,6 @@ pub(crate) enum Fault {
     Sync,
 }
 
-impl Disk {
-    /// The disk that `config` speaks of.
-    #[cfg_attr(
-        not(test),
-        expect(unused_variables, reason = "only a test's disk can be told to fail")
-    )]
-    pub(super) fn of(config: &Config) -> Self {
-        Self {
-            #[cfg(test)]
-            faults: config.faults.clone(),
-        }
-    }
-
-    /// Writes all of `bytes` at the end.
-    pub(super) fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        #[cfg(test)]
-        if self.faults.is(&[Fault::Write, Fault::WriteAndCut]) {
-            file.write_all(&bytes[..bytes.len() / 2])?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        file.write_all(bytes)
-    }
-
-    /// Makes the file's content durable.
-    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
-        #[cfg(test)]
-        if self.faults.is(&[Fault::Sync]) {
-            return Err(io::Error::other("it fails"));
-        }
-        file.sync_data()
-    }
-
-    /// Cuts the file back to `length`.
-    pub(super) fn cut(&self, file: &File, length: u64) -> io::Result<()> {
-        #[cfg(test)]
-        if self.faults.is(&[Fault::WriteAndCut]) {
-            return Err(io::Error::other("it fails"));
-        }
-        file.set_len(length)
-    }
-}
-
 #[cfg(test)]
 impl Faults {
     /// Fails from now on, or no more.
@@ -80,5 +74,27 @@ impl Faults {
 
     fn is(&self, faults: &[Fault]) -> bool {
         self.0.lock().unwrap().is_some_and(|present| faults.contains(&present))
+    }
+}
+
+#[cfg(test)]
+impl Disk for Faults {
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        if self.is(&[Fault::Write, Fault::WriteAndCut]) {
+            Local.write(file, &bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Local.write(file, bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if self.is(&[Fault::Sync]) { Err(io::Error::other("it fails")) } else { Local.sync(file) }
+    }
+
+    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+        if self.is(&[Fault::WriteAndCut]) {
+            return Err(io::Error::other("it fails"));
+        }
+        Local.cut(file, length)
     }
 }

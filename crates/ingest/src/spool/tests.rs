@@ -349,6 +349,17 @@ proptest! {
     }
 
     #[test]
+    fn no_bytes_that_follow_cost_an_intact_batch(batches in batches(), garbage in proptest::collection::vec(any::<u8>(), 0..300), has_marker in any::<bool>()) {
+        let mut bytes = file_of(&batches);
+        if has_marker {
+            // As a record that goes on otherwise.
+            bytes.extend(b"\x01marker\x02");
+        }
+        bytes.extend(garbage);
+        prop_assert_eq!(found(&bytes), batches);
+    }
+
+    #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), keep in 0..60_usize) {
         let mut file = file_of(&[]);
         file.truncate(keep);

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::file::{HEADER, Known, Place, State, header};
 use super::record::{self, Marker};
 use super::{Config, NotSpooled, dir};
@@ -67,7 +67,7 @@ struct Waiting {
 
 /// State of the thread.
 pub(super) struct Writer {
-    disk: Disk,
+    disk: Box<dyn Disk>,
     config: Config,
     known: Known,
     files: BTreeMap<u64, Held>,
@@ -88,7 +88,7 @@ impl Writer {
     ) -> Self {
         // A file without records that can be read has nobody to release it.
         let spoilt: Vec<u64> = files.iter().filter(|(_, h)| h.open == 0).map(|(n, _)| *n).collect();
-        let disk = Disk::of(&config);
+        let disk = disk::of(&config);
         let mut writer = Self { disk, config, known, files, next, active: None, failing, metrics };
         for number in spoilt {
             writer.release(number, 0);

@@ -32,8 +32,8 @@ async fn what_comes_while_the_address_leads_to_another_installation_is_kept_for_
     wire.cut();
     let second = post(&router, &path(), stream(1)).await.event_id();
     let tries = || lanes.metrics().append_retries.get();
-    let tried = tries() + 3;
-    eventually(async || tries() > tried || !lanes.is_spooling()).await;
+    let some = tries() + 3;
+    eventually(async || tries() > some || !lanes.is_spooling()).await;
     assert!(lanes.is_spooling());
     assert_eq!(appended(), before, "nothing is written to the other installation");
     let probe = get(&router, "/readyz").await;
