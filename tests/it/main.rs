@@ -23,6 +23,7 @@ mod interruption;
 mod jobs;
 mod kill_loop;
 mod metrics;
+mod outage;
 mod parked;
 mod placement;
 mod quota;

@@ -1,5 +1,7 @@
 //! The endpoint as its callers see it, on a real database.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;

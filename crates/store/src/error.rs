@@ -49,6 +49,18 @@ pub enum Error {
         /// In the database.
         found: Uuid,
     },
+    /// The database's log is not the one that was known, though of the same installation.
+    #[error(
+        "use the database: its log was restored and is incarnation {found}, and this process \
+         began with {known}. Correct database.url, or start this process again if the restored \
+         log is the right one"
+    )]
+    OtherIncarnation {
+        /// From an earlier connection.
+        known: Uuid,
+        /// In the database.
+        found: Uuid,
+    },
     /// The database has no Citus.
     #[error(
         "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
@@ -296,6 +308,7 @@ impl Error {
             | Self::NoCitus
             | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }
+            | Self::OtherIncarnation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }

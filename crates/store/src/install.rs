@@ -1,7 +1,7 @@
 //! Installing: migrations, the installation's row, heads and checkpoints, partitions ahead, roles.
 
 use domain::slice::SliceCount;
-use sqlx::{Executor, PgConnection, PgPool};
+use sqlx::{Executor, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::consumer::Consumer;
@@ -200,13 +200,13 @@ pub(crate) struct Installation {
 
 /// Reads which installation this is. One whose tables are older than this version is not migrated,
 /// nor is one that was restored since.
-pub(crate) async fn installation(pool: &PgPool) -> Result<Installation, Error> {
+pub(crate) async fn installation(executor: impl PgExecutor<'_>) -> Result<Installation, Error> {
     let row = sqlx::query!(
         r#"SELECT id, slices, migrated_to, incarnation,
                   schema_oid <> to_regnamespace('tallylight')::oid AS "restored!"
              FROM tallylight.installation"#
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?
     .filter(|row| row.migrated_to >= newest())
     .ok_or(Error::NotMigrated)?;

@@ -77,3 +77,14 @@ pub async fn lose_event(store: &Store, slice: i16, position: i64) {
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("lose it");
 }
+
+/// Lets a database turn out to be of the installation `id`, as another one behind the same address
+/// would.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn become_installation(store: &Store, id: uuid::Uuid) {
+    let statement = format!("UPDATE tallylight.installation SET id = '{id}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("become it");
+}

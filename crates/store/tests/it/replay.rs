@@ -428,6 +428,7 @@ async fn a_log_that_lies_in_another_order_comes_to_the_same() {
         .await;
     assert!(disorder > 0);
     rebuild(&db.store).await;
+    assert_eq!(digest(&db).await, before);
 }
 
 #[tokio::test]
