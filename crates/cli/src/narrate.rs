@@ -67,6 +67,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         Event::WebhookReceived(_)
         | Event::SessionRequested(_)
         | Event::AccountDeleted(_)
+        | Event::AccountErased(_)
         | Event::CleanupRequested(_)
         | Event::ReconcileRequested(_)
         | Event::SessionBound(_)

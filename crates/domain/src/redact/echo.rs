@@ -38,7 +38,7 @@ pub(super) fn find(body: &[u8]) -> Vec<Replaced> {
         } else {
             if let Some(start) = begin(&RENDITIONS).filter(|_| !is_cut) {
                 let end = end_of_list(body, start);
-                is_cut = end.is_none() && matches!(body.get(start), Some(b'['));
+                is_cut = end.is_none() && matches!(body.get(start), Some(b'[' | b'{'));
                 at = end.unwrap_or(at);
             }
             None
