@@ -32,13 +32,14 @@ const SLASHES: [&[u8]; 2] = [b"//", b"\\/\\/"];
 
 /// Returns the body without secrets and how many were replaced.
 pub fn redact(body: &[u8]) -> (Vec<u8>, usize) {
-    replace(body, secrets(body).collect())
+    replace(body, secrets(body, &names(body)).collect())
 }
 
 /// Returns a body of the platform without secrets and without what it echoes of a person, and how
 /// many values were replaced.
 pub fn redact_platform(body: &[u8]) -> (Vec<u8>, usize) {
-    replace(body, secrets(body).chain(echo::find(body)).collect())
+    let names = names(body);
+    replace(body, secrets(body, &names).chain(echo::find(body, &names)).collect())
 }
 
 type Span = std::ops::Range<usize>;
@@ -49,8 +50,16 @@ struct Replaced {
     by: Cow<'static, [u8]>,
 }
 
-fn secrets(body: &[u8]) -> impl Iterator<Item = Replaced> {
-    let spans = field_spans(body).into_iter().chain(address_spans(body));
+/// Places behind a quote where a name may stand that is looked for: most quotes begin others, which
+/// their first byte tells.
+fn names(body: &[u8]) -> Vec<usize> {
+    let pairs = body.windows(2).enumerate();
+    let is_name = |pair: &[u8]| is_quote(pair[0]) && b"tpbsuncd".contains(&pair[1]);
+    pairs.filter(|(_, pair)| is_name(pair)).map(|(at, _)| at + 1).collect()
+}
+
+fn secrets(body: &[u8], names: &[usize]) -> impl Iterator<Item = Replaced> {
+    let spans = field_spans(body, names).into_iter().chain(address_spans(body));
     spans.map(|span| Replaced { span, by: Cow::Borrowed(REDACTED) })
 }
 
@@ -75,21 +84,20 @@ fn replace(body: &[u8], mut all: Vec<Replaced>) -> (Vec<u8>, usize) {
 
 /// Values of fields named in [`SECRET_FIELDS`], and the secret parts of `uri`. A name is looked for
 /// at every quote, so that a stray quote before it hides nothing.
-fn field_spans(body: &[u8]) -> Vec<Span> {
+fn field_spans(body: &[u8], names: &[usize]) -> Vec<Span> {
     let mut spans = Vec::new();
-    let mut at = 0;
-    while let Some(quote) = body[at..].iter().position(|b| is_quote(*b)).map(|n| at + n) {
-        at = quote + 1;
-        // Most quotes begin other names, which their first byte tells.
-        if !body.get(at).is_some_and(|byte| b"tpbsu".contains(byte)) {
+    let mut end = 0;
+    for at in names.iter().copied() {
+        // What lies in a value is replaced with it.
+        if at <= end || !b"tpbsu".contains(&body[at]) {
             continue;
         }
         let named = |name: &str| value_of(body, at, name);
         if let Some(value) = SECRET_FIELDS.iter().find_map(|name| named(name)) {
-            at = value.end;
+            end = value.end;
             spans.push(value);
         } else if let Some(value) = named("uri") {
-            at = value.end;
+            end = value.end;
             spans.extend(secrets_of_address(body, value));
         }
     }

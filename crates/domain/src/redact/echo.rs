@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::{REDACTED, Replaced, Span, begin_of_value, is_quote, string_at};
+use super::{REDACTED, Replaced, Span, begin_of_value, string_at};
 use crate::webhook::{RECORDING_NAME, Tag, recording_end};
 
 /// Fields that tell of a person, whatever they hold.
@@ -15,19 +15,20 @@ const FIELDS: [&str; 3] = ["name", "description", "client_user_id"];
 /// The field that holds our ownership tag, or somebody else's data.
 const TAG: &str = "client_entity_data";
 
+/// How our tag is written. One that begins so and has no data is left without being read.
+const OURS: &[u8] = br#"{\"v\":1,\"owner\":\"tallylight\","#;
+
 /// The list of renditions, whose names are the platform's own.
 const RENDITIONS: &str = "converted_videos";
 
 /// The echoes in a body.
-pub(super) fn find(body: &[u8]) -> Vec<Replaced> {
+pub(super) fn find(body: &[u8], names: &[usize]) -> Vec<Replaced> {
     let mut found: Vec<Replaced> = Vec::new();
-    let mut at = 0;
+    let mut end = 0;
     // A list that is cut off would be looked through to its end again and again.
     let mut is_cut = false;
-    while let Some(quote) = body[at..].iter().position(|b| is_quote(*b)).map(|n| at + n) {
-        at = quote + 1;
-        // Most quotes begin other names, which their first byte tells.
-        if !body.get(at).is_some_and(|byte| b"ncd".contains(byte)) {
+    for at in names.iter().copied() {
+        if at <= end || !b"ncd".contains(&body[at]) {
             continue;
         }
         let begin = |name: &&str| begin_of_value(body, at, name);
@@ -37,14 +38,14 @@ pub(super) fn find(body: &[u8]) -> Vec<Replaced> {
             tag(body, start)
         } else {
             if let Some(start) = begin(&RENDITIONS).filter(|_| !is_cut) {
-                let end = end_of_list(body, start);
-                is_cut = end.is_none() && matches!(body.get(start), Some(b'[' | b'{'));
-                at = end.unwrap_or(at);
+                let list = end_of_list(body, start);
+                is_cut = list.is_none() && matches!(body.get(start), Some(b'[' | b'{'));
+                end = list.unwrap_or(end);
             }
             None
         };
         if let Some(echo) = echo {
-            at = echo.span.end.max(at);
+            end = echo.span.end;
             found.push(echo);
         }
     }
@@ -70,6 +71,10 @@ fn part_of_name(name: &[u8]) -> Option<Span> {
 /// The text that may hold our tag: ours loses its data, another all.
 fn tag(body: &[u8], start: usize) -> Option<Replaced> {
     let Some(span) = string_at(body, start) else { return other(body, start) };
+    let inner = &body[span.clone()];
+    if inner.starts_with(OURS) && !inner.windows(4).any(|word| word == b"data") {
+        return None;
+    }
     let text = body.get(span.start - 1..=span.end).and_then(|t| serde_json::from_slice(t).ok());
     match text.and_then(|text: String| Tag::read(&text)) {
         Some(Tag { data: None, .. }) => None,
