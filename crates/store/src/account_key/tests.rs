@@ -1,0 +1,1 @@
+//! Sealed forms that were written must open for ever.
