@@ -77,7 +77,7 @@ impl Store {
         }
         self.check_sealing_key(sealing).await?;
         loop {
-            let (_, bytes) = SealingKey::random();
+            let bytes: [u8; KEY] = rand::rng().random();
             let id = uuid::Builder::from_random_bytes(rand::rng().random()).into_uuid();
             let pseudonym = Pseudonym(id);
             let sealed = wrap(sealing, pseudonym, &bytes, account)?;

@@ -27,12 +27,6 @@ impl SealingKey {
         Self(bytes.into())
     }
 
-    /// A key made by chance, with its bytes.
-    pub(crate) fn random() -> (Self, [u8; 32]) {
-        let bytes: [u8; 32] = rand::rng().random();
-        (Self::new(bytes), bytes)
-    }
-
     /// Nonce, ciphertext and tag of `message`; `place` is bound in.
     pub(crate) fn encrypt(&self, place: &[u8], message: &[u8]) -> Option<Vec<u8>> {
         let nonce: [u8; NONCE] = rand::rng().random();

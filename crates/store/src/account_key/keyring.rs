@@ -176,9 +176,9 @@ impl Keyring {
             return;
         };
         fields.remove("sealed");
-        let client = self.value(&sealed, session).and_then(|text| {
-            serde_json::from_str::<ClientValues>(&text).map_err(|_| UNREADABLE)
-        });
+        let client = self
+            .value(&sealed, session)
+            .and_then(|text| serde_json::from_str::<ClientValues>(&text).map_err(|_| UNREADABLE));
         let client = client.unwrap_or_else(|marker| ClientValues {
             client_user_id: None,
             data: Some(Value::String(marker.to_owned())),
