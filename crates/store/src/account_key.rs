@@ -125,6 +125,14 @@ impl Store {
         Ok(found.map(Pseudonym))
     }
 
+    /// What an account is called in rows: by its pseudonym, and by its id where it was stored before
+    /// there were keys.
+    pub(crate) async fn names_of(&self, account: &str) -> Result<Vec<String>, Error> {
+        let pseudonym = self.pseudonym_of(account).await?;
+        let pseudonym = pseudonym.map(|pseudonym| pseudonym.to_string());
+        Ok(pseudonym.into_iter().chain([account.to_owned()]).collect())
+    }
+
     /// Two sealing keys in one installation would make keys that only some processes can open.
     async fn check_sealing_key(&self, sealing: &SealingKey) -> Result<(), Error> {
         let any = sqlx::query!("SELECT pseudonym, sealed FROM tallylight.account_key LIMIT 1")

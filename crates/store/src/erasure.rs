@@ -69,8 +69,7 @@ impl Store {
     /// As [`Store::read_subject`].
     pub async fn holdings(&self, account: &str) -> Result<Holdings, Error> {
         let pseudonym = self.pseudonym_of(account).await?;
-        let names: Vec<String> =
-            pseudonym.iter().map(ToString::to_string).chain([account.to_owned()]).collect();
+        let names = self.names_of(account).await?;
         let places = self.places(&names).await?;
         let mut holdings = Holdings {
             pseudonym,

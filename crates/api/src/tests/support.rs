@@ -193,9 +193,16 @@ impl App {
         subject
     }
 
-    /// The events of a subject.
+    /// The subject of an account, which is named by its pseudonym.
+    pub(crate) async fn account(&self, source: &str, account: &str) -> Subject {
+        let pseudonym = self.store.pseudonym_of(account).await.unwrap();
+        Subject::account(source, &pseudonym.map_or_else(String::new, |p| p.to_string()))
+    }
+
+    /// The events of a subject, their personal values in the open.
     pub(crate) async fn events(&self, subject: &Subject) -> Vec<Event> {
-        let stored = self.store.read_subject(subject, 0, 1000).await.unwrap();
+        let mut stored = self.store.read_subject(subject, 0, 1000).await.unwrap();
+        self.store.open_events(self.api.sealing_key(), &mut stored).await.unwrap();
         stored.iter().map(Event::decode).collect()
     }
 

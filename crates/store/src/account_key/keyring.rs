@@ -14,13 +14,16 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::unwrap;
-use crate::{Error, SealingKey, Store};
+use crate::{Error, LiveStreamView, SealingKey, SessionView, Store};
 
 /// Shown where this process has no sealing key.
 const SEALED: &str = "[sealed]";
 
 /// Shown where a seal is damaged, or stands in another session than its own.
 const UNREADABLE: &str = "[unreadable]";
+
+/// The field with the product's own data: nothing in it is sealed by itself, whatever it looks like.
+const PRODUCTS: &str = "data";
 
 /// The keys of some accounts, to open with.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +85,54 @@ impl Store {
         serde_json::from_value(json).map_err(inconsistent)
     }
 
+    /// Opens what is sealed in sessions.
+    ///
+    /// # Errors
+    /// As [`Store::keyring`].
+    pub async fn open_sessions(
+        &self,
+        sealing: Option<&SealingKey>,
+        sessions: &mut [SessionView],
+    ) -> Result<(), Error> {
+        let texts = |view: &SessionView| {
+            view.account
+                .as_deref()
+                .into_iter()
+                .chain([view.name.as_str()])
+                .filter_map(account_of)
+                .collect::<Vec<_>>()
+        };
+        let wanted = sessions.iter().flat_map(texts).collect();
+        let keyring = self.keyring(sealing, &wanted).await?;
+        for view in sessions {
+            let id = Some(view.id);
+            view.name = keyring.text(&view.name, id);
+            view.account = view.account.take().map(|account| keyring.text(&account, id));
+            if let Some(detail) = &mut view.detail {
+                detail.name = keyring.text(&detail.name, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the accounts of live streams.
+    ///
+    /// # Errors
+    /// As [`Store::keyring`].
+    pub async fn open_live_streams(
+        &self,
+        sealing: Option<&SealingKey>,
+        live_streams: &mut [LiveStreamView],
+    ) -> Result<(), Error> {
+        let account = |view: &LiveStreamView| view.account.as_deref().and_then(account_of);
+        let wanted = live_streams.iter().filter_map(account).collect();
+        let keyring = self.keyring(sealing, &wanted).await?;
+        for view in live_streams {
+            view.account = view.account.take().map(|account| keyring.text(&account, None));
+        }
+        Ok(())
+    }
+
     /// Opens what is sealed in the bodies of events.
     ///
     /// # Errors
@@ -124,7 +175,10 @@ impl Keyring {
             match value {
                 Value::String(text) => wanted.extend(account_of(text)),
                 Value::Array(items) => items.iter().for_each(|item| walk(item, wanted)),
-                Value::Object(fields) => fields.values().for_each(|value| walk(value, wanted)),
+                Value::Object(fields) => {
+                    let ours = fields.iter().filter(|(name, _)| *name != PRODUCTS);
+                    ours.for_each(|(_, value)| walk(value, wanted));
+                }
                 Value::Null | Value::Bool(_) | Value::Number(_) => {}
             }
         }
@@ -162,7 +216,8 @@ impl Keyring {
                 let own = fields.get("session").and_then(Value::as_str);
                 let session = own.and_then(|id| Uuid::try_parse(id).ok()).or(session);
                 self.put_client_values(fields, session);
-                fields.values_mut().for_each(|value| self.walk(value, session));
+                let ours = fields.iter_mut().filter(|(name, _)| *name != PRODUCTS);
+                ours.for_each(|(_, value)| self.walk(value, session));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }

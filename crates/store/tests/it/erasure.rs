@@ -365,7 +365,7 @@ async fn a_sealed_value_cannot_be_moved_nor_changed() {
 }
 
 #[tokio::test]
-async fn lists_name_accounts_by_pseudonym() {
+async fn sessions_are_found_by_account_until_it_is_erased() {
     let (db, key) = filled(true).await;
     let page = Page { limit: 10, before: None };
     let filter = |account: &str| SessionFilter {
@@ -377,7 +377,10 @@ async fn lists_name_accounts_by_pseudonym() {
         async move { store.sessions(&filter(&name), &page).await.unwrap().len() }
     };
     assert_eq!(found(key.pseudonym().to_string()).await, 1);
-    assert_eq!(found(ACCOUNT.to_owned()).await, 0);
+    assert_eq!(found(ACCOUNT.to_owned()).await, 1);
+    assert_eq!(found("nobody".to_owned()).await, 0);
     assert_eq!(db.store.pseudonym_of(ACCOUNT).await.unwrap(), Some(key.pseudonym()));
     assert_eq!(db.store.pseudonym_of("nobody").await.unwrap(), None::<Pseudonym>);
+    erase(&db.store).await.unwrap().unwrap();
+    assert_eq!(found(ACCOUNT.to_owned()).await, 0);
 }
