@@ -198,7 +198,16 @@ mod tests {
     #[test]
     fn account_ids_are_one_path_segment() {
         assert!(is_account_id("user-17@example.org"));
-        for bad in ["", "a b", "a/b", "ü", "a?b", "a#b", &"x".repeat(201), &Pseudonym(Uuid::nil()).to_string()] {
+        for bad in [
+            "",
+            "a b",
+            "a/b",
+            "ü",
+            "a?b",
+            "a#b",
+            &"x".repeat(201),
+            &Pseudonym(Uuid::nil()).to_string(),
+        ] {
             assert!(!is_account_id(bad), "{bad}");
         }
     }

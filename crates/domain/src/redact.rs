@@ -84,10 +84,10 @@ fn replace(body: &[u8], mut all: Vec<Replaced>) -> (Vec<u8>, usize) {
 
 /// Values of fields named in [`SECRET_FIELDS`], and the secret parts of `uri`. A name is looked for
 /// at every quote, so that a stray quote before it hides nothing.
-fn field_spans(body: &[u8], names: &[usize]) -> Vec<Span> {
+fn field_spans(body: &[u8], places: &[usize]) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut end = 0;
-    for at in names.iter().copied() {
+    for at in places.iter().copied() {
         // What lies in a value is replaced with it.
         if at <= end || !b"tpbsu".contains(&body[at]) {
             continue;

@@ -177,8 +177,9 @@ impl App {
 
     /// Binds a session to a live stream, as the worker forwards it.
     pub(crate) async fn bind(&self, session: Uuid, live_stream: i64) -> Subject {
-        let log = self.events(&Subject::request(SOURCE, session)).await;
-        let Event::SessionRequested(request) = log[0].clone() else { panic!("no request") };
+        let subject = Subject::request(SOURCE, session);
+        let log = self.store.read_subject(&subject, 0, 1).await.unwrap();
+        let Event::SessionRequested(request) = Event::decode(&log[0]) else { panic!("no request") };
         let live_stream = LiveStreamId(live_stream);
         let subject = Subject::live_stream(SOURCE, live_stream);
         let bound = SessionBound {

@@ -205,7 +205,7 @@ impl Keyring {
             return account.unwrap_or_else(|| self.missing().to_owned());
         }
         let Some(sealed) = Sealed::read(text) else { return text.to_owned() };
-        self.value(&sealed, session).unwrap_or_else(|marker| marker.to_owned())
+        self.value(&sealed, session).unwrap_or_else(ToOwned::to_owned)
     }
 
     fn walk(&self, value: &mut Value, session: Option<Uuid>) {
