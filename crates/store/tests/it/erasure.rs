@@ -207,7 +207,7 @@ async fn history_in_segments_is_erased_without_being_touched() {
     let live = place.store.digest().await.unwrap();
     rebuild(&place.store).await;
     assert_eq!(shown(&place.store).await, (ERASED.to_owned(), ERASED.to_owned()));
-    assert_eq!(place.store.digest().await.unwrap().rows, live.rows + 1, "and the erasure's own");
+    assert_eq!(place.store.digest().await.unwrap(), live);
 }
 
 #[tokio::test]
