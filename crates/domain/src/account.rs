@@ -50,7 +50,9 @@ mod tests {
         let erased = Event::AccountErased(AccountErased { account: id.to_owned() });
         let after = |events: &[(&Event, Timestamp)]| {
             let mut account = Account::new(id);
-            events.iter().for_each(|(event, at)| account.evolve(event, *at));
+            for (event, at) in events {
+                account.evolve(event, *at);
+            }
             (account.deleted_at, account.erased_at)
         };
         assert_eq!(after(&[(&deleted, first)]), (Some(first), None));

@@ -65,7 +65,7 @@ fn places(s: &Scenario) -> BTreeSet<(String, String)> {
 #[test]
 fn everywhere_a_personal_value_gets_to_is_listed() {
     let s = session(|request| {
-        request.name = MARK.to_owned();
+        MARK.clone_into(&mut request.name);
         request.account = Some(MARK.to_owned());
         request.options.client_user_id = Some(NUMBER);
         request.options.data = Some(json!({"of": [MARK]}));

@@ -29,7 +29,7 @@ fn sources() -> Vec<String> {
 }
 
 fn seal(key: &AccountKey, request: &mut SessionRequested) {
-    request.name = NAME.to_owned();
+    NAME.clone_into(&mut request.name);
     request.options.client_user_id = Some(987_654);
     request.options.data = Some(json!({"of": "Ann"}));
     request.options.auto_go_live = true;
