@@ -298,14 +298,20 @@ async fn an_account_that_comes_back_is_another_one() {
 #[tokio::test]
 async fn of_processes_that_make_a_key_at_once_one_wins() {
     let db = db().await;
-    let other = Store::connect(&store::Config::new(db.url.as_str())).await.unwrap();
+    // Many at once on a slow machine wait for their turn.
+    let config = || store::Config {
+        acquire_timeout: Duration::from_secs(30),
+        max_connections: 3,
+        ..store::Config::new(db.url.as_str())
+    };
+    let stores =
+        [Store::connect(&config()).await.unwrap(), Store::connect(&config()).await.unwrap()];
     let made = |store: Store| {
         tokio::spawn(
             async move { store.account_key(&sealing(), ACCOUNT).await.unwrap().pseudonym() },
         )
     };
-    let tasks: Vec<_> =
-        (0..12).map(|n| made(if n % 2 == 0 { db.store.clone() } else { other.clone() })).collect();
+    let tasks: Vec<_> = stores.iter().cycle().take(12).map(|store| made(store.clone())).collect();
     let mut made = BTreeSet::new();
     for task in tasks {
         made.insert(task.await.unwrap());
