@@ -17,6 +17,7 @@ mod api;
 mod architecture;
 mod backup;
 mod cleanup;
+mod erasure;
 mod faults;
 mod ingest;
 mod interruption;

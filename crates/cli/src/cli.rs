@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Look into the event log
     #[command(subcommand)]
     Events(Events),
+    /// Erase what is held of an account of the product
+    #[command(subcommand)]
+    Accounts(Accounts),
     /// Look at events that could not be applied, try them again, skip them
     #[command(subcommand)]
     Parked(Parked),
@@ -206,6 +209,19 @@ pub(crate) enum Events {
         /// Where it stands, SLICE:POSITION
         #[arg(value_parser = position)]
         at: (i16, i64),
+    },
+}
+
+/// Commands on accounts of the product.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Accounts {
+    /// Forget an account's personal values, everywhere and for good
+    Erase {
+        /// The account's id in the product
+        account: String,
+        /// Only say what is held of it
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp, derived_id, is_source_name};
-use domain::redact::redact;
+use domain::redact::{redact, redact_platform};
 use domain::webhook;
 use serde::Deserialize;
 use serde_json::json;
@@ -128,12 +128,12 @@ fn event(line: &[u8], token: &BatchToken, now: Timestamp) -> Result<NewEvent, St
     let line: Line = serde_json::from_slice(line).map_err(|error| {
         format!("not an event ({error}): send an object with type, payload, and subject or source")
     })?;
-    let (payload, redacted) = redact(line.payload.get().as_bytes());
-    let subject = if line.event_type == WEBHOOK {
-        webhook_subject(&line, &payload)?
-    } else {
-        foreign_subject(&line)?
-    };
+    let body = line.payload.get().as_bytes();
+    let is_webhook = line.event_type == WEBHOOK;
+    // Of a foreign event, names are the sender's affair.
+    let (payload, redacted) = if is_webhook { redact_platform(body) } else { redact(body) };
+    let subject =
+        if is_webhook { webhook_subject(&line, &payload)? } else { foreign_subject(&line)? };
     let source = subject.source();
     if !token.sources.contains(source) {
         return Err(format!("source \"{source}\" is not one of this token's"));

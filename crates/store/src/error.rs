@@ -164,6 +164,25 @@ pub enum Error {
         /// Whose.
         subject: String,
     },
+    /// An account's key does not open: another sealing key, or damaged.
+    #[error(
+        "open the key of account {pseudonym}: it was sealed with another sealing key than this \
+         process has. Give every process the same one"
+    )]
+    AccountKey {
+        /// The account's pseudonym.
+        pseudonym: String,
+    },
+    /// Sessions of an account are on their way or on air.
+    #[error(
+        "erase the account's data: {} of its sessions are not off air ({}): end them first",
+        sessions.len(),
+        listed(sessions)
+    )]
+    SessionsRun {
+        /// Which.
+        sessions: Vec<Uuid>,
+    },
     /// A segment of history cannot be read.
     #[error("read positions {from} to {to} of slice {slice} from segment {file}")]
     Segment {
@@ -320,6 +339,8 @@ impl Error {
             | Self::NoSuchJob { .. }
             | Self::NotParked { .. }
             | Self::Seal { .. }
+            | Self::AccountKey { .. }
+            | Self::SessionsRun { .. }
             | Self::Unfoldable { .. }
             | Self::Stopped
             | Self::RebuildRuns
@@ -329,6 +350,13 @@ impl Error {
             | Self::NoRollback { .. } => false,
         }
     }
+}
+
+/// Ids, the first few.
+fn listed(ids: &[Uuid]) -> String {
+    let first: Vec<String> = ids.iter().take(5).map(Uuid::to_string).collect();
+    let more = if ids.len() > first.len() { ", .." } else { "" };
+    first.join(", ") + more
 }
 
 /// Serialization, resources, operator intervention, lock not available; and a primary that has

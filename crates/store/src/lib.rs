@@ -13,11 +13,13 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod account_key;
 mod as_of;
 mod backup;
 mod consumer;
 mod digest;
 mod distribute;
+mod erasure;
 mod error;
 mod history;
 mod identity;
@@ -42,11 +44,13 @@ use together::OneByOne;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use account_key::{AccountKey, Keyring};
 pub use as_of::{AsOf, SessionThen};
 pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use erasure::{Erased, Holdings};
 pub use error::Error;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,

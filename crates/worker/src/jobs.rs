@@ -25,6 +25,7 @@ mod fetch_video;
 mod list_videos;
 mod maintain;
 mod observe_live_stream;
+mod personal;
 mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
@@ -190,9 +191,16 @@ pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError
     }
 }
 
-/// Makes the platform call of a job.
+/// Makes the platform call of a job, with its personal values in the open for as long as it runs.
+/// What the platform echoes or quotes of them goes no further.
 async fn call(ctx: &Context, job: &ClaimedJob) -> Result<CallResult, JobError> {
-    let CallArgs { intent, call } = serde_json::from_value(job.args.clone())
+    let opened = personal::open(ctx, job).await?;
+    let result = make_call(ctx, job, opened.args).await;
+    result.map(CallResult::without_echo).map_err(|error| opened.values.cut_from(error))
+}
+
+async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallResult, JobError> {
+    let CallArgs { intent, call } = serde_json::from_value(args)
         // A newer process may know them, during a rolling deploy.
         .map_err(|error| JobError::retry(format!("its arguments cannot be read: {error}")))?;
     let source = job.subject.source();

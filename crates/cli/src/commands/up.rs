@@ -16,7 +16,7 @@ use crate::admin::Admin;
 use crate::cli::Up;
 use crate::config::{ApiToken, Config, Source, WebhookToken};
 use crate::database::{self, Database};
-use crate::home::Home;
+use crate::home::{Home, SEALING_KEY};
 use crate::output::say;
 use crate::{admin, lifecycle, roles};
 
@@ -103,7 +103,7 @@ async fn others(
 /// Fills in what is not configured. Returns whether an API token was made.
 fn complete(config: &mut Config, home: &Home) -> Result<bool> {
     if config.sealing_key()?.is_none() {
-        config.sealing.key = Some(home.secret("sealing-key")?);
+        config.sealing.key = Some(home.secret(SEALING_KEY)?);
     }
     let made_token = config.api.tokens.is_empty();
     if made_token {

@@ -8,6 +8,7 @@
 mod append;
 mod distribute;
 mod enqueue;
+mod erasure;
 mod fencing;
 mod finish;
 mod history;

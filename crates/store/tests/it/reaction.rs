@@ -28,7 +28,7 @@ fn job(subject: &Subject, once_for: Option<Uuid>) -> NewJob {
 }
 
 fn state(account: &str) -> State {
-    let account = Account { id: account.to_owned(), deleted_at: None };
+    let account = Account { id: account.to_owned(), deleted_at: None, erased_at: None };
     State { at: Timestamp::default(), body: Body::Account(account) }
 }
 
