@@ -12,7 +12,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{LONG, db};
+use crate::support::{Db, LONG, db};
 
 /// The address of another database of the test cluster.
 fn sibling(url: &str, name: &str) -> Config {
@@ -121,6 +121,8 @@ async fn a_backup_from_before_incarnations_begins_one_when_it_is_restored() {
     let config = Config::new(db.url.as_str());
     let migrated = migrate_restored(&config).await.unwrap();
     assert!(migrated.is_restored && !migrated.is_new);
+    // Who was connected before is refused from now on.
+    let db = Db { store: Store::connect(&config).await.unwrap(), ..db };
     let renewed = db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap();
     assert!(renewed.is_empty(), "nobody holds what was held when the backup was made");
     assert!(db.claim(Consumer::Jobs, 0).await.epoch > former.epoch + 1_000_000);
