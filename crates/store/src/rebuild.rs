@@ -31,13 +31,24 @@ pub(crate) use fold::Fold;
 pub(crate) use generation::{CopyText, Generation, load, set_aside};
 pub(crate) use source::EventRow;
 
-use generation::{Progress, copy_texts};
+use generation::{Progress, copy_texts, join_texts};
 use record::Run;
 use source::{Chunk, Range, read_chunk_from};
 use sweep::Swept;
 
 /// Positions that are read at once: some 15 MB of webhooks, a tenth of a second of folding.
 const CHUNK: i64 = 20_000;
+
+/// Text that is gathered for a transaction. Each COPY costs a delayed acknowledgement (40 ms) with a
+/// driver that does not send small packets at once, so that a few large ones are much faster.
+const WRITE: usize = 32 << 20;
+
+/// A slice whose fold is complete.
+struct Written {
+    progress: Progress,
+    events: u64,
+    subjects: usize,
+}
 
 /// How to rebuild.
 #[derive(Debug, Clone)]
@@ -168,16 +179,15 @@ impl Store {
             due.truncate(1);
         }
         let loading = OnceCell::new();
-        let write = |swept| self.write_slice(run, &loading, progress, swept);
+        let write = |swept| self.write_slices(run, &loading, progress, swept);
         if let Some(together) = self.slices_of_a_sweep(due.len()).await? {
             for due in due.chunks(together) {
                 let begun = try_join_all(due.iter().map(|of| self.begin_slice(*of, progress)));
-                let swept = self.sweep(begun.await?, options.parallel, progress).await?;
-                let swept = stream::iter(swept).map(Ok);
-                swept.try_for_each_concurrent(options.parallel.max(1), write).await?;
+                let hands = self.sweep(begun.await?, options.parallel, progress).await?;
+                try_join_all(hands.into_iter().map(write)).await?;
             }
         } else {
-            let each = async |of| write(self.begin_slice(of, progress).await?).await;
+            let each = async |of| write(vec![self.begin_slice(of, progress).await?]).await;
             let due = stream::iter(due).map(Ok);
             due.try_for_each_concurrent(options.parallel.max(1), each).await?;
         }
@@ -202,25 +212,59 @@ impl Store {
         Ok(Swept::new(slice, goal, fold, set_aside))
     }
 
-    /// Completes the fold of a slice and writes what it came to, in one transaction.
-    async fn write_slice(
+    /// Completes the folds of some slices and writes what they came to: as much in one transaction
+    /// as [`WRITE`] says.
+    async fn write_slices(
         &self,
         run: &Run,
         loading: &OnceCell<()>,
         progress: &RebuildProgress,
-        swept: Swept,
+        swept: Vec<Swept>,
     ) -> Result<(), Error> {
+        let (mut texts, mut written) = (Vec::new(), Vec::new());
+        for swept in swept {
+            let (more, slice) = self.written(progress, swept).await?;
+            join_texts(&mut texts, more);
+            written.push(slice);
+            if texts.iter().map(CopyText::len).sum::<usize>() > WRITE {
+                let texts = std::mem::take(&mut texts);
+                self.write(run, loading, progress, texts, std::mem::take(&mut written)).await?;
+            }
+        }
+        if !written.is_empty() {
+            self.write(run, loading, progress, texts, written).await?;
+        }
+        Ok(())
+    }
+
+    /// Completes the fold of a slice.
+    async fn written(
+        &self,
+        progress: &RebuildProgress,
+        swept: Swept,
+    ) -> Result<(Vec<CopyText>, Written), Error> {
         let Swept { slice, goal, fold, set_aside, .. } = swept;
         let fold = self.fold_to(fold, slice, goal, progress).await?;
-        let done =
-            Progress { slice, position: fold.position, recorded_at: fold.recorded_at, set_aside };
-        let events = fold.events;
+        let (position, recorded_at, events) = (fold.position, fold.recorded_at, fold.events);
+        let progress = Progress { slice, position, recorded_at, set_aside };
         let (texts, subjects) = blocking(move || {
             let outcome = fold.finish();
             let subjects = outcome.states.len();
             copy_texts(slice, outcome).map(|texts| (texts, subjects))
         })
         .await??;
+        Ok((texts, Written { progress, events, subjects }))
+    }
+
+    /// Writes slices to the new generation in one transaction.
+    async fn write(
+        &self,
+        run: &Run,
+        loading: &OnceCell<()>,
+        progress: &RebuildProgress,
+        texts: Vec<CopyText>,
+        written: Vec<Written>,
+    ) -> Result<(), Error> {
         loading
             .get_or_try_init(async || {
                 progress.enter(self.enter(run, RebuildState::Loading).await?);
@@ -229,7 +273,9 @@ impl Store {
             .await?;
         let mut tx = run.begin_patient(self).await?;
         load(&mut tx, Generation::Shadow, texts).await?;
-        run.note_slice(&mut tx, &done, events, subjects).await?;
+        for Written { progress, events, subjects } in &written {
+            run.note_slice(&mut tx, progress, *events, *subjects).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

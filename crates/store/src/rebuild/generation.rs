@@ -74,6 +74,23 @@ pub(crate) fn copy_texts(slice: i16, outcome: Outcome) -> Result<Vec<CopyText>, 
     Ok(texts)
 }
 
+impl CopyText {
+    /// Bytes of its text.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// Adds texts to those of the same tables.
+pub(crate) fn join_texts(all: &mut Vec<CopyText>, more: Vec<CopyText>) {
+    for mut text in more {
+        match all.iter_mut().find(|of| of.table == text.table && of.columns == text.columns) {
+            Some(of) => of.text.append(&mut text.text),
+            None => all.push(text),
+        }
+    }
+}
+
 /// The text for a table whose rows are JSON objects of its columns; `None`: there are none.
 fn copy_text(slice: i16, table: &'static str, rows: &[Value]) -> Option<CopyText> {
     let names: Vec<&String> = rows.first()?.as_object()?.keys().collect();

@@ -86,13 +86,14 @@ impl Store {
         Ok(fits.then(|| due.div_ceil(sweeps).max(1)))
     }
 
-    /// Folds what the table has of some slices, as far as it comes in order.
+    /// Folds what the table has of some slices, as far as it comes in order. Returns them dealt to
+    /// so many hands.
     pub(super) async fn sweep(
         &self,
         swept: Vec<Swept>,
         parallel: usize,
         progress: &RebuildProgress,
-    ) -> Result<Vec<Swept>, Error> {
+    ) -> Result<Vec<Vec<Swept>>, Error> {
         let slices: Arc<[i16]> = swept.iter().map(|swept| swept.slice).collect();
         let mut pages = self.pages().await?.into_iter();
         let mut reading: VecDeque<JoinHandle<Result<Vec<u8>, Error>>> = VecDeque::new();
@@ -113,7 +114,7 @@ impl Store {
             .await?;
             progress.events.fetch_add(events(&hands) - before, Ordering::Relaxed);
         }
-        Ok(hands.into_iter().flatten().collect())
+        Ok(hands)
     }
 
     /// All pages of the months, oldest first. The default partition is left out: the little that
