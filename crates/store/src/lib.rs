@@ -29,6 +29,7 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod traits;
 mod verify;
 mod wake;
 
@@ -57,6 +58,7 @@ pub use read::{
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use traits::{Answer, Log, Work};
 pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 

@@ -1,0 +1,396 @@
+//! One of the two stores: makes a call to it and tells its answer in a form that can be compared.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use domain::effect::NewJob;
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Timestamp, VideoId};
+use domain::view::{AccountRow, Row, VideoRow};
+use serde_json::json;
+use store::testing::Memory;
+use store::{
+    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, ParkedEvent, Reaction, Work,
+};
+use uuid::Uuid;
+
+use super::call::{Call, Enqueue, Event, How, Job, React, Run};
+use crate::support::Db;
+
+/// How far a clock is ahead of the machine's, in hours.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    pub(super) fn now(&self) -> Timestamp {
+        hours_after(SystemTime::now().into(), self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A store.
+pub(super) struct Side {
+    pub(super) of: Of,
+    /// Ids that the store gave to jobs, by the in-memory store's.
+    ids: HashMap<Uuid, Uuid>,
+    enqueued: u64,
+}
+
+/// Which one.
+pub(super) enum Of {
+    Postgres(Db),
+    Memory(Memory, Ahead),
+}
+
+fn hours_after(at: Timestamp, hours: i64) -> Timestamp {
+    let micros = at.timestamp_micros() + hours * 3_600_000_000;
+    Timestamp::from_timestamp_micros(micros).unwrap()
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_hours(hours)
+}
+
+impl Side {
+    pub(super) fn postgres(db: Db) -> Self {
+        Self { of: Of::Postgres(db), ids: HashMap::new(), enqueued: 0 }
+    }
+
+    pub(super) fn memory(memory: Memory, ahead: Ahead) -> Self {
+        Self { of: Of::Memory(memory, ahead), ids: HashMap::new(), enqueued: 0 }
+    }
+
+    fn work(&self) -> &dyn Work {
+        match &self.of {
+            Of::Postgres(db) => &db.store,
+            Of::Memory(memory, _) => memory,
+        }
+    }
+
+    /// The store's present.
+    pub(super) fn now(&self) -> Timestamp {
+        match &self.of {
+            Of::Postgres(_) => SystemTime::now().into(),
+            Of::Memory(_, ahead) => ahead.now(),
+        }
+    }
+
+    /// A time in hours from now, as good as any machine tells it.
+    pub(super) fn told_at(&self, at: Timestamp) -> i64 {
+        let seconds = (at - self.now()).num_seconds();
+        (seconds + 1_800).div_euclid(3_600)
+    }
+
+    fn at(&self, in_hours: i64) -> Timestamp {
+        hours_after(self.now(), in_hours)
+    }
+
+    /// The store's own id of a job.
+    fn own(&self, id: Uuid) -> Uuid {
+        self.ids.get(&id).copied().unwrap_or(id)
+    }
+
+    /// The in-memory store's id of a job.
+    pub(super) fn told_id(&self, own: Uuid) -> Uuid {
+        self.ids.iter().find(|(_, known)| **known == own).map_or(own, |(id, _)| *id)
+    }
+
+    /// Makes a call and tells its answer.
+    pub(super) async fn make(&mut self, call: &Call) -> String {
+        match call {
+            Call::Append { slice, batch, events } => {
+                let events = self.events(events);
+                told(self.work().append(*slice, *batch, &events).await)
+            }
+            Call::Heartbeat { process, hours: ttl } => {
+                told(self.work().heartbeat(*process, "here", "0", hours(*ttl)).await)
+            }
+            Call::Leave(process) => told(self.work().leave(*process).await),
+            Call::React(react) => {
+                let (lease, reaction) = self.reaction(react);
+                let committed = self.work().commit_reaction(&lease, &reaction, hours(3)).await;
+                told(committed.map(|c| (c.lease.position, c.jobs, c.events)))
+            }
+            Call::RequestParked { subject, position, request } => {
+                let asked = match &self.of {
+                    Of::Postgres(db) => {
+                        db.store.request_parked(subject, *position, *request, "me", None).await
+                    }
+                    Of::Memory(memory, _) => {
+                        memory.request_parked(subject, *position, *request, "me")
+                    }
+                };
+                told(asked)
+            }
+            Call::Enqueue(enqueue) => self.enqueue(enqueue).await,
+            Call::RetryDead(id) => {
+                let id = self.own(*id);
+                told(match &self.of {
+                    Of::Postgres(db) => db.store.retry_dead(id).await,
+                    Of::Memory(memory, _) => memory.retry_dead(id),
+                })
+            }
+            Call::Pass { hours } => {
+                self.pass(*hours).await;
+                String::new()
+            }
+            Call::Expire { consumer, slice } => {
+                self.expire(*consumer, *slice).await;
+                String::new()
+            }
+            other => self.ask(other).await,
+        }
+    }
+
+    /// Makes the calls of leases, reads and jobs.
+    async fn ask(&self, call: &Call) -> String {
+        let work = self.work();
+        match call {
+            Call::Read { slice, position, limit } => {
+                let since = Timestamp::default();
+                let read = work.read_after(*slice, *position, since, *limit).await;
+                told(read.map(|events| told_events(&events)))
+            }
+            Call::ReadSubject { subject, position, limit } => {
+                let read = work.read_subject(subject, *position, *limit).await;
+                told(read.map(|events| told_events(&events)))
+            }
+            Call::Heads(slices) => told(work.heads(slices).await),
+            Call::Claim { consumer, slice, process, hours: ttl } => {
+                told_lease(work.claim(*consumer, *slice, *process, hours(*ttl)).await)
+            }
+            Call::Lease { consumer, slice, epoch } => {
+                told_lease(work.lease(*consumer, *slice, *epoch).await)
+            }
+            Call::Renew { consumer, held, hours: ttl } => {
+                told(work.renew(*consumer, held, hours(*ttl)).await.map(sorted))
+            }
+            Call::Release { consumer, slice, epoch } => {
+                told(work.release(*consumer, *slice, *epoch).await)
+            }
+            Call::LoadStates { slice, subjects } => {
+                let states = work.load_states(*slice, subjects).await;
+                let told_state = |(subject, state)| format!("{subject} {}", json!(state));
+                told(states.map(|states| sorted(states.into_iter().map(told_state).collect())))
+            }
+            Call::Parked { slice, subject, limit } => {
+                let counts = told(work.parked_counts(*slice).await);
+                let requests = told(work.parked_requests(*slice).await);
+                let positions = told(work.parked_positions(*slice, subject, *limit).await);
+                format!("{counts} {requests} {positions}")
+            }
+            Call::Due { process, per_slice } => {
+                let due = work.due_jobs(*process, *per_slice).await;
+                told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
+            }
+            Call::NextDue(process) => {
+                let next = work.next_due_in(*process).await;
+                told(next.map(|next| next.map(|next| (next.as_secs() + 1_800) / 3_600)))
+            }
+            Call::Mark { slice, epoch, ids } => {
+                let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
+                let started = work.mark_started(*slice, *epoch, &ids).await;
+                let told_start = |s: store::Started| (self.told_id(s.id), s.attempt, s.crashes);
+                told(started.map(|all| sorted(all.into_iter().map(told_start).collect())))
+            }
+            Call::Finish { slice, epoch, runs } => {
+                let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
+                let ended = work.finish(*slice, *epoch, &runs).await;
+                told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
+            }
+            other => panic!("{other:?} is made elsewhere"),
+        }
+    }
+
+    async fn enqueue(&mut self, enqueue: &Enqueue) -> String {
+        let options = EnqueueOptions {
+            subject: enqueue.subject.clone(),
+            run_at: enqueue.in_hours.map(|hours| self.at(hours)),
+            key: enqueue.key.clone(),
+            priority: enqueue.priority,
+            max_attempts: enqueue.max_attempts,
+        };
+        match self.work().enqueue(enqueue.kind, &enqueue.args, &options).await {
+            Ok(id) if self.ids.values().any(|known| *known == id) => {
+                format!("the live job {}", self.told_id(id))
+            }
+            Ok(id) => {
+                // The in-memory store numbers them.
+                self.enqueued += 1;
+                let told = Uuid::from_u128(1_000_000 + u128::from(self.enqueued));
+                let told = if let Of::Memory(..) = self.of { id } else { told };
+                self.ids.insert(told, id);
+                "a new job".to_owned()
+            }
+            Err(error) => kind_of(&error).to_owned(),
+        }
+    }
+
+    async fn pass(&self, hours: i64) {
+        match &self.of {
+            Of::Postgres(db) => {
+                let by = hours;
+                for statement in [
+                    "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'
+                      WHERE owner IS NOT NULL",
+                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
+                ] {
+                    sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
+                }
+            }
+            Of::Memory(_, ahead) => {
+                ahead.0.fetch_add(hours, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn expire(&self, consumer: Consumer, slice: i16) {
+        match &self.of {
+            Of::Postgres(db) => db.expire(consumer, slice).await,
+            Of::Memory(memory, _) => memory.meddle(|tables| {
+                let tables = &mut tables.slices[usize::try_from(slice).unwrap()];
+                let lease = match consumer {
+                    Consumer::React => &mut tables.react,
+                    Consumer::Jobs => &mut tables.jobs_lease,
+                };
+                lease.lease_until = Timestamp::default();
+            }),
+        }
+    }
+
+    fn events(&self, events: &[Event]) -> Vec<NewEvent> {
+        events.iter().map(|event| self.event(event)).collect()
+    }
+
+    fn event(&self, event: &Event) -> NewEvent {
+        NewEvent {
+            event_id: event.id,
+            subject: event.subject.clone(),
+            event_type: event.name.to_owned(),
+            schema_version: 3,
+            key: event.key,
+            received_at: Timestamp::from_timestamp(1_700_000_000, 123_456_789).unwrap(),
+            causation_id: event.key,
+            correlation_id: None,
+            meta: event.key.map(|_| json!({"remote": "ä"})),
+            payload: event.id.as_bytes().to_vec(),
+        }
+    }
+
+    fn job(&self, job: &Job) -> NewJob {
+        NewJob {
+            id: job.id,
+            kind: job.kind.to_owned(),
+            subject: job.subject.clone(),
+            args: json!({"n": 1}),
+            run_at: self.at(job.in_hours),
+            priority: job.priority,
+            max_attempts: 3,
+            once_for: job.once_for,
+            causation_id: Some(job.id),
+            correlation_id: None,
+        }
+    }
+
+    fn run(&self, run: &Run) -> Finish {
+        let error = || "it\0failed".to_owned();
+        let ending = match run.how {
+            How::Completed => Ending::Completed,
+            How::Retry { hours: after } => Ending::Retry { error: error(), after: hours(after) },
+            How::Snooze { hours: after } => Ending::Snooze { after: hours(after) },
+            How::Discarded => Ending::Discarded { error: error() },
+            How::Quarantined => Ending::Quarantined { error: error() },
+            How::Released => Ending::Released,
+        };
+        let events = self.events(&run.events);
+        Finish { id: self.own(run.id), attempt: run.attempt, ending, events }
+    }
+
+    fn reaction(&self, react: &React) -> (Lease, Reaction) {
+        let recorded_at = Timestamp::from_timestamp(1_700_000_000 + react.to, 0).unwrap();
+        let lease =
+            Lease { slice: react.slice, epoch: react.epoch, position: react.from, recorded_at };
+        let state = |state: &serde_json::Value| serde_json::from_value(state.clone()).unwrap();
+        let account = |(id, deleted): &(&str, Option<u32>)| {
+            let deleted_at = deleted.map(|s| Timestamp::from_timestamp(i64::from(s), 0).unwrap());
+            Row::Account(AccountRow { source: "a".to_owned(), id: (*id).to_owned(), deleted_at })
+        };
+        let video = |(id, status): &(i64, &str)| {
+            Row::Video(VideoRow {
+                source: "a".to_owned(),
+                id: VideoId(*id),
+                live_stream: None,
+                status: (*status).to_owned(),
+                duration_ms: Some(*id),
+            })
+        };
+        let rows = react.accounts.iter().map(account).chain(react.videos.iter().map(video));
+        let parked = react.parked.iter().map(|(position, subject, error)| ParkedEvent {
+            position: *position,
+            subject: subject.clone(),
+            error: error.map(str::to_owned),
+        });
+        let states = react.states.iter().map(|(s, json)| (s.clone(), state(json), react.to));
+        let reaction = Reaction {
+            to: react.to,
+            recorded_at,
+            states: states.collect(),
+            rows: rows.map(|row| (row, react.to)).collect(),
+            jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
+            events: self.events(&react.events),
+            parked: parked.collect(),
+            mended: react.mended.clone(),
+        };
+        (lease, reaction)
+    }
+
+    fn told_job(&self, job: &DueJob) -> String {
+        let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
+        let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
+        let (subject, causation) = (self.told_subject(job), job.causation_id);
+        format!(
+            "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?}"
+        )
+    }
+
+    fn told_subject(&self, job: &DueJob) -> String {
+        job.subject.to_string()
+    }
+}
+
+/// What an answer comes to: the value, or the kind of its error.
+fn told<T: Debug>(answer: Result<T, Error>) -> String {
+    match answer {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => kind_of(&error).to_owned(),
+    }
+}
+
+fn told_lease(answer: Result<Option<Lease>, Error>) -> String {
+    told(answer.map(|lease| lease.map(|l| (l.slice, l.epoch, l.position, l.recorded_at))))
+}
+
+fn told_events(events: &[RecordedEvent]) -> Vec<String> {
+    events.iter().map(super::dump::event).collect()
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort();
+    values
+}
+
+/// What kind of error it is: what callers tell apart.
+fn kind_of(error: &Error) -> &'static str {
+    match error {
+        Error::Fenced { .. } => "fenced",
+        Error::Data { .. } => "refused",
+        Error::Invalid { .. } => "invalid",
+        Error::NoSuchJob { .. } => "no such job",
+        Error::NotParked { .. } => "not parked",
+        Error::Hole { .. } => "hole",
+        other => panic!("an error that no call should come to: {other:?}"),
+    }
+}
