@@ -147,9 +147,8 @@ impl Tables {
         options: &EnqueueOptions,
     ) -> Result<Uuid, Error> {
         check_enqueue(kind, args, options)?;
-        self.enqueued += 1;
         // Ids of their own, the same in every run.
-        let id = Uuid::from_u64_pair(u64::MAX, self.enqueued);
+        let id = Uuid::from_u64_pair(u64::MAX, self.enqueued + 1);
         let keyed = || options.key.as_ref().map(|key| format!("job/{kind}/{key}"));
         let subject = options.subject.clone().or_else(keyed).unwrap_or_else(|| format!("job/{id}"));
         let subject = Subject::from_stored(subject);
@@ -177,6 +176,7 @@ impl Tables {
         };
         let row = JobRow { unique_key: options.key.clone(), ..JobRow::of(&new, now) };
         tables.add_job(id, row);
+        self.enqueued += 1;
         Ok(id)
     }
 
@@ -319,6 +319,10 @@ impl SliceTables {
         if let Some(mut job) = self.jobs.remove(&id) {
             job.errors += 1;
             job.last_error = Some(error);
+            if let Some(died_before) = self.dead.remove(&id) {
+                let JobRow { attempt, errors, crashes, last_error, .. } = job;
+                job = JobRow { attempt, errors, crashes, last_error, ..died_before.job };
+            }
             self.dead.insert(id, DeadRow { job, state });
         }
         state

@@ -94,8 +94,7 @@ impl Tables {
         if let Some(mended) = &reaction.mended {
             tables.mend(mended);
         }
-        let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !tables.keys.contains(&key));
-        let new: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
+        let new: Vec<&NewJob> = tables.new_jobs(reaction).collect();
         let jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
         let appended = tables.store(now, slice, &reaction.events);
         let events = positions(&appended, &reaction.events).len();
@@ -169,9 +168,15 @@ impl SliceTables {
                 return Err(refused("the event is set aside already"));
             }
         }
-        reaction.jobs.iter().try_for_each(super::jobs::check)?;
+        self.new_jobs(reaction).try_for_each(super::jobs::check)?;
         check_events(&reaction.events)?;
         Ok(states)
+    }
+
+    /// The jobs that were not enqueued before, as their keys tell.
+    fn new_jobs<'a>(&self, reaction: &'a Reaction) -> impl Iterator<Item = &'a NewJob> {
+        let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !self.keys.contains(&key));
+        reaction.jobs.iter().filter(is_new)
     }
 
     /// What is set aside and waits, in order.

@@ -144,6 +144,8 @@ impl Tables {
         if events.is_empty() {
             return Ok(Appended::default());
         }
+        // A call with such a value is refused before anything is looked up.
+        check_events(events)?;
         let no_batch_ids = self.flaws.no_batch_ids;
         let tables = self.existing(slice)?;
         if let Some(batch) = batch
@@ -152,7 +154,6 @@ impl Tables {
         {
             return Ok(Appended::default());
         }
-        check_events(events)?;
         tables.keys.extend(batch);
         Ok(tables.store(now, slice, events))
     }
@@ -371,7 +372,7 @@ pub(super) fn bounded(duration: Duration) -> Duration {
     Duration::from_micros(u64::try_from(crate::consumer::micros(duration)).unwrap_or_default())
 }
 
-/// Times as a map of them is compared: by key.
+/// Values in order.
 pub(super) fn sorted<T: Ord + Copy>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut values: Vec<T> = values.into_iter().collect();
     values.sort_unstable();

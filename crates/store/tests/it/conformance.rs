@@ -23,10 +23,10 @@ use side::{Ahead, Side};
 use crate::support::db;
 
 /// Calls of a run.
-const CALLS: u64 = 600;
+const CALLS: u64 = 350;
 
 /// Calls after which all tables are compared.
-const DUMP_EVERY: u64 = 60;
+const DUMP_EVERY: u64 = 50;
 
 /// A setting of this test.
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration file")]

@@ -136,7 +136,8 @@ impl Dice<'_> {
 
     fn job(&mut self, slice: i16) -> Job {
         Job {
-            id: Uuid::from_u128(self.rng.random_range(300..360)),
+            // Two slices never have a job of the same id.
+            id: Uuid::from_u64_pair(1 + u64::from(slice.unsigned_abs()), self.rng.random_range(1..60)),
             subject: self.subject(slice),
             kind: if self.once_in(40) { "Not A Kind" } else { "a_job" },
             in_hours: self.number(-3..4),

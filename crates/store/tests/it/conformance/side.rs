@@ -219,9 +219,7 @@ impl Side {
             Ok(id) => {
                 // The in-memory store numbers them.
                 self.enqueued += 1;
-                let told = Uuid::from_u128(1_000_000 + u128::from(self.enqueued));
-                let told = if let Of::Memory(..) = self.of { id } else { told };
-                self.ids.insert(told, id);
+                self.ids.insert(Uuid::from_u64_pair(u64::MAX, self.enqueued), id);
                 "a new job".to_owned()
             }
             Err(error) => kind_of(&error).to_owned(),
