@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use domain::event::NewEvent;
 use domain::ids::Timestamp;
-use store::{Notifier, Store};
+use store::{Log, Notifier};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,9 @@ pub struct Config {
     pub grace: Duration,
     /// The clock that dates what the lanes themselves append.
     pub clock: fn() -> Timestamp,
+    /// Newer batches overtake what is in the spool: a fault, to show that it would be noticed.
+    #[cfg(feature = "testing")]
+    pub overtakes_spool: bool,
 }
 
 impl Default for Config {
@@ -79,6 +82,8 @@ impl Default for Config {
             attempt: Duration::from_secs(8),
             grace: Duration::from_secs(10),
             clock: || SystemTime::now().into(),
+            #[cfg(feature = "testing")]
+            overtakes_spool: false,
         }
     }
 }
@@ -122,7 +127,7 @@ struct Inner {
 /// What the lanes have in common.
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    store: Box<dyn Log>,
     notifier: Notifier,
     spool: Spool,
     metrics: Arc<Metrics>,
@@ -156,7 +161,7 @@ impl Lanes {
     /// `spool`. They end with [`Lanes::drain`], or with the last clone once everything queued is
     /// kept.
     pub fn start(
-        store: Store,
+        store: impl Log + 'static,
         notifier: Notifier,
         spool: Spool,
         metrics: Arc<Metrics>,
@@ -166,6 +171,7 @@ impl Lanes {
         let closing = CancellationToken::new();
         let lanes = usize::from(store.slices().get().unsigned_abs());
         let turns = Semaphore::new((lanes / config.lanes_per_call.max(1)).max(4));
+        let store = Box::new(store);
         let shared = Shared { store, notifier, spool, metrics, config, turns, closing };
         let shared = Arc::new(shared);
         let tasks = TaskTracker::new();

@@ -1,8 +1,10 @@
 //! Settings of a worker process.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use domain::ids::Timestamp;
 use domain::timer::Policy;
+use rand::RngExt as _;
 
 /// Settings; the defaults suit production.
 #[derive(Debug, Clone)]
@@ -32,6 +34,10 @@ pub struct Config {
     pub seal_after: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
     pub keys_for: Duration,
+    /// The clock that dates what this process observes.
+    pub clock: fn() -> Timestamp,
+    /// Chance, from 0 to 1: it spreads what is tried again.
+    pub chance: fn() -> f64,
 }
 
 impl Default for Config {
@@ -49,6 +55,8 @@ impl Default for Config {
             policy: Policy::default(),
             seal_after: None,
             keys_for: Duration::from_hours(90 * 24),
+            clock: || SystemTime::now().into(),
+            chance: || rand::rng().random(),
         }
     }
 }

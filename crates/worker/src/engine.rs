@@ -4,7 +4,7 @@
 //! runs only after its start was marked durably; it ends, and its outcome is appended, in one
 //! fenced transaction. Timers and forwards have no handler: their effect is that transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::effect::{FORWARD, TIMER};
 use store::{Consumer, DueJob, Ending, Error, Finish, Started};
@@ -48,15 +48,18 @@ impl Engine {
             self.pay().await;
             let wait = self.claim().await;
             tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
                 () = stop.cancelled() => {}
+                Some(ended) = self.ended.recv() => self.finish(ended).await,
                 () = self.ctx.job_wake() => {}
                 () = tokio::time::sleep(wait) => {}
-                Some(ended) = self.ended.recv() => self.finish(ended).await,
             }
         }
         let mut cut_off = false;
         while self.running.count() > 0 {
             tokio::select! {
+                biased;
                 () = cut.cancelled(), if !cut_off => {
                     cut_off = true;
                     self.running.abort_all();
@@ -90,13 +93,13 @@ impl Engine {
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
         let (mut ids, mut subjects) = self.running.taken();
         let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
-        let mut by_slice: HashMap<i16, Vec<DueJob>> = HashMap::new();
-        let mut direct: HashMap<i16, Vec<DueJob>> = HashMap::new();
+        let mut by_slice: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
+        let mut direct: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
         for job in due {
             if !held.contains_key(&job.slice) || ids.contains(&job.id) {
                 continue;
             }
-            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&job.kind) {
+            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&self.ctx, &job.kind) {
                 direct.entry(job.slice).or_default().push(job);
             } else if slots > 0 && subjects.insert(job.subject.to_string()) {
                 slots -= 1;
@@ -147,7 +150,7 @@ impl Engine {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
         self.ctx.metrics().job_ended(&job.kind, "quarantined");
-        let events = outcome::given_up(job, &error);
+        let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
         let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
         // It is due again, as quarantined, should this not be stored.
@@ -176,7 +179,7 @@ impl Engine {
 
     /// Stores ended runs, all slices at once. Returns those that are to be tried again.
     async fn finish_all(&self, ended: Vec<Ended>) -> Vec<Ended> {
-        let mut by_slice: HashMap<(i16, i64), Vec<Ended>> = HashMap::new();
+        let mut by_slice: BTreeMap<(i16, i64), Vec<Ended>> = BTreeMap::new();
         for ended in ended {
             by_slice.entry((ended.job.slice, ended.job.epoch)).or_default().push(ended);
         }
@@ -225,7 +228,7 @@ impl Engine {
         epoch: i64,
         ended: Vec<Ended>,
     ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
-        let finishes: Vec<Finish> = ended.iter().map(outcome::finish).collect();
+        let finishes: Vec<Finish> = ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {

@@ -22,6 +22,8 @@ mod progress;
 mod react;
 mod run;
 mod running;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use config::Config;
 pub use context::Context;

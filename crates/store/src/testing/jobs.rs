@@ -229,6 +229,7 @@ impl Tables {
             job.run_epoch = Some(epoch);
             started.push(Started { id: *id, attempt: job.attempt, crashes: job.crashes });
         }
+        tables.started.extend(started.iter().map(|start| (start.id, start.attempt, epoch)));
         Ok(started)
     }
 

@@ -36,7 +36,7 @@ pub struct ParkedRow {
 }
 
 /// A reaction that was committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reacted {
     /// The lease's epoch.
     pub epoch: i64,

@@ -71,6 +71,8 @@ pub struct SliceTables {
     pub reacted: Vec<Reacted>,
     /// History: every job that was inserted, in order.
     pub enqueued: Vec<Uuid>,
+    /// History: every start of a job: its number and the epoch, in order.
+    pub started: Vec<(Uuid, i32, i64)>,
     /// History: every run that ended, and how, in order.
     pub ended: Vec<(Uuid, i32, &'static str)>,
 }

@@ -1,8 +1,8 @@
 //! The engine on a real database: what becomes of jobs, whatever their handlers do and whoever
 //! dies.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, ForwardArgs, NewJob, TIMER};
@@ -10,16 +10,17 @@ use domain::event::{Event, RecordedEvent, TimerElapsed};
 use domain::ids::{Subject, Timestamp};
 use domain::timer::TimerKind;
 use serde_json::{Value, json};
-use store::{Consumer, EnqueueOptions, Reaction, SealingKey, Store};
+use store::{Consumer, EnqueueOptions, Reaction, Store};
 use uuid::Uuid;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Engine;
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
-use crate::jobs::tests::starts_of;
+use crate::jobs::tests::{TestKinds, starts_of};
 use crate::leases::Leases;
 use crate::running::RunningJobs;
 use crate::{Config, Context, Worker};
@@ -37,7 +38,12 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn start(store: &Store, config: Config) -> Worker {
-    Worker::start(Context::new(store.clone(), HashMap::new(), SealingKey::new([7; 32]), config))
+    Worker::start(context(store, config))
+}
+
+/// A process that knows the tests' own kinds too.
+fn context(store: &Store, config: Config) -> Context {
+    Context::scripted(store.clone(), config, Uuid::now_v7(), Arc::new(TestKinds))
 }
 
 /// Waits until `ask` answers.
@@ -335,7 +341,7 @@ async fn forwards_arrive_in_order_and_once() {
 async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
     let (id, subject) = enqueue(store, "test_ok", json!({}), 3).await;
     let slice = store.slice_of(&subject);
-    let ctx = Context::new(store.clone(), HashMap::new(), SealingKey::new([7; 32]), config());
+    let ctx = context(store, config());
     let lease = store.claim(Consumer::Jobs, slice, ctx.process(), LIMIT).await.unwrap().unwrap();
     let leases = Leases::default();
     leases.insert(Consumer::Jobs, lease, Instant::now() + LIMIT);
