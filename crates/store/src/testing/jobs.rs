@@ -245,10 +245,13 @@ impl Tables {
         let mut seen = HashSet::new();
         let is_first = |f: &&Finish| seen.insert((f.id, f.attempt));
         let runs: Vec<&Finish> = finishes.iter().filter(is_first).collect();
-        let is_running = |f: &&&Finish| {
-            tables.jobs.get(&f.id).is_some_and(|job| job.attempt == f.attempt)
+        let is_told = |f: &&Finish| {
+            let is_failure = matches!(f.ending, Ending::Retry { .. });
+            tables.jobs.get(&f.id).is_some_and(|job| {
+                job.attempt == f.attempt && (!is_failure || job.run_epoch.is_some())
+            })
         };
-        let ending: Vec<&Finish> = runs.iter().filter(is_running).copied().collect();
+        let ending: Vec<&Finish> = runs.into_iter().filter(is_told).collect();
         let events: Vec<NewEvent> = ending.iter().flat_map(|f| f.events.clone()).collect();
         check_events(&events)?;
         for finish in &ending {
