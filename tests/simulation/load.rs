@@ -31,9 +31,9 @@ pub(crate) const SENDERS: u64 = 6;
 pub(crate) struct Book {
     /// Webhooks: the event's id, the sender, the number.
     pub(crate) webhooks: Vec<(Uuid, u64, u64)>,
-    /// Events of other services: the key.
+    /// Events of other services, by their ids, which follow from their keys.
     pub(crate) keyed: Vec<Uuid>,
-    /// Commands: the key.
+    /// Commands, by their ids, which follow from their keys.
     pub(crate) commands: Vec<Uuid>,
     /// Plain jobs.
     pub(crate) jobs: Vec<Uuid>,
@@ -159,7 +159,7 @@ impl Load {
         while self.api.append_one(event.clone()).await.is_err() {
             sleep(Duration::from_millis(50)).await;
         }
-        self.book().commands.push(key);
+        self.book().commands.push(event.event_id);
     }
 
     /// Plain jobs. One whose enqueueing was not acknowledged may be there all the same.
