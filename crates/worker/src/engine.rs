@@ -19,9 +19,12 @@ use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
 mod direct;
+mod doubt;
 mod outcome;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use doubt::Doubt;
 
 /// Due jobs read at once of each slice and priority.
 const PER_SLICE: i64 = 64;
@@ -38,6 +41,8 @@ pub(crate) struct Engine {
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
     /// Runs that have ended and whose end is not stored: tried again while the lease is ours.
     pub(crate) owed: Vec<Ended>,
+    /// Starts that may have been marked: not to be looked for before that is settled.
+    pub(crate) doubts: Vec<Doubt>,
 }
 
 impl Engine {
@@ -46,6 +51,7 @@ impl Engine {
     pub(crate) async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
         while !stop.is_cancelled() {
             self.pay().await;
+            self.settle().await;
             let wait = self.claim().await;
             tokio::select! {
                 // In this order, so that a simulation can be repeated.
@@ -74,7 +80,7 @@ impl Engine {
     }
 
     /// Claims what is due and fits. Returns how long to wait for the next.
-    async fn claim(&self) -> std::time::Duration {
+    async fn claim(&mut self) -> std::time::Duration {
         let poll = self.ctx.config().poll;
         match self.try_claim().await {
             Ok(()) => {}
@@ -87,11 +93,12 @@ impl Engine {
         next.ok().flatten().map_or(poll, |due| due.min(poll))
     }
 
-    async fn try_claim(&self) -> Result<(), Error> {
+    async fn try_claim(&mut self) -> Result<(), Error> {
         let due = self.ctx.store().due_jobs(self.ctx.process(), PER_SLICE).await?;
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
         let (mut ids, mut subjects) = self.running.taken();
+        ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
         let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
         let mut by_slice: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
         let mut direct: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
@@ -117,14 +124,18 @@ impl Engine {
     }
 
     /// Marks jobs of one slice as started and hands them to the handlers.
-    async fn start(&self, slice: i16, epoch: i64, due: Vec<DueJob>) -> Result<(), Error> {
+    async fn start(&mut self, slice: i16, epoch: i64, due: Vec<DueJob>) -> Result<(), Error> {
         let ids: Vec<Uuid> = due.iter().map(|job| job.id).collect();
         let started = match self.ctx.store().mark_started(slice, epoch, &ids).await {
             Err(Error::Fenced { .. }) => {
                 self.leases.forget(Consumer::Jobs, slice, epoch);
                 return Ok(());
             }
-            other => other?,
+            Err(error) => {
+                self.doubts.push(Doubt::of(slice, epoch, &due));
+                return Err(error);
+            }
+            Ok(started) => started,
         };
         let started: HashMap<Uuid, Started> = started.into_iter().map(|s| (s.id, s)).collect();
         for due in due {
@@ -146,16 +157,17 @@ impl Engine {
     }
 
     /// Sets a job aside that took its process with it again and again.
-    async fn quarantine(&self, job: &ClaimedJob, crashes: i32) {
+    async fn quarantine(&mut self, job: &ClaimedJob, crashes: i32) {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
         self.ctx.metrics().job_ended(&job.kind, "quarantined");
         let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
         let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
-        // It is due again, as quarantined, should this not be stored.
-        if let Err(error) = self.store(job.slice, job.epoch, &[finish]).await {
+        if let Err(error) = self.store(job.slice, job.epoch, std::slice::from_ref(&finish)).await {
             tracing::warn!(slice = job.slice, error = %chain(&error), "quarantine not stored");
+            // Given back, it is started and quarantined again.
+            self.doubts.push(Doubt::of_run(job.slice, job.epoch, &finish));
         }
     }
 

@@ -2,15 +2,18 @@
 //! dies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, ForwardArgs, NewJob, TIMER};
 use domain::event::{Event, RecordedEvent, TimerElapsed};
 use domain::ids::{Subject, Timestamp};
+use domain::slice::SliceCount;
 use domain::timer::TimerKind;
 use serde_json::{Value, json};
-use store::{Consumer, EnqueueOptions, Reaction, Store};
+use store::testing::{Fate, Line, Memory};
+use store::{Consumer, EnqueueOptions, Reaction, Store, Work as _};
 use uuid::Uuid;
 
 use tokio::sync::mpsc;
@@ -355,6 +358,7 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
         jobs: mpsc::channel(1).0,
         ended: mpsc::unbounded_channel().1,
         owed: Vec::new(),
+        doubts: Vec::new(),
     };
     engine.running.add(&job);
     (engine, job)
@@ -398,4 +402,38 @@ async fn an_end_that_is_owed_is_dropped_when_the_lease_has_passed_on() {
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     assert!(!engine.leases.has(Consumer::Jobs, slice));
+}
+
+/// A line that loses the answer of the first start, which is marked, and that of the next, which
+/// is not.
+#[derive(Debug, Default)]
+struct LosesStarts(AtomicU32);
+
+impl Line for LosesStarts {
+    fn fate(&self, call: &'static str) -> Fate {
+        let at_once = Duration::ZERO;
+        if call != "mark_started" {
+            return Fate::AT_ONCE;
+        }
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Fate::Lost { there: at_once, heard: at_once },
+            1 => Fate::Refused,
+            _ => Fate::AT_ONCE,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_was_lost_is_not_lost_itself() {
+    let memory = Memory::new(SliceCount::DEFAULT, now);
+    let id = memory.enqueue("test_ok", &json!({}), &EnqueueOptions::default()).await.unwrap();
+    let store = memory.over(Arc::new(LosesStarts::default()));
+    let worker = Worker::start(Context::scripted(store, config(), Uuid::nil(), Arc::new(TestKinds)));
+    let subject = Subject::job(id);
+    let done = async || {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        memory.read_subject(&subject, 0, 10).await.unwrap().pop()
+    };
+    assert_eq!(until(done).await.event_type, "JobCompleted");
+    worker.shutdown().await;
 }
