@@ -8,6 +8,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use store::testing::{Fate, Line};
 use tokio::time::Instant;
 
+/// Calls of several statements, in a transaction that holds locks from its first one to its end.
+/// The others are one statement, which may be executed long after its caller has given up.
+const TRANSACTIONS: [&str; 3] = ["commit_reaction", "mark_started", "finish"];
+
 /// What a line is like at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -71,15 +75,21 @@ impl State {
         Fate::Answered { there: self.millis(6), back: self.millis(6) }
     }
 
-    fn lost(&mut self) -> Fate {
+    fn lost(&mut self, call: &str) -> Fate {
+        let heard = self.millis(200);
+        if TRANSACTIONS.contains(&call) {
+            // What comes after it waits for its locks: by then it has happened, or never will.
+            let is_lost = self.rng.random_ratio(1, 2);
+            return if is_lost { Fate::Refused } else { Fate::Lost { there: heard / 2, heard } };
+        }
         // Every third comes late.
         let most = if self.rng.random_ratio(1, 3) { 4_000 } else { 10 };
-        Fate::Lost { there: self.millis(most), heard: self.millis(200) }
+        Fate::Lost { there: self.millis(most), heard }
     }
 }
 
 impl Line for Faulty {
-    fn fate(&self, _: &'static str) -> Fate {
+    fn fate(&self, call: &'static str) -> Fate {
         let mut state = self.state();
         let now = Instant::now();
         if state.until.is_some_and(|until| now >= until) {
@@ -87,8 +97,8 @@ impl Line for Faulty {
         }
         let mood = state.mood;
         match mood {
-            Mood::Usual if state.rng.random_ratio(1, 100) => state.lost(),
-            Mood::Lossy if state.rng.random_ratio(1, 3) => state.lost(),
+            Mood::Usual if state.rng.random_ratio(1, 100) => state.lost(call),
+            Mood::Lossy if state.rng.random_ratio(1, 3) => state.lost(call),
             Mood::Usual | Mood::Calm | Mood::Lossy => state.answered(),
             Mood::Refusing | Mood::Dead => Fate::Refused,
             Mood::Stalled(until) => {
