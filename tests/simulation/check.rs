@@ -122,7 +122,10 @@ fn stored_once(tables: &Tables, book: &Book) -> Result<(), Broken> {
         promise!(place.is_some(), "I1: webhook {n} of {sender} was acknowledged and is lost");
         let position = place.map_or(0, |(_, position)| position);
         if let Some((before, m)) = last.insert(*sender, (position, *n)) {
-            promise!(before < position, "I1: of {sender}, {n} is at {position} and {m} at {before}");
+            promise!(
+                before < position,
+                "I1: of {sender}, {n} is at {position} and {m} at {before}"
+            );
         }
     }
     Ok(())
@@ -158,10 +161,15 @@ struct Expected {
 impl Expected {
     fn of(events: &[RecordedEvent]) -> Self {
         let mut expected = Self::default();
-        events.iter().for_each(|event| expected.apply(event));
-        let states: Vec<_> = expected.states.iter().map(|(s, (state, n))| (rows(s, state), *n)).collect();
+        for event in events {
+            expected.apply(event);
+        }
+        let states: Vec<_> =
+            expected.states.iter().map(|(s, (state, n))| (rows(s, state), *n)).collect();
         for (rows, position) in states {
-            rows.into_iter().for_each(|row| expected.keep(row, position));
+            for row in rows {
+                expected.keep(row, position);
+            }
         }
         expected
     }
@@ -198,9 +206,13 @@ impl Expected {
 
     /// I5: states and rows are the fold of the log.
     fn is_folded(&self, slice: i16, of: &SliceTables) -> Result<(), Broken> {
-        let states: BTreeMap<_, _> = self.states.iter().map(|(subject, (state, position))| {
-            (subject.clone(), (serde_json::to_value(state).unwrap(), *position))
-        }).collect();
+        let states: BTreeMap<_, _> = self
+            .states
+            .iter()
+            .map(|(subject, (state, position))| {
+                (subject.clone(), (serde_json::to_value(state).unwrap(), *position))
+            })
+            .collect();
         promise!(states == of.states, "I5: the states of {slice} are not the fold of its log");
         for (key, row) in &of.rows {
             let folded = self.rows.get(key);

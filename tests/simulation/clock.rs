@@ -34,7 +34,9 @@ fn change(by: impl FnOnce(&mut Clocks)) {
 
 /// Begins a run.
 pub(crate) fn reset() {
-    change(|c| *c = Clocks { before: Duration::ZERO, begun: None, database_off: 0, process_off: 0 });
+    change(|c| {
+        *c = Clocks { before: Duration::ZERO, begun: None, database_off: 0, process_off: 0 }
+    });
 }
 
 /// Begins a life, within its runtime.

@@ -96,7 +96,7 @@ impl Processes {
     pub(crate) async fn suffer(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            sleep(Duration::from_millis(self.rng.random_range(50..700))).await;
+            sleep(Duration::from_millis(self.rng.random_range(50..500))).await;
             self.fault();
         }
     }

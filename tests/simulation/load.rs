@@ -88,7 +88,8 @@ impl Load {
             let n = self.next(sender);
             let id = Uuid::from_u128(rng.random());
             let live_stream = 320_423 + sender;
-            let stream = json!({"id": live_stream, "live": n % 3 != 0, "recording": n % 5 == 0});
+            let (live, recording) = (!n.is_multiple_of(3), n.is_multiple_of(5));
+            let stream = json!({"id": live_stream, "live": live, "recording": recording});
             let body = json!({"type": "stream", "n": n, "message": {"stream": stream}});
             let event = NewEvent {
                 event_id: id,
@@ -168,7 +169,8 @@ impl Load {
         loop {
             pause(&mut rng, 400).await;
             let kind = if rng.random_ratio(1, 3) { FLAKY } else { PLAIN };
-            let subject = rng.random_ratio(1, 2).then(|| format!("a/job/{}", rng.random_range(0..3)));
+            let subject =
+                rng.random_ratio(1, 2).then(|| format!("a/job/{}", rng.random_range(0..3)));
             let options = EnqueueOptions { subject, ..EnqueueOptions::default() };
             if let Ok(id) = self.api.enqueue(kind, &json!({}), &options).await {
                 self.book().jobs.push(id);

@@ -75,7 +75,7 @@ pub(crate) fn run(seed: u64, plan: &Plan) -> Result<Told, String> {
     };
     for _ in 0..world.rng.random_range(0..3) {
         live(&mut world, false)?;
-        world.memory.look(|tables| check::always(tables))?;
+        world.memory.look(check::always)?;
     }
     live(&mut world, true)?;
     let book = world.book.lock().unwrap();
@@ -126,7 +126,7 @@ async fn live_in(world: &mut World, is_last: bool) -> Result<(), String> {
     let book = Arc::clone(&world.book);
     let load = Load { book, lanes: lanes.clone(), api: world.memory.over(api), seed };
     let mut senders = load.start();
-    let time = Duration::from_millis(world.rng.random_range(500..6_000));
+    let time = Duration::from_millis(world.rng.random_range(400..3_000));
     processes.suffer(time).await;
     if !is_last {
         return Ok(());

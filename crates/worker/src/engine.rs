@@ -106,7 +106,8 @@ impl Engine {
             if !held.contains_key(&job.slice) || ids.contains(&job.id) {
                 continue;
             }
-            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&self.ctx, &job.kind) {
+            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&self.ctx, &job.kind)
+            {
                 direct.entry(job.slice).or_default().push(job);
             } else if slots > 0 && subjects.insert(job.subject.to_string()) {
                 slots -= 1;
@@ -240,7 +241,8 @@ impl Engine {
         epoch: i64,
         ended: Vec<Ended>,
     ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
-        let finishes: Vec<Finish> = ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
+        let finishes: Vec<Finish> =
+            ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {

@@ -105,10 +105,7 @@ impl fmt::Debug for Memory {
 
 impl Memory {
     /// An empty installation, whose database has this clock.
-    pub fn new(
-        slices: SliceCount,
-        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(slices: SliceCount, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self::flawed(slices, clock, Flaws::default())
     }
 
@@ -372,9 +369,8 @@ impl Work for Memory {
         ttl: Duration,
     ) -> Answer<'a, Committed> {
         let (lease, reaction) = (*lease, reaction.clone());
-        let commit = move |tables: &mut Tables, now| {
-            tables.commit_reaction(now, &lease, &reaction, ttl)
-        };
+        let commit =
+            move |tables: &mut Tables, now| tables.commit_reaction(now, &lease, &reaction, ttl);
         self.call("commit_reaction", commit)
     }
 

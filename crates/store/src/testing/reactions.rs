@@ -35,6 +35,9 @@ pub struct ParkedRow {
     pub is_skipped: bool,
 }
 
+/// A subject's state as JSON, with the position it follows from.
+type StateRow = (Subject, (Value, i64));
+
 /// A reaction that was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reacted {
@@ -150,7 +153,7 @@ impl Tables {
 
 impl SliceTables {
     /// Whether PostgreSQL would take all of a reaction; its states as JSON.
-    fn check(&self, reaction: &Reaction) -> Result<Vec<(Subject, (Value, i64))>, Error> {
+    fn check(&self, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
         let mut states = Vec::with_capacity(reaction.states.len());
         for (subject, state, position) in &reaction.states {
             check_text(subject.as_str())?;

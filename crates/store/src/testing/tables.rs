@@ -176,7 +176,8 @@ impl Tables {
         let to = position.saturating_add(limit.max(0));
         let from = index(position);
         let later = tables.events.get(from..).unwrap_or_default();
-        let events = later.iter().take_while(|e| e.position <= to).filter(|e| e.recorded_at >= since);
+        let events =
+            later.iter().take_while(|e| e.position <= to).filter(|e| e.recorded_at >= since);
         let events: Vec<RecordedEvent> = events.cloned().collect();
         match events.first() {
             Some(first) if first.position != position + 1 => {
@@ -306,12 +307,7 @@ fn lease(slice: i16, row: &Checkpoint) -> Lease {
     Lease { slice, epoch, position, recorded_at }
 }
 
-fn recorded(
-    event: &NewEvent,
-    slice: i16,
-    position: i64,
-    recorded_at: Timestamp,
-) -> RecordedEvent {
+fn recorded(event: &NewEvent, slice: i16, position: i64, recorded_at: Timestamp) -> RecordedEvent {
     RecordedEvent {
         slice,
         position,

@@ -428,7 +428,8 @@ async fn a_start_whose_answer_was_lost_is_not_lost_itself() {
     let memory = Memory::new(SliceCount::DEFAULT, now);
     let id = memory.enqueue("test_ok", &json!({}), &EnqueueOptions::default()).await.unwrap();
     let store = memory.over(Arc::new(LosesStarts::default()));
-    let worker = Worker::start(Context::scripted(store, config(), Uuid::nil(), Arc::new(TestKinds)));
+    let worker =
+        Worker::start(Context::scripted(store, config(), Uuid::nil(), Arc::new(TestKinds)));
     let subject = Subject::job(id);
     let done = async || {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -81,30 +81,89 @@ pub(super) struct Enqueue {
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
-    Append { slice: i16, batch: Option<Uuid>, events: Vec<Event> },
-    Read { slice: i16, position: i64, limit: i64 },
-    ReadSubject { subject: Subject, position: i64, limit: i64 },
+    Append {
+        slice: i16,
+        batch: Option<Uuid>,
+        events: Vec<Event>,
+    },
+    Read {
+        slice: i16,
+        position: i64,
+        limit: i64,
+    },
+    ReadSubject {
+        subject: Subject,
+        position: i64,
+        limit: i64,
+    },
     Heads(Vec<i16>),
-    Heartbeat { process: Uuid, hours: u64 },
+    Heartbeat {
+        process: Uuid,
+        hours: u64,
+    },
     Leave(Uuid),
-    Claim { consumer: Consumer, slice: i16, process: Uuid, hours: u64 },
-    Lease { consumer: Consumer, slice: i16, epoch: i64 },
-    Renew { consumer: Consumer, held: Vec<(i16, i64)>, hours: u64 },
-    Release { consumer: Consumer, slice: i16, epoch: i64 },
-    LoadStates { slice: i16, subjects: Vec<Subject> },
+    Claim {
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        hours: u64,
+    },
+    Lease {
+        consumer: Consumer,
+        slice: i16,
+        epoch: i64,
+    },
+    Renew {
+        consumer: Consumer,
+        held: Vec<(i16, i64)>,
+        hours: u64,
+    },
+    Release {
+        consumer: Consumer,
+        slice: i16,
+        epoch: i64,
+    },
+    LoadStates {
+        slice: i16,
+        subjects: Vec<Subject>,
+    },
     React(Box<React>),
-    Parked { slice: i16, subject: Subject, limit: i64 },
-    RequestParked { subject: Subject, position: i64, request: Request },
+    Parked {
+        slice: i16,
+        subject: Subject,
+        limit: i64,
+    },
+    RequestParked {
+        subject: Subject,
+        position: i64,
+        request: Request,
+    },
     Enqueue(Enqueue),
-    Due { process: Uuid, per_slice: i64 },
+    Due {
+        process: Uuid,
+        per_slice: i64,
+    },
     NextDue(Uuid),
-    Mark { slice: i16, epoch: i64, ids: Vec<Uuid> },
-    Finish { slice: i16, epoch: i64, runs: Vec<Run> },
+    Mark {
+        slice: i16,
+        epoch: i64,
+        ids: Vec<Uuid>,
+    },
+    Finish {
+        slice: i16,
+        epoch: i64,
+        runs: Vec<Run>,
+    },
     RetryDead(Uuid),
     /// Time passes.
-    Pass { hours: i64 },
+    Pass {
+        hours: i64,
+    },
     /// A lease ends now.
-    Expire { consumer: Consumer, slice: i16 },
+    Expire {
+        consumer: Consumer,
+        slice: i16,
+    },
 }
 
 impl Call {

@@ -137,7 +137,10 @@ impl Dice<'_> {
     fn job(&mut self, slice: i16) -> Job {
         Job {
             // Two slices never have a job of the same id.
-            id: Uuid::from_u64_pair(1 + u64::from(slice.unsigned_abs()), self.rng.random_range(1..60)),
+            id: Uuid::from_u64_pair(
+                1 + u64::from(slice.unsigned_abs()),
+                self.rng.random_range(1..60),
+            ),
             subject: self.subject(slice),
             kind: if self.once_in(40) { "Not A Kind" } else { "a_job" },
             in_hours: self.number(-3..4),
@@ -155,9 +158,9 @@ impl Dice<'_> {
     }
 
     pub(super) fn react(&mut self, slice: i16) -> React {
-        let (held, head) = (self.of(slice).react.position, self.of(slice).head());
+        let (applied, head) = (self.of(slice).react.position, self.of(slice).head());
         let epoch = self.epoch(Consumer::React, slice);
-        let from = if self.once_in(8) { self.near(held) } else { held };
+        let from = if self.once_in(8) { self.near(applied) } else { applied };
         // Nobody's event is applied before it is there.
         let to = (from + self.number(0..4)).min(head.max(from));
         let mut react = React { slice, epoch, from, to, ..React::default() };
@@ -197,7 +200,8 @@ impl Dice<'_> {
     }
 
     pub(super) fn request_parked(&mut self, slice: i16) -> Call {
-        let waiting: Vec<_> = self.of(slice).parked.iter().map(|(n, r)| (*n, r.subject.clone())).collect();
+        let waiting: Vec<_> =
+            self.of(slice).parked.iter().map(|(n, r)| (*n, r.subject.clone())).collect();
         let request = self.one_of(&[Request::Retry, Request::Skip]);
         if waiting.is_empty() {
             return Call::RequestParked { subject: self.subject(slice), position: 1, request };

@@ -23,7 +23,8 @@ pub(super) fn differ(postgres: &[String], memory: &[String]) -> Result<(), Strin
 
 /// An event, without the moment of its commit.
 pub(super) fn event(event: &RecordedEvent) -> String {
-    let RecordedEvent { slice, position, event_id, subject, event_type, schema_version, .. } = event;
+    let RecordedEvent { slice, position, event_id, subject, event_type, schema_version, .. } =
+        event;
     let RecordedEvent { received_at, causation_id, correlation_id, meta, payload, .. } = event;
     format!(
         "event {slice}:{position} {event_id} {subject} {event_type} {schema_version} {received_at} \
@@ -118,7 +119,7 @@ impl Side {
         let heads: Vec<(i16, i64)> =
             all(pool, "SELECT slice, position FROM tallylight.slice_head").await;
         let keys: Vec<(i16, Uuid)> = all(pool, "SELECT slice, key FROM tallylight.event_key").await;
-        let rows: Vec<(String, i16, Option<Uuid>, i64, i64, Timestamp, Timestamp)> = all(
+        let rows: Vec<Lease> = all(
             pool,
             "SELECT consumer, slice, owner, epoch, position, recorded_at, lease_until
                FROM tallylight.checkpoint",
@@ -142,10 +143,13 @@ impl Side {
                     correlation_id, enqueued_at, attempt, errors, crashes, last_error, {run}
                FROM {table} j"
         );
-        let rows: Vec<Job> = sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
+        let rows: Vec<Job> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
         rows.into_iter().map(|row| row.line(self)).collect()
     }
 }
+
+type Lease = (String, i16, Option<Uuid>, i64, i64, Timestamp, Timestamp);
 
 /// A row of either table of jobs; `run` is the live one as JSON.
 #[derive(sqlx::FromRow)]
@@ -214,11 +218,9 @@ async fn projections(pool: &PgPool) -> Vec<String> {
         all(pool, "SELECT slice, subject, state, position FROM tallylight.subject_state").await;
     let accounts: Vec<(i16, String, Option<Timestamp>, i64)> =
         all(pool, "SELECT slice, account, deleted_at, position FROM tallylight.account").await;
-    let videos: Vec<(i16, i64, String, Option<i64>, i64)> = all(
-        pool,
-        "SELECT slice, video_id, status, duration_ms, position FROM tallylight.video",
-    )
-    .await;
+    let videos: Vec<(i16, i64, String, Option<i64>, i64)> =
+        all(pool, "SELECT slice, video_id, status, duration_ms, position FROM tallylight.video")
+            .await;
     let states = states.into_iter().map(|(slice, subject, state, position)| {
         state_line(slice, &Subject::from_stored(subject), &state, position)
     });

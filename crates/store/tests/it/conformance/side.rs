@@ -101,7 +101,7 @@ impl Side {
     pub(super) async fn make(&mut self, call: &Call) -> String {
         match call {
             Call::Append { slice, batch, events } => {
-                let events = self.events(events);
+                let events: Vec<NewEvent> = events.iter().map(new_event).collect();
                 told(self.work().append(*slice, *batch, &events).await)
             }
             Call::Heartbeat { process, hours: ttl } => {
@@ -140,11 +140,24 @@ impl Side {
                 self.expire(*consumer, *slice).await;
                 String::new()
             }
-            other => self.ask(other).await,
+            Call::Read { .. }
+            | Call::ReadSubject { .. }
+            | Call::Heads(_)
+            | Call::Claim { .. }
+            | Call::Lease { .. }
+            | Call::Renew { .. }
+            | Call::Release { .. }
+            | Call::LoadStates { .. }
+            | Call::Parked { .. }
+            | Call::Due { .. }
+            | Call::NextDue(_)
+            | Call::Mark { .. }
+            | Call::Finish { .. } => self.ask(call).await,
         }
     }
 
     /// Makes the calls of leases, reads and jobs.
+    #[expect(clippy::too_many_lines, reason = "an arm for each call")]
     async fn ask(&self, call: &Call) -> String {
         let work = self.work();
         match call {
@@ -200,7 +213,15 @@ impl Side {
                 let ended = work.finish(*slice, *epoch, &runs).await;
                 told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
             }
-            other => panic!("{other:?} is made elsewhere"),
+            Call::Append { .. }
+            | Call::Heartbeat { .. }
+            | Call::Leave(_)
+            | Call::React(_)
+            | Call::RequestParked { .. }
+            | Call::Enqueue(_)
+            | Call::RetryDead(_)
+            | Call::Pass { .. }
+            | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
         }
     }
 
@@ -259,25 +280,6 @@ impl Side {
         }
     }
 
-    fn events(&self, events: &[Event]) -> Vec<NewEvent> {
-        events.iter().map(|event| self.event(event)).collect()
-    }
-
-    fn event(&self, event: &Event) -> NewEvent {
-        NewEvent {
-            event_id: event.id,
-            subject: event.subject.clone(),
-            event_type: event.name.to_owned(),
-            schema_version: 3,
-            key: event.key,
-            received_at: Timestamp::from_timestamp(1_700_000_000, 123_456_789).unwrap(),
-            causation_id: event.key,
-            correlation_id: None,
-            meta: event.key.map(|_| json!({"remote": "ä"})),
-            payload: event.id.as_bytes().to_vec(),
-        }
-    }
-
     fn job(&self, job: &Job) -> NewJob {
         NewJob {
             id: job.id,
@@ -303,7 +305,7 @@ impl Side {
             How::Quarantined => Ending::Quarantined { error: error() },
             How::Released => Ending::Released,
         };
-        let events = self.events(&run.events);
+        let events = run.events.iter().map(new_event).collect();
         Finish { id: self.own(run.id), attempt: run.attempt, ending, events }
     }
 
@@ -338,7 +340,7 @@ impl Side {
             states: states.collect(),
             rows: rows.map(|row| (row, react.to)).collect(),
             jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
-            events: self.events(&react.events),
+            events: react.events.iter().map(new_event).collect(),
             parked: parked.collect(),
             mended: react.mended.clone(),
         };
@@ -348,14 +350,25 @@ impl Side {
     fn told_job(&self, job: &DueJob) -> String {
         let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
         let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
-        let (subject, causation) = (self.told_subject(job), job.causation_id);
+        let (subject, causation) = (&job.subject, job.causation_id);
         format!(
             "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?}"
         )
     }
+}
 
-    fn told_subject(&self, job: &DueJob) -> String {
-        job.subject.to_string()
+fn new_event(event: &Event) -> NewEvent {
+    NewEvent {
+        event_id: event.id,
+        subject: event.subject.clone(),
+        event_type: event.name.to_owned(),
+        schema_version: 3,
+        key: event.key,
+        received_at: Timestamp::from_timestamp(1_700_000_000, 123_456_789).unwrap(),
+        causation_id: event.key,
+        correlation_id: None,
+        meta: event.key.map(|_| json!({"remote": "ä"})),
+        payload: event.id.as_bytes().to_vec(),
     }
 }
 
@@ -382,13 +395,19 @@ fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
 
 /// What kind of error it is: what callers tell apart.
 fn kind_of(error: &Error) -> &'static str {
-    match error {
-        Error::Fenced { .. } => "fenced",
-        Error::Data { .. } => "refused",
-        Error::Invalid { .. } => "invalid",
-        Error::NoSuchJob { .. } => "no such job",
-        Error::NotParked { .. } => "not parked",
-        Error::Hole { .. } => "hole",
-        other => panic!("an error that no call should come to: {other:?}"),
+    if let Error::Fenced { .. } = error {
+        "fenced"
+    } else if let Error::Data { .. } = error {
+        "refused"
+    } else if let Error::Invalid { .. } = error {
+        "invalid"
+    } else if let Error::NoSuchJob { .. } = error {
+        "no such job"
+    } else if let Error::NotParked { .. } = error {
+        "not parked"
+    } else if let Error::Hole { .. } = error {
+        "hole"
+    } else {
+        panic!("an error that no call should come to: {error:?}")
     }
 }
