@@ -159,6 +159,7 @@ fn start_lanes(world: &mut World, store: Memory) -> Lanes {
     let spool = dir.open_inline(known, Arc::clone(&metrics)).unwrap();
     let patience = lanes::Config {
         batch_events: 5,
+        slices_per_lane: 2,
         spool_after: Duration::from_millis(300),
         deadline: Duration::from_secs(2),
         attempt: Duration::from_millis(700),

@@ -121,7 +121,7 @@ impl Api {
         if let Some(key) = key {
             new = new.with_key(key);
         }
-        new.meta = Some(json!({ "token": caller.name() }));
+        new.meta = Some(json!({ "token": caller.name() }).into());
         let stored = self.store().append_one(new).await?;
         self.0.notifier.moved(slice);
         Ok(stored.is_some())

@@ -20,8 +20,10 @@ use crate::webhook::{self, Observation, Webhook};
 use version::VERSIONS;
 
 mod calls;
+mod meta;
 mod version;
 
+pub use meta::Meta;
 pub use version::{NewerVersion, readable};
 
 /// An event to append. Its slice follows from its subject.
@@ -44,7 +46,7 @@ pub struct NewEvent {
     /// What started the whole chain.
     pub correlation_id: Option<Uuid>,
     /// About the transport: content type, headers, what was redacted.
-    pub meta: Option<Value>,
+    pub meta: Option<Meta>,
     /// The body: raw bytes of a webhook, else JSON.
     pub payload: Vec<u8>,
 }

@@ -410,7 +410,7 @@ impl Scenario {
             schema_version: event.schema_version,
             causation_id: event.causation_id,
             correlation_id: event.correlation_id,
-            meta: event.meta,
+            meta: event.meta.map(|meta| meta.value()),
             payload: event.payload,
         };
         self.log.push(recorded.clone());

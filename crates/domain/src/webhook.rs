@@ -223,16 +223,22 @@ pub struct BroadcastObserved {
 
 /// Reads a webhook's body.
 pub fn read(bytes: &[u8]) -> Webhook {
-    let observation = parse(bytes).map_or(Observation::Unrecognized, |body| observe(&body));
+    let observation =
+        parse(bytes, seen::body).map_or(Observation::Unrecognized, |body| observe(&body));
     Webhook { observation }
 }
 
 /// The subject of a webhook that `source` sent. Ingest needs nothing else of a body.
 pub fn subject(source: &str, bytes: &[u8]) -> Subject {
-    let Some(body) = parse(bytes) else { return Subject::unrecognized(source) };
-    let Some((kind, entity)) = entity(&body) else { return Subject::unrecognized(source) };
-    id(entity.get("id"))
-        .map_or_else(|| Subject::unrecognized(source), |id| Subject::object(source, kind, id))
+    parse(bytes, seen::route)
+        .and_then(|body| about(source, &body))
+        .unwrap_or_else(|| Subject::unrecognized(source))
+}
+
+/// The object that a body speaks of.
+fn about(source: &str, body: &Value) -> Option<Subject> {
+    let (kind, entity) = entity(body)?;
+    Some(Subject::object(source, kind, id(entity.get("id"))?))
 }
 
 /// Kinds of subjects that no webhook may write to.
@@ -364,8 +370,8 @@ fn timestamp(value: &Value) -> Option<Timestamp> {
 
 /// Parses what is read of a body; where that fails, once more after repairing what is only badly
 /// encoded.
-fn parse(bytes: &[u8]) -> Option<Value> {
-    seen::body(bytes).ok().or_else(|| seen::body(repair(bytes).as_bytes()).ok())
+fn parse(bytes: &[u8], seen: fn(&[u8]) -> serde_json::Result<Value>) -> Option<Value> {
+    seen(bytes).ok().or_else(|| seen(repair(bytes).as_bytes()).ok())
 }
 
 /// Replaces bytes that are no UTF-8, a byte order mark, raw control characters and half surrogates.

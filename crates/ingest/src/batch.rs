@@ -146,7 +146,9 @@ fn event(line: &[u8], token: &BatchToken, now: Timestamp) -> Result<NewEvent, St
         received_at,
         causation_id: None,
         correlation_id: None,
-        meta: Some(json!({ "token": token.name, "redacted": redacted, "bytes": payload.len() })),
+        meta: Some(
+            json!({ "token": token.name, "redacted": redacted, "bytes": payload.len() }).into(),
+        ),
         payload,
         subject,
     };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, header};
 use bytes::Bytes;
-use domain::event::NewEvent;
+use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp, is_source_name};
 use domain::redact::redact;
 use domain::webhook;
@@ -41,7 +41,7 @@ pub(crate) struct Arrival {
 
 /// What is known of the transport. Headers are named one by one: no other is ever stored.
 #[derive(Debug, Serialize)]
-struct Meta {
+struct Transport {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub(crate) fn route(arrival: &Arrival) -> Routed {
     let (payload, redacted) = redact(&arrival.body);
     let subject = webhook::subject(&arrival.source, &payload);
     let is_unrecognized = subject == Subject::unrecognized(&arrival.source);
-    let meta = Meta {
+    let transport = Transport {
         content_type: kept(&arrival.headers, &header::CONTENT_TYPE),
         remote: arrival.remote,
         user_agent: kept(&arrival.headers, &header::USER_AGENT),
@@ -104,7 +104,7 @@ pub(crate) fn route(arrival: &Arrival) -> Routed {
         received_at: arrival.at,
         causation_id: None,
         correlation_id: None,
-        meta: serde_json::to_value(meta).ok(),
+        meta: Meta::of(&transport),
         payload,
     };
     Routed { event, is_unrecognized, is_repeat: arrival.repeat_of.is_some(), redacted }
@@ -113,20 +113,23 @@ pub(crate) fn route(arrival: &Arrival) -> Routed {
 /// The same body in a form that the database cannot refuse: no subject of its own, and of the
 /// transport only why it was refused.
 pub(crate) fn unrecognized(mut event: NewEvent, sqlstate: &str) -> NewEvent {
-    let bytes = event.meta.as_ref().and_then(|meta| meta.get("bytes")).and_then(Value::as_u64);
+    let meta = event.meta.as_ref().map(Meta::value).unwrap_or_default();
+    let bytes = meta.get("bytes").and_then(Value::as_u64);
     let source = event.subject.source();
     // What was refused may be the source itself.
     let source = if is_source_name(source) { source } else { "unknown" };
     event.subject = Subject::unrecognized(source);
     EVENT_TYPE.clone_into(&mut event.event_type);
-    event.meta = Some(json!({ "refused": sqlstate, "bytes": bytes }));
+    event.meta = Some(json!({ "refused": sqlstate, "bytes": bytes }).into());
     event
 }
 
 /// A header's value, shortened.
 fn kept(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
-    Some(value.chars().take(HEADER_KEPT).collect())
+    let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+    // Mostly it is short.
+    let end = value.char_indices().nth(HEADER_KEPT).map_or(value.len(), |(end, _)| end);
+    Some(value[..end].to_owned())
 }
 
 /// The trace that a caller is part of, if it is well formed (W3C Trace Context, version 00).
@@ -155,7 +158,7 @@ mod tests {
             headers,
             repeat_of: None,
         };
-        route(&arrival).event.meta.unwrap()
+        route(&arrival).event.meta.unwrap().value()
     }
 
     #[test]

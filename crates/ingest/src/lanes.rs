@@ -1,7 +1,7 @@
-//! Lanes: appends in batches, one lane per slice, without a timer.
+//! Lanes: appends in batches, without a timer.
 //!
-//! A *lane* takes what is queued and appends it in one call; the next batch forms meanwhile. At
-//! low load an append waits for one commit, under load batches grow by themselves. A batch whose
+//! A *lane* takes what is queued for its slices and appends it in one call; the next batch forms
+//! meanwhile. At low load an append waits for one commit, under load batches grow by themselves. A batch whose
 //! outcome is unknown is repeated unchanged under its id, so that it is stored once. What the
 //! database does not take in time goes to the spool, and everything newer of that lane behind it,
 //! until the spool is drained: events of one lane are stored in the order they were queued.
@@ -48,10 +48,9 @@ pub struct Config {
     pub batch_events: usize,
     /// Most payload bytes of a batch; one larger event goes alone.
     pub batch_bytes: usize,
-    /// Lanes to each call of the database that is made at a time, and at least four calls. A lane
-    /// that waits for its turn gathers meanwhile: fewer calls at a time are larger ones, and cost
-    /// less for each event.
-    pub lanes_per_call: usize,
+    /// Slices of a lane. A call costs much the same for one event as for ten, so fewer lanes are
+    /// faster; a slice that cannot be written to holds up its lane.
+    pub slices_per_lane: u16,
     /// How long an event may wait for its commit before its batch is spooled.
     pub spool_after: Duration,
     /// Longest wait of a caller where the spool takes nothing either.
@@ -74,7 +73,7 @@ impl Default for Config {
             queued_bytes: 64 << 20,
             batch_events: 1000,
             batch_bytes: 1 << 20,
-            lanes_per_call: 4,
+            slices_per_lane: 4,
             // Senders wait for 5 s at least, and a commit takes milliseconds.
             spool_after: Duration::from_secs(1),
             deadline: Duration::from_secs(20),
@@ -113,9 +112,9 @@ pub struct Lanes {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    /// By slice.
+    /// By lane; a slice's lane is its remainder by their number.
     queues: Vec<mpsc::Sender<Queued>>,
-    /// By slice: since when its oldest event waits, and its oldest spooled batch.
+    /// By lane: since when its oldest event waits, and its oldest spooled batch.
     pulses: Vec<(Arc<Pulse>, Arc<Pulse>)>,
     /// One permit per byte.
     room: Arc<Semaphore>,
@@ -132,13 +131,11 @@ struct Shared {
     spool: Spool,
     metrics: Arc<Metrics>,
     config: Config,
-    /// One permit per call of the database.
-    turns: Semaphore,
     /// Cancelled: the queues close.
     closing: CancellationToken,
 }
 
-/// Events of one slice that are queued together, and who waits for them.
+/// Events of one lane that are queued together, and who waits for them.
 #[derive(Debug)]
 enum Piece {
     /// A webhook. One that the database refuses is kept all the same.
@@ -157,7 +154,7 @@ struct Queued {
 }
 
 impl Lanes {
-    /// Starts one task per slice, each of which drains first what an earlier process left in
+    /// Starts a task per lane, each of which drains first what an earlier process left in
     /// `spool`. They end with [`Lanes::drain`], or with the last clone once everything queued is
     /// kept.
     pub fn start(
@@ -169,21 +166,20 @@ impl Lanes {
     ) -> Self {
         let rooms = config.queued_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let closing = CancellationToken::new();
-        let lanes = usize::from(store.slices().get().unsigned_abs());
-        let turns = Semaphore::new((lanes / config.lanes_per_call.max(1)).max(4));
         let store = Box::new(store);
-        let shared = Shared { store, notifier, spool, metrics, config, turns, closing };
+        let shared = Shared { store, notifier, spool, metrics, config, closing };
         let shared = Arc::new(shared);
         let tasks = TaskTracker::new();
         let (mut queues, mut pulses) = (Vec::new(), Vec::new());
-        for slice in shared.store.slices().slices() {
+        for slices in shared.slices_of_lanes() {
             let (sender, queue) = mpsc::channel(shared.config.queue.max(1));
             let pulse = Arc::new(Pulse::default());
-            let backlog = Backlog::new(shared.spool.take_left(slice));
+            let left = slices.iter().flat_map(|slice| shared.spool.take_left(*slice)).collect();
+            let backlog = Backlog::new(left);
             shared.metrics.watch(Arc::clone(&pulse), backlog.pulse());
             queues.push(sender);
             pulses.push((Arc::clone(&pulse), backlog.pulse()));
-            tasks.spawn(Lane::new(slice, Arc::clone(&shared), queue, pulse, backlog).run());
+            tasks.spawn(Lane::new(slices, Arc::clone(&shared), queue, pulse, backlog).run());
         }
         tasks.close();
         let room = Arc::new(Semaphore::new(rooms));
@@ -197,32 +193,32 @@ impl Lanes {
     /// [`Rejected`]; after [`Rejected::Unavailable`] the event may still be stored.
     pub async fn append(&self, event: NewEvent) -> Ended {
         let (reply, ended) = oneshot::channel();
-        let slice = self.inner.shared.store.slice_of(&event.subject);
-        self.inner.queue(slice, Piece::One(event, reply)).await?;
+        let lane = self.inner.lane_of(&event);
+        self.inner.queue(lane, Piece::One(event, reply)).await?;
         // A lane that ended without an answer has panicked.
         ended.await.unwrap_or(Err(Rejected::Unavailable))
     }
 
-    /// Appends events of one request and returns how each ended, in their order. Those of one slice
+    /// Appends events of one request and returns how each ended, in their order. Those of one lane
     /// are queued as one piece.
     pub async fn append_all(&self, events: Vec<NewEvent>) -> Vec<Ended> {
         let mut ended: Vec<Ended> = events.iter().map(|_| Err(Rejected::Unavailable)).collect();
         let mut pieces: Vec<(Vec<usize>, Vec<NewEvent>)> = Vec::new();
         pieces.resize_with(self.inner.queues.len(), Default::default);
         for (n, event) in events.into_iter().enumerate() {
-            let slice = self.inner.shared.store.slice_of(&event.subject);
-            let piece = usize::try_from(slice).ok().and_then(|slice| pieces.get_mut(slice));
-            let Some((places, piece)) = piece else { continue };
+            let Some((places, piece)) = pieces.get_mut(self.inner.lane_of(&event)) else {
+                continue;
+            };
             places.push(n);
             piece.push(event);
         }
         let mut waiting = Vec::new();
-        for (slice, (places, events)) in (0..).zip(pieces) {
+        for (lane, (places, events)) in pieces.into_iter().enumerate() {
             if events.is_empty() {
                 continue;
             }
             let (reply, answers) = oneshot::channel();
-            match self.inner.queue(slice, Piece::Many(events, reply)).await {
+            match self.inner.queue(lane, Piece::Many(events, reply)).await {
                 Ok(()) => waiting.push((places, answers)),
                 Err(rejected) => places.iter().for_each(|n| ended[*n] = Err(rejected.clone())),
             }
@@ -275,28 +271,43 @@ impl Lanes {
     }
 }
 
+impl Shared {
+    /// The slices of each lane.
+    fn slices_of_lanes(&self) -> Vec<Vec<i16>> {
+        let slices: Vec<i16> = self.store.slices().slices().collect();
+        let lanes = slices.len().div_ceil(usize::from(self.config.slices_per_lane.max(1)));
+        let of = |lane| slices.iter().copied().skip(lane).step_by(lanes).collect();
+        (0..lanes).map(of).collect()
+    }
+}
+
 impl Inner {
+    /// The lane of an event's slice.
+    fn lane_of(&self, event: &NewEvent) -> usize {
+        let slice = self.shared.store.slice_of(&event.subject);
+        usize::from(slice.unsigned_abs()) % self.queues.len()
+    }
+
     /// Queues a piece. Where it must wait for room it does so in a task of its own: a caller who
     /// has waited enough takes nothing back.
-    async fn queue(self: &Arc<Self>, slice: i16, piece: Piece) -> Result<(), Rejected> {
-        let Err((piece, reason)) = self.try_queue(slice, piece) else { return Ok(()) };
+    async fn queue(self: &Arc<Self>, lane: usize, piece: Piece) -> Result<(), Rejected> {
+        let Err((piece, reason)) = self.try_queue(lane, piece) else { return Ok(()) };
         if let NotQueued::Draining = reason {
             return Err(Rejected::Draining);
         }
         let inner = Arc::clone(self);
         let deadline = self.shared.config.deadline;
-        let waits = async move { timeout(deadline, inner.wait_and_queue(slice, *piece)).await };
+        let waits = async move { timeout(deadline, inner.wait_and_queue(lane, *piece)).await };
         let queued = tokio::spawn(waits).await;
         queued.ok().and_then(Result::ok).unwrap_or(Err(Rejected::Unavailable))
     }
 
     /// Queues a piece if there is room at once.
-    fn try_queue(&self, slice: i16, piece: Piece) -> Result<(), (Box<Piece>, NotQueued)> {
+    fn try_queue(&self, lane: usize, piece: Piece) -> Result<(), (Box<Piece>, NotQueued)> {
         if self.shared.closing.is_cancelled() {
             return Err((Box::new(piece), NotQueued::Draining));
         }
-        let Some(queue) = usize::try_from(slice).ok().and_then(|slice| self.queues.get(slice))
-        else {
+        let Some(queue) = self.queues.get(lane) else {
             return Err((Box::new(piece), NotQueued::Draining));
         };
         let room = match Arc::clone(&self.room).try_acquire_many_owned(self.bytes(&piece)) {
@@ -313,10 +324,9 @@ impl Inner {
     }
 
     /// Waits for room and queues a piece.
-    async fn wait_and_queue(&self, slice: i16, piece: Piece) -> Result<(), Rejected> {
+    async fn wait_and_queue(&self, lane: usize, piece: Piece) -> Result<(), Rejected> {
         let since = Instant::now();
-        let queue = usize::try_from(slice).ok().and_then(|slice| self.queues.get(slice));
-        let queue = queue.ok_or(Rejected::Unavailable)?;
+        let queue = self.queues.get(lane).ok_or(Rejected::Unavailable)?;
         let room = Arc::clone(&self.room).acquire_many_owned(self.bytes(&piece)).await;
         let room = room.map_err(|_| Rejected::Unavailable)?;
         queue.send(Queued { piece, since, room }).await.map_err(|_| Rejected::Draining)

@@ -15,6 +15,7 @@
 //!
 //! Not its job: when to spool and when to drain. Each lane decides that for its slice.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -235,11 +236,11 @@ impl Spool {
     ///
     /// # Errors
     /// [`NotSpooled`]: the batch is not kept, though parts of it may be on the disk.
-    pub(crate) async fn write(
+    pub(crate) async fn write<E: Borrow<NewEvent>>(
         &self,
         slice: i16,
         id: Uuid,
-        events: &[NewEvent],
+        events: &[E],
     ) -> Result<Place, NotSpooled> {
         let (reply, written) = oneshot::channel();
         let task = Task::Write { slice, body: record::body(slice, id, events), reply };

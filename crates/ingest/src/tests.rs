@@ -365,7 +365,7 @@ async fn what_the_database_refuses_is_kept_as_unrecognized() {
         received_at: Timestamp::default(),
         causation_id: None,
         correlation_id: None,
-        meta: Some(json!({ "bytes": 3, "user_agent": "a\0b" })),
+        meta: Some(json!({ "bytes": 3, "user_agent": "a\0b" }).into()),
         payload: b"a\0b".to_vec(),
     };
     let id = event.event_id;

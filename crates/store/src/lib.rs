@@ -29,11 +29,13 @@ mod react;
 mod read;
 mod rebuild;
 mod seal;
+mod together;
 mod traits;
 mod verify;
 mod wake;
 
 use digest::hex;
+use together::OneByOne;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -58,6 +60,7 @@ pub use read::{
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
+pub use together::AppendedAll;
 pub use traits::{Answer, Log, Work};
 pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
@@ -99,6 +102,7 @@ pub struct Store {
     incarnation: Arc<OnceLock<Uuid>>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
+    one_by_one: Arc<OneByOne>,
 }
 
 impl Store {
@@ -137,7 +141,8 @@ impl Store {
         let incarnation = Arc::new(incarnation.map_or_else(OnceLock::new, OnceLock::from));
         let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
         let history_metrics = HistoryMetrics::new();
-        Ok(Self { pool, slices, installation, incarnation, history, history_metrics })
+        let one_by_one = Arc::default();
+        Ok(Self { pool, slices, installation, incarnation, history, history_metrics, one_by_one })
     }
 
     /// Asks the database once which installation it is.

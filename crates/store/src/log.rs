@@ -1,6 +1,8 @@
 //! The event log: append to one slice, read a slice in order.
 
-use domain::event::{NewEvent, RecordedEvent};
+use std::borrow::Borrow;
+
+use domain::event::{Meta, NewEvent, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -258,24 +260,25 @@ pub(crate) async fn read_subject(
 }
 
 /// Appends within a transaction, or on its own. Comes last in a transaction: it locks the head.
-pub(crate) async fn append(
+pub(crate) async fn append<E: Borrow<NewEvent>>(
     connection: &mut PgConnection,
     slice: i16,
     batch: Option<Uuid>,
-    events: &[NewEvent],
+    events: &[E],
 ) -> Result<Appended, Error> {
     if events.is_empty() {
         return Ok(Appended::default());
     }
+    let events: Vec<&NewEvent> = events.iter().map(Borrow::borrow).collect();
     let ids: Vec<Uuid> = events.iter().map(|e| e.event_id).collect();
     let subjects: Vec<&str> = events.iter().map(|e| e.subject.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
     let versions: Vec<i16> = events.iter().map(|e| e.schema_version).collect();
-    let keys = column(events, |e| e.key);
+    let keys = column(&events, |e| e.key);
     let received: Vec<Timestamp> = events.iter().map(|e| e.received_at).collect();
-    let causations = column(events, |e| e.causation_id);
-    let correlations = column(events, |e| e.correlation_id);
-    let metas = column(events, |e| e.meta.as_ref().map(Value::to_string));
+    let causations = column(&events, |e| e.causation_id);
+    let correlations = column(&events, |e| e.correlation_id);
+    let metas = column(&events, |e| e.meta.as_ref().map(Meta::as_str));
     let payloads: Vec<&[u8]> = events.iter().map(|e| e.payload.as_slice()).collect();
     let row = sqlx::query!(
         "SELECT after_position, skipped
@@ -290,7 +293,7 @@ pub(crate) async fn append(
         &received,
         causations.as_deref() as Option<&[Option<Uuid>]>,
         correlations.as_deref() as Option<&[Option<Uuid>]>,
-        metas.as_deref() as Option<&[Option<String>]>,
+        metas.as_deref() as Option<&[Option<&str>]>,
         &payloads as &[&[u8]],
     )
     .fetch_one(connection)
@@ -302,9 +305,12 @@ pub(crate) async fn append(
 }
 
 /// One value of each event; `None` where no event has one: the database then reads no array.
-fn column<T>(events: &[NewEvent], of: impl Fn(&NewEvent) -> Option<T>) -> Option<Vec<Option<T>>> {
-    let values: Vec<Option<T>> = events.iter().map(of).collect();
-    values.iter().any(Option::is_some).then_some(values)
+pub(crate) fn column<'a, T>(
+    events: &[&'a NewEvent],
+    of: impl Fn(&'a NewEvent) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
+    let has_one = events.iter().any(|event| of(event).is_some());
+    has_one.then(|| events.iter().map(|event| of(event)).collect())
 }
 
 /// Positions are dense by construction: a hole is damage, and is never passed over.

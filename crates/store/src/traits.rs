@@ -17,9 +17,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error, Finish,
-    KeysRemoved, Lease, Notifier, PendingRequest, Reaction, Sealed, SealingKey, Started, Store,
-    Stored, Wakes,
+    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
+    Finish, KeysRemoved, Lease, Notifier, PendingRequest, Reaction, Sealed, SealingKey, Started,
+    Store, Stored, Wakes,
 };
 
 /// What a call comes to.
@@ -37,6 +37,9 @@ pub trait Log: fmt::Debug + Send + Sync {
         batch: Option<Uuid>,
         events: &'a [NewEvent],
     ) -> Answer<'a, Appended>;
+
+    /// As [`Store::append_all`].
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll>;
 
     /// As [`Store::slice_of`].
     fn slice_of(&self, subject: &Subject) -> i16 {
@@ -212,6 +215,10 @@ impl Log for Store {
         events: &'a [NewEvent],
     ) -> Answer<'a, Appended> {
         Box::pin(self.append(slice, batch, events))
+    }
+
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
+        Box::pin(self.append_all(batch, events))
     }
 }
 

@@ -39,6 +39,12 @@ pub(crate) enum Seen {
     Message,
     /// An object, or a list of them.
     Object,
+    /// A webhook's body, for its type and the ids of its objects alone.
+    Route,
+    /// Its message.
+    RouteMessage,
+    /// An object of it.
+    RouteObject,
     /// Anything, whole.
     Whole,
     /// Anything, checked and dropped.
@@ -49,12 +55,17 @@ impl Seen {
     /// How the field `name` is parsed.
     fn field(self, name: &str) -> Self {
         match self {
-            Self::Body if name == "type" => Self::Whole,
+            Self::Body | Self::Route if name == "type" => Self::Whole,
             Self::Body if name == "message" => Self::Message,
             Self::Message => Self::Object,
             Self::Object if READ.contains(&name) => Self::Whole,
+            Self::Route if name == "message" => Self::RouteMessage,
+            Self::RouteMessage => Self::RouteObject,
+            Self::RouteObject if name == "id" => Self::Whole,
             Self::Whole => Self::Whole,
-            Self::Body | Self::Object | Self::Nothing => Self::Nothing,
+            Self::Body | Self::Object | Self::Route | Self::RouteObject | Self::Nothing => {
+                Self::Nothing
+            }
         }
     }
 
@@ -62,7 +73,12 @@ impl Seen {
     fn item(self) -> Self {
         match self {
             Self::Object | Self::Whole => self,
-            Self::Body | Self::Message | Self::Nothing => Self::Nothing,
+            Self::Body
+            | Self::Message
+            | Self::Route
+            | Self::RouteMessage
+            | Self::RouteObject
+            | Self::Nothing => Self::Nothing,
         }
     }
 
@@ -74,6 +90,11 @@ impl Seen {
 /// Parses a webhook's body.
 pub(crate) fn body(bytes: &[u8]) -> serde_json::Result<Value> {
     parse(Seen::Body, bytes)
+}
+
+/// Parses a webhook's body for where it belongs.
+pub(crate) fn route(bytes: &[u8]) -> serde_json::Result<Value> {
+    parse(Seen::Route, bytes)
 }
 
 fn parse(seen: Seen, bytes: &[u8]) -> serde_json::Result<Value> {
@@ -196,6 +217,8 @@ mod tests {
         assert_eq!(whole.is_ok(), seen.is_ok(), "{}", String::from_utf8_lossy(bytes));
         let (Ok(whole), Ok(seen)) = (whole, seen) else { return };
         assert_eq!(webhook::observe(&whole), webhook::observe(&seen), "{whole}");
+        let routed = route(bytes).unwrap();
+        assert_eq!(webhook::about("a", &whole), webhook::about("a", &routed), "{whole}");
         let object = parse(Seen::Object, bytes).unwrap();
         assert_eq!(webhook::live_stream(&whole), webhook::live_stream(&object), "{whole}");
         assert_eq!(webhook::video(&whole), webhook::video(&object), "{whole}");

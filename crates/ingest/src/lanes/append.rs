@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::event::NewEvent;
 use domain::ids::derived_id;
-use store::Appended;
+use store::AppendedAll;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -34,11 +34,10 @@ impl Shared {
     /// Calls the database until the outcome is known, or `until` has come; without it, for ever.
     pub(super) async fn append(
         &self,
-        slice: i16,
-        batch: Option<Uuid>,
+        batch: Uuid,
         events: &[NewEvent],
         until: Option<Instant>,
-    ) -> Result<Appended, Failed> {
+    ) -> Result<AppendedAll, Failed> {
         let (mut pause, mut told) = (FIRST_PAUSE, None);
         loop {
             let started = Instant::now();
@@ -47,10 +46,10 @@ impl Shared {
                 return Err(Failed::Late);
             }
             let patience = left.unwrap_or(self.config.attempt).min(self.config.attempt);
-            let call = self.store.append(slice, batch, events);
+            let call = self.store.append_all(batch, events);
             let failure = match timeout(patience, call).await {
                 Ok(Ok(appended)) => {
-                    self.committed(slice, events.len(), &appended, started.elapsed());
+                    self.committed(events.len(), &appended, started.elapsed());
                     return Ok(appended);
                 }
                 Ok(Err(error)) => match refusal(&error) {
@@ -61,6 +60,7 @@ impl Shared {
             };
             self.metrics.append_retries.inc();
             if told.is_none_or(|told: Instant| told.elapsed() > TELL_EVERY) {
+                let slice = events.first().map(|event| self.store.slice_of(&event.subject));
                 let events = events.len();
                 tracing::warn!(slice, events, failure, "append not known, is repeated");
                 told = Some(Instant::now());
@@ -71,11 +71,10 @@ impl Shared {
         }
     }
 
-    /// Counts a committed batch and tells who waits for its slice.
-    fn committed(&self, slice: i16, events: usize, appended: &Appended, took: Duration) {
-        self.notifier.moved(slice);
-        let stored = if appended.after.is_some() { events - appended.skipped.len() } else { 0 };
-        self.metrics.events_appended.inc_by(stored as u64);
+    /// Counts a committed batch and tells who waits for its slices.
+    fn committed(&self, events: usize, appended: &AppendedAll, took: Duration) {
+        appended.slices.iter().for_each(|slice| self.notifier.moved(*slice));
+        self.metrics.events_appended.inc_by(appended.stored as u64);
         // No batch comes near 2^32 events, below which every number is exact.
         self.metrics.append_batch_events.observe(f64::from(u32::try_from(events).unwrap_or(0)));
         self.metrics.append_seconds.observe(took.as_secs_f64());
@@ -89,12 +88,12 @@ impl Shared {
         sqlstate: &str,
         until: Option<Instant>,
     ) -> Result<(), Failed> {
-        let key = derived_id("refused", &[&refused.event_id.to_string()]);
+        let id = refused.event_id.to_string();
+        let (batch, key) = (derived_id("refused batch", &[&id]), derived_id("refused", &[&id]));
         let mut event = event::unrecognized(refused, sqlstate);
         event.key = Some(key);
-        let slice = self.store.slice_of(&event.subject);
         let (source, event_id) = (event.subject.source().to_owned(), event.event_id);
-        self.append(slice, None, &[event], until).await?;
+        self.append(batch, &[event], until).await?;
         self.metrics.events_refused.inc();
         tracing::warn!(source, %event_id, sqlstate, "refused event stored as unrecognized");
         Ok(())

@@ -142,7 +142,7 @@ impl Shared {
             let events: Vec<NewEvent> = touched.into_iter().map(of).collect();
             // None of it can be refused: the subjects were stored before. A process that dies
             // before the release asks once more, which does no harm.
-            let _ = self.append(last.slice, Some(Uuid::now_v7()), &events, None).await;
+            let _ = self.append(Uuid::now_v7(), &events, None).await;
         }
         self.spool.release(last.file(), records).await;
     }
@@ -151,7 +151,7 @@ impl Shared {
     async fn commit(&self, frozen: Frozen) {
         let mut parts = vec![frozen];
         while let Some(Frozen { slice, id, mut events }) = parts.pop() {
-            let ended = self.append(slice, Some(id), &events, None).await;
+            let ended = self.append(id, &events, None).await;
             let Err(Failed::Refused { sqlstate }) = ended else { continue };
             if events.len() < 2 {
                 for event in events {

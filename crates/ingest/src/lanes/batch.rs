@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::event::NewEvent;
 use domain::ids::derived_id;
-use store::Appended;
+use store::AppendedAll;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -132,6 +132,22 @@ impl Batch {
         &self.events
     }
 
+    /// The events of each slice, in order; the slices as they first come.
+    pub(super) fn by_slice(
+        &self,
+        slice_of: impl Fn(&NewEvent) -> i16,
+    ) -> Vec<(i16, Vec<&NewEvent>)> {
+        let mut parts: Vec<(i16, Vec<&NewEvent>)> = Vec::new();
+        for event in &self.events {
+            let slice = slice_of(event);
+            match parts.iter_mut().find(|(of, _)| *of == slice) {
+                Some((_, events)) => events.push(event),
+                None => parts.push((slice, vec![event])),
+            }
+        }
+        parts
+    }
+
     /// Payload bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -163,7 +179,7 @@ impl Batch {
     }
 
     /// Tells each caller that its event is committed, or was there before.
-    pub(super) fn answer_appended(self, appended: &Appended) {
+    pub(super) fn answer_appended(self, appended: &AppendedAll) {
         let mut skipped = appended.skipped.iter().peekable();
         for (n, waiter) in self.waiters.into_iter().enumerate() {
             let is_known = skipped.next_if_eq(&&n).is_some();

@@ -1,4 +1,4 @@
-//! One lane: takes what is queued for its slice, and keeps every batch: in the database, or in the
+//! One lane: takes what is queued for its slices, and keeps every batch: in the database, or in the
 //! spool where the database does not take it in time.
 //!
 //! While the lane has a *backlog* in the spool, newer batches go behind it, so that order is kept.
@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::append::Failed;
 use super::backlog::Backlog;
@@ -16,9 +17,9 @@ use super::batch::{Batch, Halved, Waiter};
 use super::{Kept, Pulse, Queued, Shared};
 use crate::Rejected;
 
-/// A slice's queue and what it needs.
+/// The queue of some slices and what it needs.
 pub(super) struct Lane {
-    slice: i16,
+    slices: Vec<i16>,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Queued>,
     pulse: Arc<Pulse>,
@@ -32,13 +33,13 @@ pub(super) struct Lane {
 impl Lane {
     /// A lane that begins with its backlog.
     pub(super) fn new(
-        slice: i16,
+        slices: Vec<i16>,
         shared: Arc<Shared>,
         queue: mpsc::Receiver<Queued>,
         pulse: Arc<Pulse>,
         backlog: Backlog,
     ) -> Self {
-        Self { slice, shared, queue, pulse, backlog, left: None, ended: false }
+        Self { slices, shared, queue, pulse, backlog, left: None, ended: false }
     }
 
     /// Keeps batch after batch until the queue is closed and empty, and the backlog too.
@@ -96,17 +97,8 @@ impl Lane {
         }
     }
 
-    /// Keeps a batch that begins with `first`, in its turn. Turns only make calls larger: what has
-    /// waited a while for one goes on without, and so does what goes to the spool.
+    /// Keeps a batch that begins with `first`.
     async fn take(&mut self, first: Queued) {
-        let shared = Arc::clone(&self.shared);
-        self.pulse.begin(first.since);
-        let soon = first.since + shared.config.spool_after / 4;
-        let _turn = if self.backlog.is_empty() {
-            timeout_at(soon, shared.turns.acquire()).await.ok()
-        } else {
-            None
-        };
         let batch = self.gather(first);
         self.pulse.begin(batch.oldest);
         self.keep(batch).await;
@@ -173,24 +165,34 @@ impl Lane {
         !self.backlog.is_empty()
     }
 
-    async fn append(&self, part: &Batch, until: Instant) -> Result<store::Appended, Failed> {
-        self.shared.append(self.slice, Some(part.id), part.events(), Some(until)).await
+    async fn append(&self, part: &Batch, until: Instant) -> Result<store::AppendedAll, Failed> {
+        self.shared.append(part.id, part.events(), Some(until)).await
     }
 
-    /// Writes a batch to the spool and answers its callers; gives it back where it was not kept.
+    /// Writes a batch to the spool, a record for each slice, and answers its callers; gives it back
+    /// where it was not kept. What of it was written is drained all the same: under the batch's id
+    /// it is stored once.
     async fn spool(&mut self, batch: Batch) -> Result<(), Batch> {
-        match self.shared.spool.write(self.slice, batch.id, batch.events()).await {
-            Ok(place) => {
-                self.shared.metrics.events_spooled.inc_by(batch.events().len() as u64);
-                self.backlog.push(place, batch.oldest);
-                batch.answer_all(&Ok(Kept::Spooled));
-                Ok(())
-            }
-            Err(error) => {
-                tracing::debug!(slice = self.slice, %error, "batch not spooled");
-                Err(batch)
+        let shared = Arc::clone(&self.shared);
+        let records = batch.by_slice(|event| shared.store.slice_of(&event.subject));
+        let written =
+            records.iter().map(|(slice, events)| shared.spool.write(*slice, batch.id, events));
+        let mut kept = true;
+        for written in join_all(written).await {
+            match written {
+                Ok(place) => self.backlog.push(place, batch.oldest),
+                Err(error) => {
+                    tracing::debug!(slices = ?self.slices, %error, "batch not spooled");
+                    kept = false;
+                }
             }
         }
+        if !kept {
+            return Err(batch);
+        }
+        shared.metrics.events_spooled.inc_by(batch.events().len() as u64);
+        batch.answer_all(&Ok(Kept::Spooled));
+        Ok(())
     }
 
     /// Keeps a refused webhook in another form; tells others.
@@ -209,7 +211,7 @@ impl Lane {
         let events = batch.events().len();
         self.shared.metrics.events_given_up.inc_by(events as u64);
         tracing::error!(
-            slice = self.slice,
+            slices = ?self.slices,
             events,
             "events given up: neither the database nor the spool took them"
         );

@@ -76,24 +76,22 @@ async fn a_batch_ends_at_its_bytes_and_a_larger_event_goes_alone() {
     assert!(told(&lanes, "append_batch_events_count").total_cmp(&5.0).is_eq());
 }
 
-// One thread: to yield is to let the lane take what was queued.
+// One thread: all events are queued before a lane takes the first.
 #[tokio::test]
-async fn a_lane_that_waits_for_its_turn_gathers_meanwhile() {
-    let (lanes, store) = lanes(patient()).await;
-    let all = lanes.inner.shared.turns.available_permits();
-    let turns = lanes.inner.shared.turns.acquire_many(u32::try_from(all).unwrap()).await.unwrap();
-    let mut appends = JoinSet::new();
-    for n in 0..5u8 {
-        let lanes = lanes.clone();
-        appends.spawn(async move { lanes.append(event("a/stream/1", &[n])).await });
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
+async fn the_slices_of_a_lane_share_a_call() {
+    let (lanes, store) = lanes(Config { slices_per_lane: 4, ..patient() }).await;
+    let subjects: Vec<String> = (0..64).map(|n| format!("a/stream/{n}")).collect();
+    let events = |n: u8| subjects.iter().map(move |subject| event(subject, &[n]));
+    let ended = append_all(&lanes, events(0).chain(events(1)).collect()).await;
+    assert!(ended.iter().all(|ended| *ended == Ok(Kept::Appended)));
+    let stored = log(&store).await;
+    for subject in &subjects {
+        let own = stored.iter().filter(|event| event.subject.as_str() == subject);
+        assert_eq!(own.map(|event| event.payload[0]).collect::<Vec<_>>(), [0, 1], "{subject}");
     }
-    assert!(log(&store).await.is_empty(), "nothing is called before its turn");
-    drop(turns);
-    assert!(appends.join_all().await.iter().all(Result::is_ok));
-    assert_eq!(payloads(&log(&store).await), [[0], [1], [2], [3], [4]]);
-    assert!(told(&lanes, "append_batch_events_count").total_cmp(&1.0).is_eq());
+    let touched: std::collections::BTreeSet<i16> = stored.iter().map(|event| event.slice).collect();
+    assert!(touched.len() > 12, "{touched:?}");
+    assert!(told(&lanes, "append_batch_events_count").total_cmp(&4.0).is_eq());
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 //! each file, so that no payload can pass for a record when a damaged file is searched for the next
 //! one. Numbers are little-endian; texts and bytes carry their length before them.
 
-use domain::event::NewEvent;
+use std::borrow::Borrow;
+
+use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use uuid::Uuid;
 
@@ -46,14 +48,14 @@ pub(super) enum Found {
 }
 
 /// The body of a batch. Its head is added when the file, and so the marker, is known.
-pub(super) fn body(slice: i16, id: Uuid, events: &[NewEvent]) -> Vec<u8> {
-    let payloads: usize = events.iter().map(|event| event.payload.len() + 256).sum();
+pub(super) fn body<E: Borrow<NewEvent>>(slice: i16, id: Uuid, events: &[E]) -> Vec<u8> {
+    let payloads: usize = events.iter().map(|event| event.borrow().payload.len() + 256).sum();
     let mut out = Vec::with_capacity(payloads + 32);
     out.extend_from_slice(&slice.to_le_bytes());
     out.extend_from_slice(id.as_bytes());
     put_length(&mut out, events.len());
     for event in events {
-        put_event(&mut out, event);
+        put_event(&mut out, event.borrow());
     }
     out
 }
@@ -123,7 +125,7 @@ fn put_event(out: &mut Vec<u8>, event: &NewEvent) {
     put_id(out, event.causation_id);
     put_id(out, event.correlation_id);
     // No meta is an empty text: none of JSON is empty.
-    let meta = event.meta.as_ref().map(ToString::to_string).unwrap_or_default();
+    let meta = event.meta.as_ref().map(Meta::as_str).unwrap_or_default();
     put_bytes(out, meta.as_bytes());
     put_bytes(out, &event.payload);
 }
@@ -192,10 +194,8 @@ impl<'a> Reader<'a> {
         let received_at = Timestamp::from_timestamp_micros(i64::from_le_bytes(self.number()?))?;
         self.id(&mut causation_id)?;
         self.id(&mut correlation_id)?;
-        let meta = match self.bytes()? {
-            [] => None,
-            meta => Some(serde_json::from_slice(meta).ok()?),
-        };
+        let meta = self.text()?;
+        let meta = if meta.is_empty() { None } else { Some(Meta::read(meta)?) };
         let payload = self.bytes()?.to_vec();
         Some(NewEvent {
             event_id,

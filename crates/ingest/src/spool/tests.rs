@@ -32,7 +32,7 @@ fn event(payload: &[u8]) -> NewEvent {
         received_at: Timestamp::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
         causation_id: None,
         correlation_id: Some(Uuid::from_u128(2)),
-        meta: Some(json!({"bytes": 3})),
+        meta: Some(json!({"bytes": 3}).into()),
         payload: payload.to_vec(),
     }
 }

@@ -28,9 +28,9 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error, Finish,
-    Hint, KeysRemoved, Lease, Log, Notifier, PendingRequest, Reaction, Request, Sealed, SealingKey,
-    Started, Wakes, Work,
+    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
+    Error, Finish, Hint, KeysRemoved, Lease, Log, Notifier, PendingRequest, Reaction, Request,
+    Sealed, SealingKey, Started, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -238,6 +238,11 @@ impl Log for Memory {
     ) -> Answer<'a, Appended> {
         let events = events.to_vec();
         self.call("append", move |tables, now| tables.append(now, slice, batch, &events))
+    }
+
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
+        let events = events.to_vec();
+        self.call("append_all", move |tables, now| tables.append_all(now, batch, &events))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use domain::event::{NewEvent, RecordedEvent};
+use domain::event::{Meta, NewEvent, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
 use domain::slice::SliceCount;
 use domain::view::{Row, RowKey};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::jobs::{DeadRow, JobRow};
 use super::reactions::{ParkedRow, Reacted};
-use crate::{Appended, Consumer, Error, Lease, Stored};
+use crate::{Appended, AppendedAll, Consumer, Error, Lease, Stored};
 
 /// Protections that can be taken away, to show that what is missing then is noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -158,6 +158,30 @@ impl Tables {
         }
         tables.keys.extend(batch);
         Ok(tables.store(now, slice, events))
+    }
+
+    /// Batches of several slices in one transaction: `append_batches`.
+    pub(super) fn append_all(
+        &mut self,
+        now: Timestamp,
+        batch: Uuid,
+        events: &[NewEvent],
+    ) -> Result<AppendedAll, Error> {
+        check_events(events)?;
+        let mut parts: BTreeMap<i16, Vec<usize>> = BTreeMap::new();
+        for (n, event) in events.iter().enumerate() {
+            parts.entry(self.count.slice_of(&event.subject)).or_default().push(n);
+        }
+        let mut all = AppendedAll::default();
+        for (slice, numbers) in parts {
+            let own: Vec<NewEvent> = numbers.iter().map(|n| events[*n].clone()).collect();
+            let appended = self.append(now, slice, Some(batch), &own)?;
+            all.slices.push(slice);
+            all.stored += positions(&appended, &own).len();
+            all.skipped.extend(appended.skipped.iter().map(|n| numbers[*n]));
+        }
+        all.skipped.sort_unstable();
+        Ok(all)
     }
 
     pub(super) fn heads(&mut self, slices: &[i16]) -> Vec<(i16, i64)> {
@@ -319,7 +343,7 @@ fn recorded(event: &NewEvent, slice: i16, position: i64, recorded_at: Timestamp)
         schema_version: event.schema_version,
         causation_id: event.causation_id,
         correlation_id: event.correlation_id,
-        meta: event.meta.clone(),
+        meta: event.meta.as_ref().map(Meta::value),
         payload: event.payload.clone(),
     }
 }

@@ -90,7 +90,7 @@ impl Place {
                 let slice = self.store.slice_of(subject);
                 let some = |n: i32| {
                     let mut event = event(subject, format!("{days} {n}"));
-                    event.meta = (n % 2 == 0).then(|| json!({"n": n, "text": "\u{e4}\"\\"}));
+                    event.meta = (n % 2 == 0).then(|| json!({"n": n, "text": "\u{e4}\"\\"}).into());
                     event.causation_id = (n % 3 == 0).then(Uuid::now_v7);
                     event.correlation_id = (n % 5 == 0).then(Uuid::now_v7);
                     event

@@ -26,4 +26,5 @@ mod replay;
 mod roles;
 mod seal;
 mod support;
+mod together;
 mod wake;

@@ -58,7 +58,7 @@ pub(crate) async fn append(store: &Store, log: &[RecordedEvent]) {
             received_at: event.received_at,
             causation_id: event.causation_id,
             correlation_id: event.correlation_id,
-            meta: event.meta.clone(),
+            meta: event.meta.clone().map(Into::into),
             payload: event.payload.clone(),
         });
     }

@@ -86,6 +86,10 @@ pub(super) enum Call {
         batch: Option<Uuid>,
         events: Vec<Event>,
     },
+    AppendAll {
+        batch: Uuid,
+        events: Vec<Event>,
+    },
     Read {
         slice: i16,
         position: i64,
@@ -172,7 +176,8 @@ impl Call {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
         match dice.below(100) {
-            0..14 => dice.append(slice),
+            0..8 => dice.append(slice),
+            8..14 => dice.append_all(),
             14..18 => Self::Read {
                 slice,
                 position: dice.near(tables.slices[usize::try_from(slice).unwrap()].head()),

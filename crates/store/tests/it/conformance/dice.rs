@@ -109,6 +109,15 @@ impl Dice<'_> {
         Call::Append { slice, batch, events: self.some(4, |dice| dice.event(slice)) }
     }
 
+    pub(super) fn append_all(&mut self) -> Call {
+        let batch = Uuid::from_u128(self.rng.random_range(200..220));
+        let one = |dice: &mut Self| {
+            let slice = dice.slice();
+            dice.event(slice)
+        };
+        Call::AppendAll { batch, events: self.some(6, one) }
+    }
+
     fn epoch(&mut self, consumer: Consumer, slice: i16) -> i64 {
         let tables = self.of(slice);
         let held = match consumer {

@@ -104,6 +104,10 @@ impl Side {
                 let events: Vec<NewEvent> = events.iter().map(new_event).collect();
                 told(self.work().append(*slice, *batch, &events).await)
             }
+            Call::AppendAll { batch, events } => {
+                let events: Vec<NewEvent> = events.iter().map(new_event).collect();
+                told(self.work().append_all(*batch, &events).await)
+            }
             Call::Heartbeat { process, hours: ttl } => {
                 told(self.work().heartbeat(*process, "here", "0", hours(*ttl)).await)
             }
@@ -214,6 +218,7 @@ impl Side {
                 told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
             }
             Call::Append { .. }
+            | Call::AppendAll { .. }
             | Call::Heartbeat { .. }
             | Call::Leave(_)
             | Call::React(_)
@@ -252,8 +257,7 @@ impl Side {
             Of::Postgres(db) => {
                 let by = hours;
                 for statement in [
-                    "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'
-                      WHERE owner IS NOT NULL",
+                    "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
                     "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
                 ] {
@@ -367,7 +371,7 @@ fn new_event(event: &Event) -> NewEvent {
         received_at: Timestamp::from_timestamp(1_700_000_000, 123_456_789).unwrap(),
         causation_id: event.key,
         correlation_id: None,
-        meta: event.key.map(|_| json!({"remote": "ä"})),
+        meta: event.key.map(|_| json!({"remote": "ä"}).into()),
         payload: event.id.as_bytes().to_vec(),
     }
 }
