@@ -168,6 +168,21 @@ fn the_map_names_every_crate() {
 }
 
 #[test]
+fn every_fault_names_tests_that_exist() {
+    let sources: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let page = fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with('|') && line.contains('`'));
+    for row in rows {
+        let shown = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}(")), "docs/faults.md: no test {test}");
+        }
+    }
+}
+
+#[test]
 fn unsafe_stands_in_one_place() {
     let marked: Vec<PathBuf> = sources()
         .into_iter()

@@ -20,7 +20,8 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
     let foreign = foreign_stream(&system).await;
 
     system.api.post("/v1/accounts/acme/deleted", &json!({}), None).await.ok();
-    let account = Subject::account(SOURCE, "acme");
+    let pseudonym = system.store.pseudonym_of("acme").await.unwrap().unwrap();
+    let account = Subject::account(SOURCE, &pseudonym.to_string());
     until("the deletion of the account is known", async || {
         let slice = system.store.slice_of(&account);
         let status = system.store.slice_status().await.unwrap();

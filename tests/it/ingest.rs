@@ -142,3 +142,36 @@ fn bodies() -> Vec<(String, Vec<u8>)> {
     bodies.sort();
     bodies
 }
+
+#[tokio::test]
+async fn a_sender_gets_through_while_a_stranger_holds_all_connections_he_can() {
+    const CONNECTIONS: usize = 32;
+    let setup = Setup { workers: 0, connections: CONNECTIONS, ..Setup::default() };
+    let system = TestSystem::start(setup).await;
+    let address = system.ingest.address().await;
+    let post = async |client: &reqwest::Client| {
+        let sent = client.post(&system.webhook_url).json(&restream(1)).send();
+        let answer = timeout(Duration::from_secs(20), sent).await.expect("it is answered in time");
+        assert_eq!(answer.unwrap().status(), 200);
+    };
+    let client = http();
+    post(&client).await;
+    let mut strangers = Vec::new();
+    for n in 0..CONNECTIONS * 4 {
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        // Idle after an answer that everybody gets, or in the middle of a head.
+        let said: &[u8] = if n % 2 == 0 {
+            b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        } else {
+            b"POST /webhooks/gcore-main/x HTTP/1.1\r\n"
+        };
+        stranger.write_all(said).await.unwrap();
+        strangers.push(stranger);
+    }
+    // On the connection that it has, and on a new one.
+    post(&client).await;
+    post(&http()).await;
+    assert_eq!(system.events().await.len(), 3);
+    drop(strangers);
+    system.end().await;
+}

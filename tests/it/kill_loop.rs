@@ -6,30 +6,34 @@
 
 #![expect(clippy::print_stdout, reason = "what was done is told, and the seed repeats it")]
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::event::RecordedEvent;
-use domain::ids::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
 use simulator::Simulator;
 use sqlx::{Connection as _, PgConnection};
 use store::Store;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::system::{Process, SOURCE, Secrets, Setup, config_text, http, until, write_config};
+use crate::system::{
+    Cluster, Load, PATIENCE, Process, Secrets, Setup, config_text, load, until, until_within,
+    write_config,
+};
 
 /// Senders, each with a subject of its own.
 const SENDERS: i64 = 50;
+
+/// Webhook endpoints, each with a spool of its own. A sender keeps to one: between them there is
+/// no order.
+const ENDPOINTS: usize = 2;
 
 /// Worker processes.
 const WORKERS: usize = 3;
@@ -37,40 +41,31 @@ const WORKERS: usize = 3;
 /// How long faults happen, where nothing else is asked for.
 const SHORT: Duration = Duration::from_secs(15);
 
-/// Longest wait of a sender for an answer.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// What was acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    /// Webhooks: the event's id, the sender, the number.
-    webhooks: Vec<(Uuid, i64, i64)>,
-    /// Jobs whose enqueueing was committed.
-    jobs: Vec<Uuid>,
-}
-
-/// What senders and faults share.
-#[derive(Default)]
-struct Load {
-    /// Where webhooks go now.
-    endpoint: Mutex<Option<SocketAddr>>,
-    acknowledged: Mutex<Acknowledged>,
-    has_ended: AtomicBool,
-}
+/// Lines of each process that are told when the test fails.
+const LAST_WORDS: usize = 100;
 
 /// An installation whose parts may die.
 struct Mortal {
-    cluster: Option<postgres::Cluster>,
-    data_dir: PathBuf,
-    url: String,
+    cluster: Cluster,
     config_file: PathBuf,
-    ingest: Process,
+    ingests: Vec<Ingest>,
     workers: Vec<Process>,
     load: Arc<Load>,
+    /// Jobs whose enqueueing was committed.
+    jobs: Arc<Mutex<Vec<Uuid>>>,
     secrets: Secrets,
     rng: StdRng,
+    /// Longest wait for all to be well: what the faults have delayed takes its time too.
+    patience: Duration,
     _simulator: Simulator,
     _directory: tempfile::TempDir,
+}
+
+/// A webhook endpoint.
+struct Ingest {
+    process: Process,
+    /// With its own spool.
+    config_file: PathBuf,
 }
 
 /// A fault.
@@ -108,7 +103,7 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
     let seed = setting("TALLYLIGHT_KILL_LOOP_SEED").unwrap_or_else(rand::random);
     let length = setting("TALLYLIGHT_KILL_LOOP_SECONDS").map_or(SHORT, Duration::from_secs);
     println!("seed {seed}, {length:?}");
-    let mut mortal = Mortal::start(seed).await;
+    let mut mortal = Mortal::start(seed, length).await;
     let senders = mortal.send();
     let end = Instant::now() + length;
     let mut faults = Vec::new();
@@ -129,39 +124,46 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
 }
 
 impl Mortal {
-    async fn start(seed: u64) -> Self {
-        // Not in a directory of ours alone: the server may have to run as another user.
-        let data_dir =
-            std::env::temp_dir().join(format!("tallylight-kill-loop-{}", Uuid::now_v7()));
-        let cluster = start_cluster(data_dir.clone()).await;
-        let url = cluster.url("kill_loop");
-        let database = store::Config::new(url.as_str());
-        store::create_database(&database).await.unwrap();
-        store::migrate(&database, None).await.unwrap();
+    async fn start(seed: u64, length: Duration) -> Self {
+        let cluster = Cluster::new().await;
         let (setup, secrets) = (Setup::default(), Secrets::new());
         let platform = Some(secrets.platform.clone());
         let simulator = simulator::Config { token: platform, ..setup.simulator.clone() };
         let simulator = Simulator::start(simulator).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let config_file = directory.path().join("tallylight.toml");
-        let spool = directory.path().join("spool");
-        let text = config_text(&setup, &url, &simulator.base_url(), &secrets, &spool);
-        write_config(&config_file, &text);
+        let write = |name: String| {
+            let config_file = directory.path().join(format!("{name}.toml"));
+            let spool = directory.path().join(name);
+            let text = config_text(&setup, &cluster.url, &simulator.base_url(), &secrets, &spool);
+            // All of them log in at once whenever the server has died, which costs more than any
+            // work that they do here.
+            let text = text.replace("max_connections = 8", "max_connections = 4");
+            write_config(&config_file, &text);
+            config_file
+        };
+        let ingests = (0..ENDPOINTS).map(|n| {
+            let config_file = write(format!("spool-{n}"));
+            Ingest { process: Process::spawn(&config_file, &["ingest"]), config_file }
+        });
+        let ingests = ingests.collect();
+        let config_file = write("others".to_owned());
         let workers = (0..WORKERS).map(|_| Process::spawn(&config_file, &["worker"])).collect();
         let mut mortal = Self {
-            cluster: Some(cluster),
-            data_dir,
-            url,
-            ingest: Process::spawn(&config_file, &["ingest"]),
+            cluster,
+            ingests,
             workers,
             config_file,
-            load: Arc::default(),
+            load: Arc::new(Load::of(ENDPOINTS)),
+            jobs: Arc::default(),
             secrets,
             rng: StdRng::seed_from_u64(seed),
+            patience: PATIENCE + length * 2,
             _simulator: simulator,
             _directory: directory,
         };
-        mortal.find_ingest().await;
+        for n in 0..ENDPOINTS {
+            mortal.find_ingest(n).await;
+        }
         mortal
     }
 
@@ -169,14 +171,17 @@ impl Mortal {
     fn send(&self) -> JoinSet<()> {
         let mut senders = JoinSet::new();
         for sender in 0..SENDERS {
-            senders.spawn(webhooks(self.load.clone(), self.secrets.path.clone(), sender));
+            let (load, secret) = (Arc::clone(&self.load), self.secrets.path.clone());
+            senders.spawn(async move { load.send(&secret, sender).await });
         }
-        senders.spawn(jobs(self.load.clone(), self.url.clone()));
+        let (load, jobs) = (Arc::clone(&self.load), Arc::clone(&self.jobs));
+        senders.spawn(enqueue(load, jobs, self.cluster.url.clone()));
         senders
     }
 
     async fn commit(&mut self, fault: Fault) {
         let worker = self.rng.random_range(0..WORKERS);
+        let ingest = self.rng.random_range(0..ENDPOINTS);
         let pause = Duration::from_millis(self.rng.random_range(200..2500));
         match fault {
             Fault::KillWorker => {
@@ -190,46 +195,37 @@ impl Mortal {
             }
             Fault::PauseWorker => self.workers[worker].pause(pause).await,
             Fault::KillIngest => {
-                *self.load.endpoint.lock().unwrap() = None;
-                self.ingest.kill();
-                self.ingest = Process::spawn(&self.config_file, &["ingest"]);
-                self.find_ingest().await;
+                *self.load.endpoints[ingest].lock().unwrap() = None;
+                self.ingests[ingest].process.kill();
+                self.ingests[ingest].start();
+                self.find_ingest(ingest).await;
             }
-            Fault::PauseIngest => self.ingest.pause(pause).await,
-            Fault::KillDatabase => self.kill_database().await,
+            Fault::PauseIngest => self.ingests[ingest].process.pause(pause).await,
+            Fault::KillDatabase => {
+                self.cluster.stop_immediately().await;
+                self.cluster.start().await;
+            }
             Fault::KillBackend => self.signal_backends(1, Signal::KILL).await,
             Fault::CutConnections => self.signal_backends(1000, Signal::TERM).await,
         }
     }
 
-    /// Waits until the endpoint listens, starting it again where it found no database.
-    async fn find_ingest(&mut self) {
-        let (ingest, config_file) = (&mut self.ingest, &self.config_file);
+    /// Waits until an endpoint listens, starting it again where it found no database.
+    async fn find_ingest(&mut self, n: usize) {
+        let ingest = &mut self.ingests[n];
         let address = until("the endpoint listens", async || {
-            if ingest.has_exited() {
-                *ingest = Process::spawn(config_file, &["ingest"]);
+            if ingest.process.has_exited() {
+                ingest.start();
             }
-            ingest.known_address()
+            ingest.process.known_address()
         })
         .await;
-        *self.load.endpoint.lock().unwrap() = Some(address);
-    }
-
-    /// Stops the server at once, as a crash would, and starts it again.
-    async fn kill_database(&mut self) {
-        let cluster = self.cluster.take().unwrap();
-        let file = self.data_dir.join("data/postmaster.pid");
-        let pid = std::fs::read_to_string(file).unwrap().lines().next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::QUIT).unwrap();
-        // Finds its server gone.
-        let _ = spawn_blocking(|| cluster.stop()).await.unwrap();
-        self.cluster = Some(start_cluster(self.data_dir.clone()).await);
-        assert_eq!(self.cluster.as_ref().unwrap().url("kill_loop"), self.url, "another port");
+        *self.load.endpoints[n].lock().unwrap() = Some(address);
     }
 
     /// Signals up to `count` of the server's processes that serve clients.
     async fn signal_backends(&mut self, count: i64, signal: Signal) {
-        let mut connection = connection(&self.url).await;
+        let mut connection = self.cluster.connection().await;
         let pids: Vec<i32> = sqlx::query_scalar(
             "SELECT pid FROM pg_stat_activity
               WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -249,19 +245,22 @@ impl Mortal {
 
     /// Starts whatever is not running.
     async fn recover(&mut self) {
-        let mut connection = connection(&self.url).await;
+        let mut connection = self.cluster.connection().await;
         sqlx::query("SELECT 1").execute(&mut connection).await.unwrap();
         for worker in &mut self.workers {
             if worker.has_exited() {
                 *worker = Process::spawn(&self.config_file, &["worker"]);
             }
         }
-        self.find_ingest().await;
+        for n in 0..ENDPOINTS {
+            self.find_ingest(n).await;
+        }
     }
 
     async fn check(&mut self) {
-        let store = Store::connect(&store::Config::new(self.url.as_str())).await.unwrap();
+        let store = Store::connect(&store::Config::new(self.cluster.url.as_str())).await.unwrap();
         let acknowledged = std::mem::take(&mut *self.load.acknowledged.lock().unwrap());
+        let enqueued = std::mem::take(&mut *self.jobs.lock().unwrap());
         self.until_stored(&acknowledged).await;
         self.until_still(&store).await;
         assert_eq!(store.dead_jobs(10).await.unwrap(), []);
@@ -271,23 +270,23 @@ impl Mortal {
             0,
             "events were set aside"
         );
-        let events = events(&store).await;
+        let events = load::log(&store).await;
         println!(
             "{} events, {} webhooks and {} jobs acknowledged",
             events.len(),
-            acknowledged.webhooks.len(),
-            acknowledged.jobs.len()
+            acknowledged.len(),
+            enqueued.len()
         );
-        check_webhooks(&events, &acknowledged.webhooks);
-        check_jobs(&events, &acknowledged.jobs);
+        load::check(&events, &acknowledged);
+        check_jobs(&events, &enqueued);
         self.check_fold(&store).await;
     }
 
     /// Waits until the endpoint has drained its spool.
-    async fn until_stored(&self, acknowledged: &Acknowledged) {
-        let ids: Vec<Uuid> = acknowledged.webhooks.iter().map(|(id, ..)| *id).collect();
-        let mut connection = connection(&self.url).await;
-        until("every acknowledged webhook is stored", async || {
+    async fn until_stored(&self, acknowledged: &[load::Acknowledged]) {
+        let ids: Vec<Uuid> = acknowledged.iter().map(|(id, ..)| *id).collect();
+        let mut connection = self.cluster.connection().await;
+        until_within(self.patience, "every acknowledged webhook is stored", async || {
             let stored: i64 = sqlx::query_scalar(
                 "SELECT count(DISTINCT event_id) FROM tallylight.event WHERE event_id = ANY ($1)",
             )
@@ -307,11 +306,15 @@ impl Mortal {
             status.iter().all(|slice| slice.position == slice.head)
         };
         loop {
-            until("everything is applied and every job is done", async || {
-                let counts = store.job_counts().await.unwrap();
-                let is_done = counts.available + counts.running == 0;
-                (is_done && is_applied().await).then_some(())
-            })
+            until_within(
+                self.patience,
+                "everything is applied and every job is done",
+                async || {
+                    let counts = store.job_counts().await.unwrap();
+                    let is_done = counts.available + counts.running == 0;
+                    (is_done && is_applied().await).then_some(())
+                },
+            )
             .await;
             self.workers.clear();
             if is_applied().await {
@@ -321,67 +324,62 @@ impl Mortal {
         }
     }
 
-    /// The rows that the workers made, through all of it, are those that the log makes.
-    async fn check_fold(&mut self, store: &Store) {
+    /// The rows that the workers made, through all of it, are those that the log makes, whoever
+    /// compares them.
+    async fn check_fold(&self, store: &Store) {
         let live = store.digest().await.unwrap();
         assert!(live.rows >= SENDERS, "{live:?}");
-        let mut rebuild = Process::spawn(&self.config_file, &["projections", "rebuild"]);
-        let status = rebuild.exited().await;
-        assert!(status.success(), "{}", rebuild.output());
+        let verified = self.command(&["projections", "verify"]).await;
+        assert!(verified.contains("compared, 0 differ"), "{verified}");
+        self.command(&["projections", "rebuild"]).await;
         assert_eq!(store.digest().await.unwrap(), live);
+        let status = self.command(&["status"]).await;
+        // Slice, head, applied, lag.
+        let lags = status.lines().filter_map(|line| {
+            let numbers = line.rsplit_once("] ")?.1.split_whitespace().map(str::parse::<i64>);
+            numbers.collect::<Vec<_>>().get(3)?.clone().ok()
+        });
+        assert_eq!(lags.collect::<Vec<_>>(), vec![0; 16], "{status}");
+    }
+
+    /// Runs a command to its end, which must be a success, and returns what it said.
+    async fn command(&self, arguments: &[&str]) -> String {
+        let mut process = Process::spawn(&self.config_file, arguments);
+        let status = process.exited().await;
+        assert!(status.success(), "{arguments:?}: {}", process.output());
+        process.output()
     }
 
     async fn end(mut self) {
-        let cluster = self.cluster.take().unwrap();
-        drop(self.ingest);
-        drop(self.workers);
-        spawn_blocking(|| cluster.stop()).await.unwrap().unwrap();
-        std::fs::remove_dir_all(&self.data_dir).unwrap();
+        self.ingests.clear();
+        self.workers.clear();
+        self.cluster.end().await;
     }
 }
 
-/// Starts the server, which recovers where it has crashed.
-async fn start_cluster(data_dir: PathBuf) -> postgres::Cluster {
-    let settings = postgres::Settings { data_dir, pg_bin: None };
-    spawn_blocking(move || postgres::Cluster::start(&settings)).await.unwrap().unwrap()
-}
-
-/// Connects, as soon as the server lets us.
-async fn connection(url: &str) -> PgConnection {
-    until("the server takes connections", async || PgConnection::connect(url).await.ok()).await
-}
-
-/// Sends the webhooks of one subject, the next when the last was answered or given up. What is not
-/// acknowledged is not sent again: the platform would not.
-async fn webhooks(load: Arc<Load>, secret: String, sender: i64) {
-    let client = http();
-    for n in 0.. {
-        if load.has_ended.load(Ordering::Relaxed) {
+/// What the processes said last, where the test fails.
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
             return;
         }
-        let endpoint = *load.endpoint.lock().unwrap();
-        let Some(address) = endpoint else {
-            sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let url = format!("http://{address}/webhooks/{SOURCE}/{secret}");
-        let stream = json!({"id": sender + 1, "live": n % 2 == 0});
-        let body = json!({"type": "stream", "n": n, "message": {"stream": stream}});
-        let Ok(response) = client.post(url).json(&body).timeout(ANSWER).send().await else {
-            sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        if response.status() == 200
-            && let Ok(answer) = response.json::<Value>().await
-        {
-            let id = answer["event_id"].as_str().unwrap().parse().unwrap();
-            load.acknowledged.lock().unwrap().webhooks.push((id, sender, n));
+        for process in self.ingests.iter().map(|ingest| &ingest.process).chain(&self.workers) {
+            let output = process.output();
+            let lines: Vec<&str> = output.lines().collect();
+            println!("{}", lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n"));
         }
+    }
+}
+
+impl Ingest {
+    /// Starts it, where it has ended.
+    fn start(&mut self) {
+        self.process = Process::spawn(&self.config_file, &["ingest"]);
     }
 }
 
 /// Enqueues jobs as another service would.
-async fn jobs(load: Arc<Load>, url: String) {
+async fn enqueue(load: Arc<Load>, jobs: Arc<Mutex<Vec<Uuid>>>, url: String) {
     let mut connection = None;
     while !load.has_ended.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(50)).await;
@@ -391,49 +389,9 @@ async fn jobs(load: Arc<Load>, url: String) {
         };
         let enqueued = sqlx::query_scalar("SELECT tallylight.enqueue('maintain', '{}')");
         match enqueued.fetch_one(open).await {
-            Ok(id) => load.acknowledged.lock().unwrap().jobs.push(id),
+            Ok(id) => jobs.lock().unwrap().push(id),
             Err(_) => connection = None,
         }
-    }
-}
-
-/// All events; a hole is an error of the read.
-async fn events(store: &Store) -> Vec<RecordedEvent> {
-    let mut events = Vec::new();
-    for slice in store.slices().slices() {
-        let (mut position, mut since) = (0, Timestamp::default());
-        loop {
-            let read = store.read_after(slice, position, since, 10_000).await.unwrap();
-            let Some(last) = read.last() else { break };
-            (position, since) = (last.position, last.recorded_at);
-            events.extend(read);
-        }
-    }
-    events
-}
-
-/// Each acknowledged webhook is stored once, those of a subject in their order; of the others, none
-/// twice.
-fn check_webhooks(events: &[RecordedEvent], acknowledged: &[(Uuid, i64, i64)]) {
-    assert!(!acknowledged.is_empty());
-    let mut numbers: HashMap<i64, Vec<i64>> = HashMap::new();
-    let mut stored = HashMap::new();
-    for event in events.iter().filter(|event| event.event_type == "WebhookReceived") {
-        let body: Value = serde_json::from_slice(&event.payload).unwrap();
-        let sent =
-            (body["message"]["stream"]["id"].as_i64().unwrap() - 1, body["n"].as_i64().unwrap());
-        assert_eq!(stored.insert(sent, event.event_id), None, "{sent:?} is stored twice");
-        numbers.entry(sent.0).or_default().push(sent.1);
-    }
-    for (id, sender, n) in acknowledged {
-        assert_eq!(stored.get(&(*sender, *n)), Some(id), "{n} of {sender} was acknowledged");
-    }
-    let acknowledged: HashSet<_> =
-        acknowledged.iter().map(|(_, sender, n)| (*sender, *n)).collect();
-    for (sender, numbers) in numbers {
-        let told: Vec<i64> =
-            numbers.into_iter().filter(|n| acknowledged.contains(&(sender, *n))).collect();
-        assert!(told.is_sorted(), "out of order, of {sender}: {told:?}");
     }
 }
 

@@ -19,18 +19,22 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 mod client;
+mod cluster;
 mod config;
 mod database;
 mod dump;
+pub(crate) mod load;
 mod process;
 mod run;
 mod wait;
 
 pub(crate) use client::{Client, http};
+pub(crate) use cluster::Cluster;
 pub(crate) use config::{ENCODER, READER, Secrets, text as config_text, write as write_config};
 pub(crate) use database::Database;
+pub(crate) use load::Load;
 pub(crate) use process::Process;
-pub(crate) use wait::until;
+pub(crate) use wait::{PATIENCE, until, until_within};
 
 /// The one source of every system.
 pub(crate) const SOURCE: &str = "gcore-main";
@@ -55,6 +59,8 @@ pub(crate) struct Setup {
     pub(crate) wrap_create: bool,
     /// Most bytes of the spool.
     pub(crate) spool_limit: u64,
+    /// Most connections of the webhook endpoint.
+    pub(crate) connections: usize,
     /// Filter of the processes' logs.
     pub(crate) log_level: &'static str,
 }
@@ -73,6 +79,7 @@ impl Default for Setup {
             lease: Duration::from_secs(1),
             wrap_create: false,
             spool_limit: 1 << 30,
+            connections: 1024,
             log_level: "info,api=warn",
         }
     }

@@ -71,10 +71,7 @@ impl Script for Handlers {
                 std::future::pending::<()>().await;
             }
             match run.kind.as_str() {
-                "maintain" => {
-                    let after = Duration::from_hours(24);
-                    Err(JobError::Snooze { after, reason: "until tomorrow".to_owned() })
-                }
+                "maintain" | "verify" => Ok(Done::Again { after: Duration::from_hours(24) }),
                 FLAKY if run.attempt < 3 => {
                     Err(JobError::Retry { after: None, reason: "not yet".to_owned() })
                 }

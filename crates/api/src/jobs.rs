@@ -45,7 +45,7 @@ async fn enqueue(
     fields.finish()?;
     let id = api.store().enqueue(&kind, &args, &options).await.map_err(refused)?;
     let subject = subject(&kind, id, options);
-    api.0.notifier.moved(api.store().slice_of(&subject));
+    api.0.notifier.enqueued(api.store().slice_of(&subject));
     Ok((StatusCode::CREATED, Json(Enqueued { id })))
 }
 

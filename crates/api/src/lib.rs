@@ -18,7 +18,7 @@ use chrono::SubsecRound as _;
 use domain::event::{Event, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::json;
-use store::{Notifier, Store};
+use store::{AccountKey, Notifier, SealingKey, Store};
 use uuid::Uuid;
 
 mod accounts;
@@ -94,6 +94,22 @@ impl Api {
 
     fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// What personal values are opened with, if this process has it.
+    fn sealing_key(&self) -> Option<&SealingKey> {
+        self.config().sealing_key.as_ref()
+    }
+
+    /// The key of an account, which gets one if it has none.
+    async fn account_key(&self, account: &str) -> Result<AccountKey, error::Problem> {
+        let sealing = self.sealing_key().ok_or_else(|| {
+            error::Problem::not_set_up(
+                "this installation has no sealing key, so it keeps nothing about accounts: it would \
+                 lie in the open for ever",
+            )
+        })?;
+        Ok(self.store().account_key(sealing, account).await?)
     }
 
     /// Which history the positions that are told belong to. The API starts with the database only,

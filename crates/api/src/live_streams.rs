@@ -80,6 +80,7 @@ async fn list(State(api): State<Api>, Params(mut params): Params) -> Result<Json
     let limit = usize::try_from(limit).unwrap_or_default();
     let has_more = views.len() > limit;
     views.truncate(limit);
+    api.store().open_live_streams(api.sealing_key(), &mut views).await?;
     let last = views.last().filter(|_| has_more);
     let next = last.map(|last| cursor::of_live_stream(last.id, &last.source));
     let live_streams = views.into_iter().map(|view| of(&api, view)).collect();
@@ -95,7 +96,9 @@ async fn show(
     params.finish()?;
     let not_found = || Problem::not_found("live stream");
     let id = id.parse().map(LiveStreamId).map_err(|_| not_found())?;
-    let view = api.store().live_stream(&source, id).await?.ok_or_else(not_found)?;
+    let mut views = [api.store().live_stream(&source, id).await?.ok_or_else(not_found)?];
+    api.store().open_live_streams(api.sealing_key(), &mut views).await?;
+    let [view] = views;
     Ok(Json(of(&api, view)))
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/v1/sessions/{id}/retry", write(post(commands::retry)))
 }
 
-/// A session's request as the log tells it.
+/// A session's request as the log tells it, with its personal values in the open.
 struct RequestLog {
     /// All events of its subject, with their meaning.
     events: Vec<(RecordedEvent, Event)>,
@@ -59,7 +59,8 @@ async fn read_request(
     let mut state = None;
     let mut after = 0;
     loop {
-        let page = api.store().read_subject(&subject, after, READ).await?;
+        let mut page = api.store().read_subject(&subject, after, READ).await?;
+        api.store().open_events(api.sealing_key(), &mut page).await?;
         let read = page.len();
         for stored in page {
             after = stored.position;
@@ -77,10 +78,11 @@ async fn read_request(
     }
 }
 
-/// A session as the projections know it, else as its request folds.
+/// A session as the projections know it, else as its request folds, with its personal values in the
+/// open.
 async fn find(api: &Api, id: Uuid) -> Result<SessionView, Problem> {
     if let Some(view) = api.store().session(id).await? {
-        return Ok(view);
+        return Ok(open(api, view).await?);
     }
     for source in &api.config().sources {
         if let Some(request) = read_request(api, source, id).await? {
@@ -95,13 +97,22 @@ async fn find_then(api: &Api, id: Uuid, at: Option<AsOf>) -> Result<SessionThen,
     let session = find(api, id).await?;
     if let Some(at) = at {
         let then = api.store().session_as_of(&session.source, id, at).await?;
-        return then.ok_or_else(|| Problem::not_found("session at that time"));
+        let then = then.ok_or_else(|| Problem::not_found("session at that time"))?;
+        return Ok(SessionThen { session: open(api, then.session).await?, ..then });
     }
     let live_stream = match session.live_stream {
         Some(live_stream) => api.store().live_stream(&session.source, live_stream).await?,
         None => None,
     };
     Ok(SessionThen { session, live_stream })
+}
+
+/// The session with its personal values in the open.
+async fn open(api: &Api, view: SessionView) -> Result<SessionView, store::Error> {
+    let mut views = [view];
+    api.store().open_sessions(api.sealing_key(), &mut views).await?;
+    let [view] = views;
+    Ok(view)
 }
 
 /// The view that the projection will have.

@@ -4,6 +4,7 @@
 mod access;
 mod commands;
 mod create;
+mod erasure;
 mod read;
 mod requests;
 mod services;

@@ -31,6 +31,8 @@ pub enum Scope {
     JobsWrite,
     /// Tell that accounts were deleted.
     AccountsWrite,
+    /// Erase the data of accounts.
+    AccountsErase,
     /// Read live streams.
     LiveStreamsRead,
     /// All of it.
@@ -39,12 +41,13 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SessionsRead,
         Self::SessionsWrite,
         Self::IngestRead,
         Self::JobsWrite,
         Self::AccountsWrite,
+        Self::AccountsErase,
         Self::LiveStreamsRead,
         Self::Admin,
     ];
@@ -57,6 +60,7 @@ impl Scope {
             Self::IngestRead => "ingest:read",
             Self::JobsWrite => "jobs:write",
             Self::AccountsWrite => "accounts:write",
+            Self::AccountsErase => "accounts:erase",
             Self::LiveStreamsRead => "live-streams:read",
             Self::Admin => "admin",
         }
@@ -72,7 +76,7 @@ impl fmt::Display for Scope {
 /// A text that names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:write, accounts:write, live-streams:read, admin"
+    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:write, accounts:write, accounts:erase, live-streams:read, admin"
 )]
 pub struct UnknownScope(
     /// The text.

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::processes::output;
 
 /// One-row INSERTs by pgbench: 64 clients, prepared, a row of the same bytes per transaction. The
-/// table has a bigserial key and one unique index, which is that key's.
+/// table is what one would make by hand: a bigserial key, and one unique index over event ids.
 pub(crate) struct Inserts {
     payload: String,
 }
@@ -27,14 +27,17 @@ impl Inserts {
     pub(crate) async fn prepare(cluster: &Cluster, payload: &[u8]) -> Result<Self> {
         let mut connection = cluster.connect().await?;
         sqlx::raw_sql(
-            "CREATE TABLE public.floor (id bigserial PRIMARY KEY, payload text NOT NULL)",
+            "CREATE TABLE public.floor (id bigserial PRIMARY KEY, event_id uuid NOT NULL UNIQUE,
+                                        payload text NOT NULL)",
         )
         .execute(&mut connection)
         .await
         .context("make the floor's table")?;
         let script = cluster.directory().join("floor.sql");
         let mut file = std::fs::File::create(script).context("write the floor's script")?;
-        file.write_all(b"INSERT INTO public.floor (payload) VALUES (:payload);\n")?;
+        file.write_all(
+            b"INSERT INTO public.floor (event_id, payload) VALUES (gen_random_uuid(), :payload);\n",
+        )?;
         let payload = String::from_utf8(payload.to_vec()).context("the payload is text")?;
         Ok(Self { payload })
     }

@@ -124,7 +124,7 @@ async fn stored(connection: &mut PgConnection) -> Result<u64> {
            SELECT a.event_id FROM acked a JOIN tallylight.event e USING (event_id)
             GROUP BY a.event_id
            HAVING count(*) = 1
-              AND bool_and(position(convert_to('\"client_user_id\":' || a.number || ',', 'UTF8')
+              AND bool_and(position(convert_to('-8000-' || a.number, 'UTF8')
                                     IN e.payload) > 0)) AS found",
     )
     .fetch_one(connection)

@@ -40,6 +40,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 pub(crate) struct Admin {
     registry: Registry,
     checks: BTreeMap<&'static str, Box<dyn Fn() -> Answer + Send + Sync>>,
+    notes: BTreeMap<&'static str, Box<dyn Fn() -> Vec<String> + Send + Sync>>,
 }
 
 impl Admin {
@@ -48,7 +49,7 @@ impl Admin {
         let mut registry = Registry::with_prefix("tallylight");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What runs here", build);
-        Self { registry, checks: BTreeMap::new() }
+        Self { registry, checks: BTreeMap::new(), notes: BTreeMap::new() }
     }
 
     /// Where a role puts its numbers.
@@ -63,6 +64,14 @@ impl Admin {
         A: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.checks.insert(name, Box::new(move || Box::pin(check())));
+    }
+
+    /// Adds what a person should see to, told beside the conditions: the process is ready with it.
+    pub(crate) fn notes<F>(&mut self, name: &'static str, notes: F)
+    where
+        F: Fn() -> Vec<String> + Send + Sync + 'static,
+    {
+        self.notes.insert(name, Box::new(notes));
     }
 
     /// Adds that the database answers.
@@ -148,7 +157,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         .into_iter()
         .map(|(name, answer)| (name, answer.err().unwrap_or("ok".to_owned())))
         .collect();
-    (code, Json(json!({ "status": status, "checks": told }))).into_response()
+    let notes: Vec<String> = admin.notes.values().flat_map(|notes| notes()).collect();
+    (code, Json(json!({ "status": status, "checks": told, "notes": notes }))).into_response()
 }
 
 #[cfg(test)]
@@ -193,6 +203,15 @@ mod tests {
             text.contains("slice 3 stands still") && text.contains("\"well\":\"ok\""),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_note_is_told_and_leaves_the_process_ready() {
+        let mut admin = Admin::new();
+        admin.notes("slices", || vec!["3 rows of slice 3 differ".to_owned()]);
+        let (status, text) = get(admin, "/readyz").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("3 rows of slice 3 differ"), "{text}");
     }
 
     #[tokio::test]

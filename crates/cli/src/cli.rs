@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Look into the event log
     #[command(subcommand)]
     Events(Events),
+    /// Erase what is held of an account of the product
+    #[command(subcommand)]
+    Accounts(Accounts),
     /// Look at events that could not be applied, try them again, skip them
     #[command(subcommand)]
     Parked(Parked),
@@ -209,6 +212,19 @@ pub(crate) enum Events {
     },
 }
 
+/// Commands on accounts of the product.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Accounts {
+    /// Forget an account's personal values, everywhere and for good
+    Erase {
+        /// The account's id in the product
+        account: String,
+        /// Only say what is held of it
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
 /// Commands on events that are set aside.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Parked {
@@ -277,7 +293,7 @@ pub(crate) enum Jobs {
     },
     /// Enqueue a plain job
     Enqueue {
-        /// Its kind: clean_up_inactive or maintain
+        /// Its kind: clean_up_inactive, maintain or verify
         kind: String,
         /// Its arguments, JSON
         #[arg(default_value = "{}")]

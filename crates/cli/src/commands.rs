@@ -8,6 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::telemetry;
 
+mod accounts;
 mod backup;
 pub(crate) mod db;
 mod doctor;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Migrate(options) => migrate::run(config("info")?, options).await,
         Command::Session(command) => session::run(config("warn")?, command).await,
         Command::Events(command) => events::run(config("warn")?, command).await,
+        Command::Accounts(command) => accounts::run(config("warn")?, command).await,
         Command::Parked(command) => parked::run(config("warn")?, command).await,
         Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,

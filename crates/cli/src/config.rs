@@ -79,6 +79,8 @@ pub(crate) struct Ingest {
     pub(crate) listen: SocketAddr,
     /// Largest body in bytes; larger ones get 413.
     pub(crate) body_limit: usize,
+    /// Most connections at a time; for a further one the idlest goes.
+    pub(crate) max_connections: usize,
     /// Proxies whose `X-Forwarded-For` is believed: addresses or CIDR ranges.
     pub(crate) trusted_proxies: Vec<String>,
     /// Time between "not ready" and the end of accepting when the process stops: as long as a load
@@ -101,6 +103,7 @@ impl Default for Ingest {
         Self {
             listen: loopback(8080),
             body_limit: 1024 * 1024,
+            max_connections: 1024,
             trusted_proxies: Vec::new(),
             drain_delay: Duration::ZERO,
             spool_dir: None,
@@ -178,6 +181,9 @@ pub(crate) struct Worker {
     /// Time that running handlers get when the process stops.
     #[serde(deserialize_with = "duration")]
     pub(crate) grace: Duration,
+    /// Live rows of some slices are compared with the log this often; zero: never.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) verify_every: Duration,
 }
 
 impl Default for Worker {
@@ -188,6 +194,7 @@ impl Default for Worker {
             poll: worker.poll,
             concurrency: worker.concurrency,
             grace: worker.grace,
+            verify_every: worker.verify_every.unwrap_or_default(),
         }
     }
 }

@@ -1,12 +1,17 @@
 //! The database of a command: the configured one, else `DATABASE_URL`, else a managed cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
 use store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+
+/// How soon to look again for a database that is away.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The managed cluster's database.
 const DATABASE: &str = "tallylight";
@@ -16,6 +21,23 @@ pub(crate) struct Database {
     /// How to reach it.
     pub(crate) config: store::Config,
     cluster: Option<postgres::Cluster>,
+}
+
+/// A database, be it there or not.
+pub(crate) enum Found {
+    /// It answers, and has the tables of this version.
+    There(Store),
+    /// It does not answer; this is what is known of it.
+    Away(Store),
+}
+
+impl Found {
+    /// For who can do without an answer.
+    pub(crate) fn store(&self) -> &Store {
+        match self {
+            Self::There(store) | Self::Away(store) => store,
+        }
+    }
 }
 
 impl Database {
@@ -49,32 +71,73 @@ impl Database {
     /// As [`Self::connect`]; where nothing is known, the message says that a first start needs the
     /// database.
     pub(crate) async fn connect_or_trust(&self, known: Option<ingest::Known>) -> Result<Store> {
-        match (Store::connect(&self.config).await, known) {
-            (Err(error @ store::Error::Unreachable { .. }), Some(known)) => {
-                tracing::warn!(
-                    installation = %known.installation,
-                    error = %format!("{:#}", anyhow::Error::new(error)),
-                    "the database is away: events are spooled until it is back"
-                );
-                Ok(Store::known(&self.config, known.installation, known.slices)?)
+        match Store::connect(&self.config).await {
+            Err(error @ store::Error::Unreachable { .. }) => self.trust(known, error),
+            connected => connected.context("connect to the database"),
+        }
+    }
+
+    /// Migrates and connects; while the database is away, as [`Self::connect_or_trust`].
+    pub(crate) async fn prepare_or_trust(&self, known: Option<ingest::Known>) -> Result<Found> {
+        match store::migrate(&self.config, None).await {
+            Err(error @ store::Error::Unreachable { .. }) => {
+                Ok(Found::Away(self.trust(known, error)?))
             }
-            (Err(error @ store::Error::Unreachable { .. }), None) => Err(error).context(
+            migrated => {
+                migrated.context("migrate the database")?;
+                Ok(Found::There(self.connect().await?))
+            }
+        }
+    }
+
+    /// The store that was found, once it is there; `None`: `stop` came first.
+    pub(crate) async fn until_there(
+        &self,
+        found: Found,
+        stop: &CancellationToken,
+    ) -> Result<Option<Store>> {
+        if let Found::There(store) = found {
+            return Ok(Some(store));
+        }
+        loop {
+            let migrated = tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                migrated = store::migrate(&self.config, None) => migrated,
+            };
+            match migrated {
+                Err(error) if error.is_transient() => {
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(None),
+                        () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    }
+                }
+                migrated => {
+                    migrated.context("migrate the database")?;
+                    return self.connect().await.map(Some);
+                }
+            }
+        }
+    }
+
+    /// The database that `known` tells of, though it does not answer.
+    fn trust(&self, known: Option<ingest::Known>, error: store::Error) -> Result<Store> {
+        let Some(known) = known else {
+            return Err(error).context(
                 "connect to the database, which the first start of ingest on a spool directory \
                  needs: from then on it starts without",
-            ),
-            (connected, _) => connected.context("connect to the database"),
-        }
+            );
+        };
+        tracing::warn!(
+            installation = %known.installation,
+            error = %format!("{:#}", anyhow::Error::new(error)),
+            "the database is away: events are spooled until it is back"
+        );
+        Ok(Store::known(&self.config, known.installation, known.slices)?)
     }
 
     /// Connects to a database that was migrated.
     pub(crate) async fn connect(&self) -> Result<Store> {
         Store::connect(&self.config).await.context("connect to the database")
-    }
-
-    /// Migrates and connects.
-    pub(crate) async fn prepare(&self) -> Result<Store> {
-        store::migrate(&self.config, None).await.context("migrate the database")?;
-        self.connect().await
     }
 
     /// Stops the managed cluster, if this process started it.

@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Demo) -> Result<()> {
 /// Plays the session and returns the last line.
 async fn play(options: &Demo, stage: &Stage) -> Result<String> {
     let begun = Instant::now();
-    let show = Show::begin(stage.store.clone());
+    let show = Show::begin(stage.store.clone(), stage.sealing_key.clone());
     let script = Script { stage, speed: options.speed };
     let session = tokio::time::timeout(LIMIT, script.play(&show))
         .await

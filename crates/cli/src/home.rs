@@ -9,6 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rand::RngExt;
 use secrecy::SecretString;
+use store::SealingKey;
+
+use crate::config::{Config, digest};
+use crate::database;
+
+/// The file of the sealing key.
+pub(crate) const SEALING_KEY: &str = "sealing-key";
 
 /// The directory.
 #[derive(Debug, Clone)]
@@ -22,7 +29,7 @@ impl Home {
     /// # Errors
     /// Where the directory cannot be made.
     pub(crate) fn beside(data_dir: &Path) -> Result<Self> {
-        let dir = data_dir.parent().unwrap_or(data_dir).join("secrets");
+        let dir = dir_beside(data_dir);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -48,6 +55,29 @@ impl Home {
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(SecretString::from(text.trim().to_owned()))
     }
+}
+
+/// The sealing key of this installation, as far as this machine knows it: configured, or made here
+/// by `up`. `None`: personal values cannot be shown.
+///
+/// # Errors
+/// Where the key is there and cannot be read.
+pub(crate) fn sealing_key(config: &Config) -> Result<Option<SealingKey>> {
+    if let Some(key) = config.sealing_key()? {
+        return Ok(Some(key));
+    }
+    let dir = dir_beside(&database::settings(config).data_dir);
+    let path = dir.join(SEALING_KEY);
+    if config.database_url()?.is_some() || !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(Some(SealingKey::new(digest(text.trim()).context("read the sealing key")?)))
+}
+
+/// Where secrets lie beside a managed cluster.
+fn dir_beside(data_dir: &Path) -> PathBuf {
+    data_dir.parent().unwrap_or(data_dir).join("secrets")
 }
 
 /// 64 hexadecimal digits, 256 random bits.

@@ -7,32 +7,34 @@ use domain::event::{Event, RecordedEvent};
 use domain::ids::Timestamp;
 use domain::summary;
 use domain::timer::TimerKind;
-use store::Store;
+use store::{SealingKey, Store};
 
 /// Events of a slice read at once.
 const CHUNK: i64 = 1_000;
 
 /// Follows all slices of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tail {
     read: HashMap<i16, (i64, Timestamp)>,
+    /// What opens personal values.
+    sealing: Option<SealingKey>,
 }
 
 impl Tail {
     /// Begins with the first event.
-    pub(crate) fn from_start() -> Self {
-        Self::default()
+    pub(crate) fn from_start(sealing: Option<SealingKey>) -> Self {
+        Self { read: HashMap::new(), sealing }
     }
 
     /// Begins with the next event.
-    pub(crate) async fn from_now(store: &Store) -> Result<Self> {
+    pub(crate) async fn from_now(store: &Store, sealing: Option<SealingKey>) -> Result<Self> {
         let slices: Vec<i16> = store.slices().slices().collect();
         let heads = store.heads(&slices).await?;
         let read = heads.into_iter().map(|(s, p)| (s, (p, Timestamp::default()))).collect();
-        Ok(Self { read })
+        Ok(Self { read, sealing })
     }
 
-    /// The events since the last call, in order of commit time.
+    /// The events since the last call, in order of commit time, their personal values in the open.
     pub(crate) async fn next(&mut self, store: &Store) -> Result<Vec<RecordedEvent>> {
         let slices: Vec<i16> = store.slices().slices().collect();
         let mut events = Vec::new();
@@ -47,6 +49,7 @@ impl Tail {
             }
             events.extend(new);
         }
+        store.open_events(self.sealing.as_ref(), &mut events).await?;
         events.sort_by_key(|event| (event.recorded_at, event.slice, event.position));
         Ok(events)
     }
@@ -67,6 +70,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         Event::WebhookReceived(_)
         | Event::SessionRequested(_)
         | Event::AccountDeleted(_)
+        | Event::AccountErased(_)
         | Event::CleanupRequested(_)
         | Event::ReconcileRequested(_)
         | Event::SessionBound(_)

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::{self, Config, Source};
-use crate::database;
 use crate::serve::{self, Limits};
+use crate::{database, lifecycle};
 
 /// A server that runs.
 pub(crate) struct Server {
@@ -73,6 +73,7 @@ pub(crate) async fn start_ingest(
     let settings = ingest::Config {
         listen: config.ingest.listen,
         body_limit: config.ingest.body_limit,
+        max_connections: config.ingest.max_connections,
         trusted_proxies: networks(&config.ingest.trusted_proxies, "ingest.trusted_proxies")?,
         sources: config.sources.iter().map(source_tokens).collect::<Result<_>>()?,
         batch_tokens: config.ingest.tokens.iter().map(batch_token).collect::<Result<_>>()?,
@@ -83,6 +84,7 @@ pub(crate) async fn start_ingest(
         max_connections: settings.max_connections,
         ..Limits::default()
     };
+    lifecycle::check_file_limit(limits.max_connections);
     let known = Known { installation: store.installation(), slices: store.slices() };
     let metrics = Arc::new(ingest::Metrics::new());
     metrics.register(admin.registry());
@@ -185,11 +187,14 @@ pub(crate) fn start_worker(
         },
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
+        verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
     };
     let worker = worker::Worker::start(worker::Context::new(store, platforms, key, settings));
     let context = worker.context().clone();
     context.metrics().register(admin.registry());
+    let noting = context.clone();
+    admin.notes("slices", move || noting.health().notes);
     admin.check("slices", move || std::future::ready(well(&context.health())));
     Ok(worker)
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::event::SessionOptions;
 use crate::ids::{BroadcastId, LiveStreamId, VideoId};
+use crate::personal::without_echo;
 
 /// A platform call to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +210,31 @@ pub enum CallResult {
         /// Which guard, for people.
         reason: String,
     },
+}
+
+impl CallResult {
+    /// The same without what its objects echo of a person, as it may be stored.
+    #[must_use]
+    pub fn without_echo(self) -> Self {
+        match self {
+            Self::LiveStream { observed } => Self::LiveStream { observed: without_echo(observed) },
+            Self::Broadcast { observed } => Self::Broadcast { observed: without_echo(observed) },
+            Self::Video { observed } => Self::Video { observed: without_echo(observed) },
+            Self::RecordingStopped { video } => {
+                Self::RecordingStopped { video: video.map(without_echo) }
+            }
+            Self::Videos { observed } => {
+                Self::Videos { observed: observed.into_iter().map(without_echo).collect() }
+            }
+            Self::RecordingStarted { .. }
+            | Self::RecordingRefused { .. }
+            | Self::Gone
+            | Self::Done
+            | Self::Deleted { .. }
+            | Self::Deferred { .. }
+            | Self::Kept { .. } => self,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ mod meta;
 mod version;
 
 pub use meta::Meta;
+#[cfg(test)]
+pub(crate) use version::current_types;
 pub use version::{NewerVersion, readable};
 
 /// An event to append. Its slice follows from its subject.
@@ -115,10 +117,10 @@ pub struct SessionRequested {
     pub session: Uuid,
     /// The platform account it runs on.
     pub source: String,
-    /// The product's account that owns it, if any.
+    /// The product's account that owns it, if any: its pseudonym, see [`personal`](crate::personal).
     #[serde(default)]
     pub account: Option<String>,
-    /// Its name, shown on the platform.
+    /// Its name, shown on the platform; of a session with an account it is sealed.
     pub name: String,
     /// The live stream to reuse; none: a new one is created.
     #[serde(default)]
@@ -146,6 +148,9 @@ pub struct SessionOptions {
     pub client_user_id: Option<i64>,
     /// The product's own data, kept inside the ownership tag.
     pub data: Option<Value>,
+    /// The two above, sealed: [`ClientValues`](crate::personal::ClientValues). They are `None` then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
 }
 
 impl Default for SessionOptions {
@@ -158,6 +163,7 @@ impl Default for SessionOptions {
             quality_set_id: None,
             client_user_id: None,
             data: None,
+            sealed: None,
         }
     }
 }
@@ -251,7 +257,14 @@ pub struct TimerElapsed {
 /// The product deleted an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountDeleted {
-    /// The account.
+    /// The account's pseudonym.
+    pub account: String,
+}
+
+/// What is known of an account's person was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountErased {
+    /// The account's pseudonym, which leads to nobody any more.
     pub account: String,
 }
 
@@ -305,6 +318,8 @@ pub enum Event {
     RetryRequested(SessionRef),
     /// Command: the product's account is gone.
     AccountDeleted(AccountDeleted),
+    /// The key of an account's personal values was dropped.
+    AccountErased(AccountErased),
     /// Command of a cleanup run.
     CleanupRequested(CleanupRequested),
     /// Command of ingest: ask the platform how the live stream really is.
@@ -345,6 +360,7 @@ impl Event {
             Self::EndRequested(_) => "EndRequested",
             Self::RetryRequested(_) => "RetryRequested",
             Self::AccountDeleted(_) => "AccountDeleted",
+            Self::AccountErased(_) => "AccountErased",
             Self::CleanupRequested(_) => "CleanupRequested",
             Self::ReconcileRequested(_) => "ReconcileRequested",
             Self::SessionBound(_) => "SessionBound",
@@ -370,6 +386,7 @@ impl Event {
             Self::SessionRequested(b) => json(b),
             Self::GoLiveRequested(b) | Self::EndRequested(b) | Self::RetryRequested(b) => json(b),
             Self::AccountDeleted(b) => json(b),
+            Self::AccountErased(b) => json(b),
             Self::CleanupRequested(b) => json(b),
             Self::ReconcileRequested(b) => json(b),
             Self::SessionBound(b) => json(b),
@@ -421,6 +438,7 @@ impl Event {
             "EndRequested" => read(bytes, Self::EndRequested),
             "RetryRequested" => read(bytes, Self::RetryRequested),
             "AccountDeleted" => read(bytes, Self::AccountDeleted),
+            "AccountErased" => read(bytes, Self::AccountErased),
             "CleanupRequested" => read(bytes, Self::CleanupRequested),
             "ReconcileRequested" => read(bytes, Self::ReconcileRequested),
             "SessionBound" => read(bytes, Self::SessionBound),
@@ -499,7 +517,7 @@ fn is_folded(kind: &str, name: &str) -> bool {
         }
         "video" => told || call || name == "Bound",
         "broadcast" => told || name == "Bound",
-        "account" => name == "AccountDeleted",
+        "account" => matches!(name, "AccountDeleted" | "AccountErased"),
         _ => false,
     }
 }

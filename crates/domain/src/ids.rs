@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::personal::Pseudonym;
+
 /// A point in time: UTC, microseconds in the database.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
@@ -155,9 +157,11 @@ pub fn is_source_name(name: &str) -> bool {
 }
 
 /// Returns whether `id` may be an account id: 1 to 200 printable ASCII characters without blank,
-/// `/`, `?` and `#`, so that it is one part of a subject and of a path.
+/// `/`, `?`, `#` and `%`, so that it is one part of a subject and of a path, and no
+/// [pseudonym](crate::personal::Pseudonym).
 pub fn is_account_id(id: &str) -> bool {
     (1..=200).contains(&id.len())
+        && Pseudonym::read(id).is_none()
         && id.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#' | b'%'))
 }
 
@@ -194,7 +198,16 @@ mod tests {
     #[test]
     fn account_ids_are_one_path_segment() {
         assert!(is_account_id("user-17@example.org"));
-        for bad in ["", "a b", "a/b", "ü", "a?b", "a#b", &"x".repeat(201)] {
+        for bad in [
+            "",
+            "a b",
+            "a/b",
+            "ü",
+            "a?b",
+            "a#b",
+            &"x".repeat(201),
+            &Pseudonym(Uuid::nil()).to_string(),
+        ] {
             assert!(!is_account_id(bad), "{bad}");
         }
     }

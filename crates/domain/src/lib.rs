@@ -8,6 +8,7 @@
 //! * [`ids`], [`slice`](mod@slice): subjects, derived ids, the slice of a subject
 //! * [`event`], [`announcement`], [`call`], [`timer`]: what the log holds
 //! * [`webhook`], [`redact`](mod@redact): the platform's bodies, read leniently, without secrets
+//! * [`personal`]: what may tell of a person, and how it is kept
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
 //!   [`account`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
@@ -24,6 +25,7 @@ pub mod call;
 pub mod event;
 pub mod timer;
 
+pub mod personal;
 pub mod redact;
 pub mod webhook;
 

@@ -159,6 +159,7 @@ impl LiveStream {
             Event::TimerElapsed(elapsed) => self.timer(*elapsed),
             Event::SessionRequested(_)
             | Event::AccountDeleted(_)
+            | Event::AccountErased(_)
             | Event::Bound(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)

@@ -75,6 +75,7 @@ impl Request {
             | Event::WebhookReceived(_)
             | Event::SessionRequested(_)
             | Event::AccountDeleted(_)
+            | Event::AccountErased(_)
             | Event::CleanupRequested(_)
             | Event::ReconcileRequested(_)
             | Event::SessionBound(_)

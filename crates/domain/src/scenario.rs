@@ -22,6 +22,7 @@ use crate::event::{
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id, session_id};
 use crate::live_stream::LiveStream;
+use crate::redact::redact_platform;
 use crate::session::{Session, Status};
 use crate::slice::SliceCount;
 use crate::state::{Body, State, evolve};
@@ -176,7 +177,7 @@ impl Scenario {
             causation_id: None,
             correlation_id: None,
             meta: None,
-            payload: body.to_vec(),
+            payload: redact_platform(body).0,
         };
         self.append(event);
         self.follow();
@@ -506,7 +507,10 @@ impl Scenario {
     fn outcome(&mut self, of: &Pending, answer: Answer) {
         let intent = of.intent;
         let event = match answer {
-            Answer::Done(result) => Event::CallSucceeded(CallSucceeded { intent, result }),
+            Answer::Done(result) => {
+                let result = result.without_echo();
+                Event::CallSucceeded(CallSucceeded { intent, result })
+            }
             Answer::Failed(reason) => Event::CallFailed(CallFailed { intent, reason }),
         };
         let key = derived_id("outcome", &[&intent.to_string()]);

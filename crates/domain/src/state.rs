@@ -79,7 +79,7 @@ fn opens(kind: &str, event: &Event) -> bool {
             webhook || told
         }
         "video" | "broadcast" => webhook || matches!(event, Event::Bound(_)),
-        "account" => matches!(event, Event::AccountDeleted(_)),
+        "account" => matches!(event, Event::AccountDeleted(_) | Event::AccountErased(_)),
         _ => false,
     }
 }

@@ -19,6 +19,7 @@ pub fn sort(event: &Event) -> &'static str {
         | Event::EndRequested(_)
         | Event::RetryRequested(_)
         | Event::AccountDeleted(_)
+        | Event::AccountErased(_)
         | Event::CleanupRequested(_)
         | Event::ReconcileRequested(_) => "command",
         Event::SessionBound(_)
@@ -44,6 +45,7 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::EndRequested(_) => "end".to_owned(),
         Event::RetryRequested(_) => "try again".to_owned(),
         Event::AccountDeleted(deleted) => format!("account {} was deleted", deleted.account),
+        Event::AccountErased(erased) => format!("account {} was forgotten", erased.account),
         Event::CleanupRequested(cleanup) => format!("clean up: {}", quoted(&cleanup.reason)),
         Event::ReconcileRequested(reconcile) => {
             format!("ask the platform: {}", quoted(&reconcile.reason))

@@ -77,6 +77,7 @@ impl Video {
             | Event::EndRequested(_)
             | Event::RetryRequested(_)
             | Event::AccountDeleted(_)
+            | Event::AccountErased(_)
             | Event::CleanupRequested(_)
             | Event::ReconcileRequested(_)
             | Event::SessionBound(_)

@@ -203,13 +203,21 @@ impl VideoObserved {
     /// a recording (`Stream Record: NAME, 2022-06-03 13:25:16 +0000`) less its duration.
     pub fn began_at(&self) -> Option<Timestamp> {
         self.recording_started_at.or_else(|| {
-            let (_, end) =
-                self.name.as_deref()?.strip_prefix("Stream Record: ")?.rsplit_once(", ")?;
-            let end = chrono::DateTime::parse_from_str(end, "%Y-%m-%d %H:%M:%S %z").ok()?;
+            let end = recording_end(self.name.as_deref()?)?;
             let duration = TimeDelta::try_milliseconds(self.duration_ms.unwrap_or_default())?;
-            end.with_timezone(&chrono::Utc).checked_sub_signed(duration)
+            end.checked_sub_signed(duration)
         })
     }
+}
+
+/// How the platform begins the name of a recording.
+pub(crate) const RECORDING_NAME: &str = "Stream Record: ";
+
+/// The end that the platform writes into the name of a recording.
+pub(crate) fn recording_end(name: &str) -> Option<Timestamp> {
+    let (_, end) = name.strip_prefix(RECORDING_NAME)?.rsplit_once(", ")?;
+    let end = chrono::DateTime::parse_from_str(end, "%Y-%m-%d %H:%M:%S %z").ok()?;
+    Some(end.with_timezone(&chrono::Utc))
 }
 
 /// A broadcast as observed.

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp, derived_id, is_source_name};
-use domain::redact::redact;
+use domain::redact::{redact, redact_platform};
 use domain::webhook;
 use serde::Deserialize;
 use serde_json::json;
@@ -80,12 +80,11 @@ pub(crate) async fn receive(
     };
     let body = read(request.into_body(), config, BODY_LIMIT).await;
     let body = body.inspect_err(|problem| count(*problem, metrics))?;
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    if lines.clone().count() > MOST_EVENTS {
+    if lines(&body).count() > MOST_EVENTS {
         metrics.too_large.inc();
         return Err(Problem::TOO_MANY);
     }
-    let read: Vec<Result<NewEvent, String>> = lines.map(|l| event(l, token, now)).collect();
+    let read: Vec<Result<NewEvent, String>> = lines(&body).map(|l| event(l, token, now)).collect();
     let events: Vec<NewEvent> = read.iter().filter_map(|e| e.as_ref().ok()).cloned().collect();
     let ended = lanes.append_all(events).await;
     let unavailable = ended.iter().filter(|e| matches!(e, Err(Rejected::Unavailable))).count();
@@ -98,6 +97,11 @@ pub(crate) async fn receive(
     }
     metrics.batches.inc();
     Ok(answer(&read, ended))
+}
+
+/// The lines of a body that say something.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
 }
 
 /// The token that a request carries, if it is one of ours and has not ended. All are compared.
@@ -124,12 +128,12 @@ fn event(line: &[u8], token: &BatchToken, now: Timestamp) -> Result<NewEvent, St
     let line: Line = serde_json::from_slice(line).map_err(|error| {
         format!("not an event ({error}): send an object with type, payload, and subject or source")
     })?;
-    let (payload, redacted) = redact(line.payload.get().as_bytes());
-    let subject = if line.event_type == WEBHOOK {
-        webhook_subject(&line, &payload)?
-    } else {
-        foreign_subject(&line)?
-    };
+    let body = line.payload.get().as_bytes();
+    let is_webhook = line.event_type == WEBHOOK;
+    // Of a foreign event, names are the sender's affair.
+    let (payload, redacted) = if is_webhook { redact_platform(body) } else { redact(body) };
+    let subject =
+        if is_webhook { webhook_subject(&line, &payload)? } else { foreign_subject(&line)? };
     let source = subject.source();
     if !token.sources.contains(source) {
         return Err(format!("source \"{source}\" is not one of this token's"));
@@ -246,6 +250,79 @@ fn advice(rejected: &Rejected) -> String {
         }
         Rejected::Refused { sqlstate } => {
             format!("the database refuses it (SQLSTATE {sqlstate}): change it")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{SOURCE, config};
+
+    /// A line that is taken.
+    fn good(n: i64) -> Vec<u8> {
+        let line = json!({
+            "type": "shop.OrderPaid", "subject": format!("{SOURCE}/order/{n}"), "payload": n
+        });
+        line.to_string().into_bytes()
+    }
+
+    /// Bytes of one line: none at all, anything, or something that is nearly an event.
+    fn bad() -> impl Strategy<Value = Vec<u8>> {
+        let anything = vec(any::<u8>().prop_filter("one line", |b| *b != b'\n'), 0..200);
+        let changed = (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, by)| {
+            let mut line = good(7);
+            let at = at.index(line.len());
+            line[at] = if by == b'\n' { b'{' } else { by };
+            line
+        });
+        let texts = ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}", any::<Option<String>>());
+        let shaped = texts.prop_map(|(kind, subject, source, key)| {
+            let line = json!({
+                "type": kind, "subject": subject, "source": source, "payload": {}, "key": key
+            });
+            line.to_string().into_bytes()
+        });
+        prop_oneof![anything, changed, shaped]
+    }
+
+    fn read(body: &[u8]) -> Vec<Result<NewEvent, String>> {
+        let token = &config().batch_tokens[0];
+        lines(body).map(|line| event(line, token, Timestamp::default())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_costs_another_one(parts in vec((bad(), any::<bool>()), 0..8)) {
+            let mut body = Vec::new();
+            for (n, (bad, ends)) in (0..).zip(&parts) {
+                body.extend([bad.as_slice(), b"\n", &good(n), if *ends { b"\r\n" } else { b"\n" }].concat());
+            }
+            let read = read(&body);
+            let numbers = (0..).take(parts.len()).map(|n: i64| n.to_string());
+            let mut payloads = read.iter().filter_map(|line| Some(&line.as_ref().ok()?.payload));
+            for number in numbers {
+                prop_assert!(payloads.any(|payload| payload == number.as_bytes()), "{number} is lost");
+            }
+        }
+
+        #[test]
+        fn what_is_taken_is_of_a_source_of_the_token_and_forges_nothing(line in bad()) {
+            for event in read(&line).into_iter().flatten() {
+                prop_assert_eq!(event.subject.source(), SOURCE);
+                prop_assert!(event.event_type == WEBHOOK || event.event_type.contains('.'));
+                prop_assert!(event.subject.as_str().len() <= LONGEST_SUBJECT);
+                prop_assert!(!event.subject.as_str().contains(char::is_control));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(body in vec(any::<u8>(), 0..600)) {
+            let said = lines(&body).count();
+            prop_assert_eq!(read(&body).len(), said);
         }
     }
 }

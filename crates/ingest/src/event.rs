@@ -1,4 +1,5 @@
-//! The event of a body: raw bytes without secrets, routed, with what is known of the transport.
+//! The event of a body: raw bytes without secrets and echoes, routed, with what is known of the
+//! transport.
 //!
 //! Nothing here judges a body: what cannot be read is stored under `{source}/unrecognized`.
 
@@ -8,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use bytes::Bytes;
 use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp, is_source_name};
-use domain::redact::redact;
+use domain::redact::redact_platform;
 use domain::webhook;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ struct Transport {
     traceparent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     repeat_of: Option<Uuid>,
-    /// Secrets replaced.
+    /// Secrets and echoes replaced.
     redacted: usize,
     /// Length of the body as it came.
     bytes: usize,
@@ -66,7 +67,7 @@ pub(crate) struct Routed {
     pub(crate) is_unrecognized: bool,
     /// Whether it is marked as a repeat.
     pub(crate) is_repeat: bool,
-    /// Secrets replaced in it.
+    /// Secrets and echoes replaced in it.
     pub(crate) redacted: usize,
 }
 
@@ -81,9 +82,10 @@ pub(crate) async fn route_large(arrival: Arrival) -> Option<Routed> {
     }
 }
 
-/// Makes the event of a body: redacts it and finds its subject.
+/// Makes the event of a body: redacts it and finds its subject. What the platform echoes of a person
+/// is not kept: ingest cannot know whose it is, and it stands sealed in the request.
 pub(crate) fn route(arrival: &Arrival) -> Routed {
-    let (payload, redacted) = redact(&arrival.body);
+    let (payload, redacted) = redact_platform(&arrival.body);
     let subject = webhook::subject(&arrival.source, &payload);
     let is_unrecognized = subject == Subject::unrecognized(&arrival.source);
     let transport = Transport {

@@ -107,7 +107,11 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         };
         counter("webhooks_unrecognized", "Webhooks that name no object", &self.unrecognized);
-        counter("webhooks_redacted_secrets", "Secrets replaced in webhooks", &self.redacted);
+        counter(
+            "webhooks_redacted_secrets",
+            "Secrets and echoes of personal values replaced in webhooks",
+            &self.redacted,
+        );
         counter("webhooks_repeated", "Webhooks equal to one just before", &self.repeated);
         counter("events_appended", "Events committed to the log", &self.events_appended);
         counter("events_refused", "Events the database refused", &self.events_refused);

@@ -3,12 +3,15 @@
 //!
 //! A batch in the spool is *durable* (written and synced before its callers are answered) and
 //! *frozen* (the same events under the same batch id whenever it is appended). One process has a
-//! spool directory, by a lock that ends with it. Files are written in order and never changed; one
-//! is deleted only when all its records are committed, and set aside, never deleted, where some of
-//! it could not be read.
+//! spool directory, by a lock that ends with it. Files are written in order and never changed
+//! afterwards, and no number is given to a second one. A file is deleted only when all its records
+//! are committed, and *set aside* under another name where some of it could not be read: for good
+//! where it is damaged, for a while where its last record is only incomplete.
 //!
 //! | module | does |
 //! |---|---|
+//! | [`mod@disk`] | what it asks of the disk |
+//! | [`mod@dir`] | the directory: its names, and what makes them durable |
 //! | [`record`] | a batch as bytes |
 //! | [`mod@file`] | a file: its header, and which of its records are whole |
 //! | [`writer`] | the one thread that writes, syncs and deletes |
@@ -19,7 +22,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,16 +34,22 @@ use uuid::Uuid;
 
 use crate::{Error, Metrics};
 
+mod dir;
+mod disk;
 mod file;
 mod record;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use disk::Fault;
 pub use file::Known;
 pub(crate) use file::Place;
 pub(crate) use record::Frozen;
 
+use dir::Listed;
+use file::State;
 use writer::{Held, Task, Writer};
 
 /// Requests to the writer that may wait. Each lane has one at a time, besides what it releases.
@@ -55,6 +64,9 @@ pub struct Config {
     pub max_bytes: u64,
     /// Length from which on a file gets no more records.
     pub file_bytes: u64,
+    /// What the disk is to fail at.
+    #[cfg(test)]
+    pub(crate) faults: disk::Faults,
 }
 
 impl Config {
@@ -62,7 +74,13 @@ impl Config {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         // 1 GiB holds about a million webhooks; a file is deleted as a whole, so smaller ones give
         // room back sooner.
-        Self { dir: dir.into(), max_bytes: 1 << 30, file_bytes: 16 << 20 }
+        Self {
+            dir: dir.into(),
+            max_bytes: 1 << 30,
+            file_bytes: 16 << 20,
+            #[cfg(test)]
+            faults: disk::Faults::default(),
+        }
     }
 }
 
@@ -81,8 +99,7 @@ impl SpoolDir {
     /// or written.
     pub fn lock(config: Config) -> Result<Self, Error> {
         let dir = &config.dir;
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(Error::spool("make the spool directory", dir))?;
+        dir::make(dir).map_err(Error::spool("make the spool directory", dir))?;
         let path = dir.join("lock");
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let lock = lock.map_err(Error::spool("open the lock of the spool", &path))?;
@@ -118,13 +135,13 @@ impl SpoolDir {
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&draft, &path)?;
-            sync_dir(&self.config.dir)
+            dir::sync(&self.config.dir)
         };
         write().map_err(Error::spool("note the installation", &path))
     }
 
-    /// Opens the spool for the events of `known`: cuts off what is torn, reports what is damaged,
-    /// and finds what is left to drain.
+    /// Opens the spool for the events of `known`: reports what is damaged, and finds what is left
+    /// to drain.
     ///
     /// # Errors
     /// [`Error::SpoolOfAnother`] where files of another installation are left, [`Error::Spool`]
@@ -168,9 +185,10 @@ impl SpoolDir {
         metrics: Arc<Metrics>,
         start: impl FnOnce(Writer, mpsc::Receiver<Task>, File) -> Result<(), Error>,
     ) -> Result<Spool, Error> {
+        let Listed { files: listed, next } = dir::list(&self.config.dir)?;
         let mut files = BTreeMap::new();
         let mut left: HashMap<i16, VecDeque<Place>> = HashMap::new();
-        for (number, path) in numbered(&self.config.dir)? {
+        for (number, path) in listed {
             let held = look(number, &path, known, &mut left)?;
             files.extend(held.map(|held| (number, held)));
         }
@@ -183,7 +201,7 @@ impl SpoolDir {
         let (tasks, queue) = mpsc::channel(QUEUE);
         let failing = Arc::new(AtomicBool::new(false));
         let dir = self.config.dir.clone();
-        let writer = Writer::new(self.config, known, files, Arc::clone(&failing), metrics);
+        let writer = Writer::new(self.config, known, (files, next), Arc::clone(&failing), metrics);
         start(writer, queue, self.lock)?;
         let left = Mutex::new(left);
         let inner = Inner {
@@ -254,7 +272,7 @@ impl Spool {
     /// What the system says where the file cannot be read now: no descriptor, no memory, a disk
     /// that fails. Another try may succeed.
     pub(crate) async fn read(&self, place: Place) -> std::io::Result<Option<Frozen>> {
-        let path = path(&self.inner.dir, place.file);
+        let path = dir::path(&self.inner.dir, place.file);
         #[cfg(feature = "testing")]
         if self.inner.is_inline {
             return read(&path, place);
@@ -296,36 +314,6 @@ fn read(path: &Path, place: Place) -> std::io::Result<Option<Frozen>> {
     }
 }
 
-/// The path of a file.
-fn path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:012}.spool"))
-}
-
-/// Makes new names durable.
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// The files of a directory by number. Files set aside are told about and left alone.
-fn numbered(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, Error> {
-    let entries = fs::read_dir(dir).map_err(Error::spool("list the spool", dir))?;
-    let mut found = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(Error::spool("list the spool", dir))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let number = name.strip_suffix(".spool").and_then(|digits| digits.parse().ok());
-        if let Some(number) = number {
-            found.insert(number, path);
-        } else if name.ends_with(".damaged") {
-            tracing::warn!(
-                file = %path.display(),
-                "a damaged spool file is set aside: keep it until its events were recovered, then delete it"
-            );
-        }
-    }
-    Ok(found)
-}
-
 /// Reads one file and adds its records to `left`. Returns `None` for a file that holds nothing and
 /// was deleted.
 fn look(
@@ -335,40 +323,40 @@ fn look(
     left: &mut HashMap<i16, VecDeque<Place>>,
 ) -> Result<Option<Held>, Error> {
     let bytes = fs::read(path).map_err(Error::spool("read a spool file", path))?;
+    if bytes.len() < file::HEADER {
+        // It was given up while it was made.
+        fs::remove_file(path).map_err(Error::spool("delete an empty spool file", path))?;
+        return Ok(None);
+    }
     let scan = file::scan(number, &bytes, known)?;
+    tell(path, &scan, bytes.len());
+    if scan.records.is_empty() && scan.state() == State::Whole {
+        fs::remove_file(path).map_err(Error::spool("delete an empty spool file", path))?;
+        return Ok(None);
+    }
+    let (open, state) = (scan.records.len() as u64, scan.state());
+    for place in scan.records {
+        left.entry(place.slice).or_default().push_back(place);
+    }
+    Ok(Some(Held { bytes: bytes.len() as u64, open, state }))
+}
+
+/// Tells what is wrong with a file of `length` bytes, if anything is.
+fn tell(path: &Path, scan: &file::Scan, length: usize) {
+    let (file, readable) = (path.display(), scan.records.len());
     if let Some(at) = scan.torn_at {
-        cut(path, at).map_err(Error::spool("cut a torn record off a spool file", path))?;
-        let cut = bytes.len() - at;
+        let bytes = length - at;
         tracing::warn!(
-            file = %path.display(),
-            cut,
-            "the last record of the spool was incomplete and is cut off: its callers were never answered"
+            %file, bytes,
+            "the last record of the spool is incomplete and passed over, since its callers were \
+             never answered; the file is renamed to end in .torn and kept for a while"
         );
     }
     if scan.damaged > 0 {
         tracing::error!(
-            file = %path.display(),
-            damaged = scan.damaged,
-            readable = scan.records.len(),
+            %file, damaged = scan.damaged, readable,
             "a spool file is damaged: what can be read is stored, then the file is renamed to end \
              in .damaged and kept. Check the disk, and recover what is missing from that file"
         );
     }
-    if scan.records.is_empty() && scan.damaged == 0 {
-        fs::remove_file(path).map_err(Error::spool("delete an empty spool file", path))?;
-        return Ok(None);
-    }
-    let open = scan.records.len() as u64;
-    for place in scan.records {
-        left.entry(place.slice).or_default().push_back(place);
-    }
-    let bytes = scan.torn_at.unwrap_or(bytes.len()) as u64;
-    Ok(Some(Held { bytes, open, is_damaged: scan.damaged > 0 }))
-}
-
-/// Cuts a file to a length, durably.
-fn cut(path: &Path, length: usize) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(length as u64)?;
-    file.sync_all()
 }

@@ -61,6 +61,8 @@ struct Line {
     mute: bool,
     /// Connections of another generation are cut.
     generation: u32,
+    /// The connection that is next to send an event is cut as soon as it has.
+    cut_next: bool,
 }
 
 /// A wire to the database.
@@ -85,7 +87,7 @@ impl Wire {
         let server: SocketAddr = address.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = listener.local_addr().unwrap();
-        let line = Line { up: true, mute: false, generation: 0 };
+        let line = Line { up: true, mute: false, generation: 0, cut_next: false };
         let line = Arc::new(watch::Sender::new(line));
         tokio::spawn(accept(listener, server, Arc::clone(&line)));
         let direct = Store::connect(&store::Config::new(direct_url.clone())).await.unwrap();
@@ -101,6 +103,17 @@ impl Wire {
     /// Cuts all connections.
     pub(crate) fn cut(&self) {
         self.line.send_modify(|line| line.generation += 1);
+    }
+
+    /// Cuts the connection that is next to send an event: when all of it is on its way to the
+    /// database, and before anything is answered.
+    pub(crate) fn cut_next_append(&self) {
+        self.line.send_modify(|line| line.cut_next = true);
+    }
+
+    /// Whether such a connection is still to come.
+    pub(crate) fn is_to_cut(&self) -> bool {
+        self.line.borrow().cut_next
     }
 
     /// Cuts all connections and takes no new ones.
@@ -134,28 +147,35 @@ impl Wire {
 async fn accept(listener: TcpListener, server: SocketAddr, line: Arc<watch::Sender<Line>>) {
     while let Ok((client, _)) = listener.accept().await {
         if line.borrow().up {
-            tokio::spawn(forward(client, server, line.subscribe()));
+            tokio::spawn(forward(client, server, Arc::clone(&line)));
         }
     }
 }
 
 /// Forwards both ways until an end closes or the wire is cut.
-async fn forward(mut client: TcpStream, server: SocketAddr, mut line: watch::Receiver<Line>) {
+async fn forward(mut client: TcpStream, server: SocketAddr, line: Arc<watch::Sender<Line>>) {
     /// `ReadyForQuery` alone: the answer to a ping.
     const PING_ANSWER: usize = 6;
     let mut server = TcpStream::connect(server).await.unwrap();
-    let state = line.clone();
-    let generation = state.borrow().generation;
+    let mut news = line.subscribe();
+    let generation = line.borrow().generation;
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         let forwarded = tokio::select! {
-            () = async { drop(line.wait_for(|line| line.generation != generation).await) } => break,
+            () = async { drop(news.wait_for(|line| line.generation != generation).await) } => break,
             read = client.read(&mut asked) => match read {
-                Ok(n @ 1..) => server.write_all(&asked[..n]).await,
+                Ok(n @ 1..) => {
+                    let forwarded = server.write_all(&asked[..n]).await;
+                    let cut = |line: &mut Line| std::mem::take(&mut line.cut_next);
+                    if sends_event(&asked[..n]) && line.send_if_modified(cut) {
+                        break;
+                    }
+                    forwarded
+                }
                 _ => break,
             },
             read = server.read(&mut answered) => match read {
-                Ok(n @ 1..) if state.borrow().mute && n > PING_ANSWER => Ok(()),
+                Ok(n @ 1..) if line.borrow().mute && n > PING_ANSWER => Ok(()),
                 Ok(n @ 1..) => client.write_all(&answered[..n]).await,
                 _ => break,
             },
@@ -164,6 +184,12 @@ async fn forward(mut client: TcpStream, server: SocketAddr, mut line: watch::Rec
             break;
         }
     }
+}
+
+/// Whether these bytes hold the subject of an event.
+fn sends_event(bytes: &[u8]) -> bool {
+    let subject = format!("{SOURCE}/");
+    bytes.windows(subject.len()).any(|window| window == subject.as_bytes())
 }
 
 /// Settings with one source and one token.

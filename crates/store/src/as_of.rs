@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::history::Archive;
+use crate::parked::applied_after;
 use crate::read::SessionView;
 use crate::rebuild::{EventRow, Fold};
 use crate::{Error, Store, log};
@@ -47,7 +48,7 @@ pub struct SessionThen {
 
 impl Store {
     /// The state of a subject at a moment, with the position of its last event; `None`: it had
-    /// none. What is set aside now is not folded.
+    /// none. What was set aside then, is now, or was passed over, is not folded.
     ///
     /// # Errors
     /// [`Error::Invalid`] where the moment names an event that does not exist.
@@ -109,7 +110,10 @@ impl Store {
             None => None,
             Some(at) => Some(until(self.history.as_ref(), &mut connection, slice, at).await?),
         };
-        let aside = crate::rebuild::set_aside(&mut connection, slice, i64::MAX).await?;
+        let mut aside = crate::rebuild::set_aside(&mut connection, slice, i64::MAX).await?;
+        if let Some(until) = until {
+            aside.extend(applied_after(&mut connection, slice, until.recorded_at).await?);
+        }
         let mut fold = Fold::new(slice, Default::default(), &aside);
         let mut after = 0;
         loop {

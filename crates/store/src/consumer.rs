@@ -63,14 +63,14 @@ impl Store {
             host,
             version,
         )
-        .execute(&self.pool)
+        .execute(&self.lifeline)
         .await?;
         let rows = sqlx::query_scalar!(
             "SELECT id FROM tallylight.process
               WHERE seen_at > now() - $1::bigint * interval '1 microsecond' ORDER BY id",
             micros(ttl),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.lifeline)
         .await?;
         Ok(rows)
     }
@@ -82,7 +82,7 @@ impl Store {
             "DELETE FROM tallylight.process WHERE id = $1 OR seen_at < now() - interval '1 day'",
             process,
         )
-        .execute(&self.pool)
+        .execute(&self.lifeline)
         .await?;
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Store {
             process,
             micros(ttl),
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.lifeline)
         .await?;
         Ok(row.map(|r| Lease {
             slice,
@@ -184,7 +184,7 @@ impl Store {
             &epochs,
             micros(ttl),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.lifeline)
         .await?;
         Ok(renewed)
     }
@@ -206,7 +206,7 @@ impl Store {
             epoch,
             micros(ttl),
         )
-        .execute(&self.pool)
+        .execute(&self.lifeline)
         .await
         .map_err(Error::from);
         match renewed {
@@ -225,7 +225,7 @@ impl Store {
             slice,
             epoch,
         )
-        .execute(&self.pool)
+        .execute(&self.lifeline)
         .await?;
         Ok(())
     }

@@ -17,7 +17,7 @@ const SHARDS: u32 = 64;
 const MOST_EVENTS: i64 = 1_000_000;
 
 /// Tables without a slice that every node reads.
-const REFERENCE: [&str; 2] = ["installation", "process"];
+const REFERENCE: [&str; 3] = ["account_key", "installation", "process"];
 
 /// What has to be distributed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Catalogue {
         }
         // A month that is made later is a partition of a distributed table when its trigger is.
         all.push(
-            "ALTER FUNCTION tallylight.ensure_partitions(integer) \
+            "ALTER FUNCTION tallylight.attach_month(text, timestamp with time zone) \
              SET citus.enable_unsafe_triggers = 'on'"
                 .to_owned(),
         );

@@ -49,6 +49,18 @@ pub enum Error {
         /// In the database.
         found: Uuid,
     },
+    /// The database's log is not the one that was known, though of the same installation.
+    #[error(
+        "use the database: its log was restored and is incarnation {found}, and this process \
+         began with {known}. Correct database.url, or start this process again if the restored \
+         log is the right one"
+    )]
+    OtherIncarnation {
+        /// From an earlier connection.
+        known: Uuid,
+        /// In the database.
+        found: Uuid,
+    },
     /// The database has no Citus.
     #[error(
         "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
@@ -138,11 +150,38 @@ pub enum Error {
         /// The event.
         position: i64,
     },
+    /// Somebody asked for something else while a request was performed: nothing happened.
+    #[error("answer the request about {slice}:{position}: a later one has taken its place")]
+    RequestReplaced {
+        /// The slice.
+        slice: i16,
+        /// The event that carries the request.
+        position: i64,
+    },
     /// A seal does not open: another key, or damaged.
     #[error("open the sealed secrets of {subject}: is this the key they were sealed with?")]
     Seal {
         /// Whose.
         subject: String,
+    },
+    /// An account's key does not open: another sealing key, or damaged.
+    #[error(
+        "open the key of account {pseudonym}: it was sealed with another sealing key than this \
+         process has. Give every process the same one"
+    )]
+    AccountKey {
+        /// The account's pseudonym.
+        pseudonym: String,
+    },
+    /// Sessions of an account are on their way or on air.
+    #[error(
+        "erase the account's data: {} of its sessions are not off air ({}): end them first",
+        sessions.len(),
+        listed(sessions)
+    )]
+    SessionsRun {
+        /// Which.
+        sessions: Vec<Uuid>,
     },
     /// A segment of history cannot be read.
     #[error("read positions {from} to {to} of slice {slice} from segment {file}")]
@@ -216,10 +255,10 @@ pub enum Error {
         /// The rebuild.
         id: Uuid,
     },
-    /// The tables were in use whenever the swap was tried.
+    /// The tables were in use whenever the swap was tried, or the database was slow.
     #[error(
-        "swap the rebuilt projections in: the tables were in use by long transactions for {seconds} s; \
-         what is rebuilt is kept, run `tallylight projections rebuild` again"
+        "swap the rebuilt projections in: for {seconds} s the tables were in use by long transactions, \
+         or the database was too slow to swap without holding everybody up; what is rebuilt is kept, run `tallylight projections rebuild` again"
     )]
     SwapBlocked {
         /// How long it was tried.
@@ -258,6 +297,11 @@ impl Error {
         self.code().is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
     }
 
+    /// Whether a statement took longer than it may.
+    pub(crate) fn is_statement_timeout(&self) -> bool {
+        self.code().is_some_and(|code| code == "57014")
+    }
+
     fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
         let Self::Database { source } = self else { return None };
         source.as_database_error().and_then(sqlx::error::DatabaseError::code)
@@ -266,7 +310,7 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::History { .. } => true,
+            Self::Unreachable { .. } | Self::History { .. } | Self::RequestReplaced { .. } => true,
             // A disk or a network may come back; a file that is missing or damaged will not.
             Self::Segment { source, .. } => matches!(
                 source.as_ref(),
@@ -283,6 +327,7 @@ impl Error {
             | Self::NoCitus
             | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }
+            | Self::OtherIncarnation { .. }
             | Self::Migrate { .. }
             | Self::SlicesFixed { .. }
             | Self::Fenced { .. }
@@ -294,6 +339,8 @@ impl Error {
             | Self::NoSuchJob { .. }
             | Self::NotParked { .. }
             | Self::Seal { .. }
+            | Self::AccountKey { .. }
+            | Self::SessionsRun { .. }
             | Self::Unfoldable { .. }
             | Self::Stopped
             | Self::RebuildRuns
@@ -303,6 +350,13 @@ impl Error {
             | Self::NoRollback { .. } => false,
         }
     }
+}
+
+/// Ids, the first few.
+fn listed(ids: &[Uuid]) -> String {
+    let first: Vec<String> = ids.iter().take(5).map(Uuid::to_string).collect();
+    let more = if ids.len() > first.len() { ", .." } else { "" };
+    first.join(", ") + more
 }
 
 /// Serialization, resources, operator intervention, lock not available; and a primary that has

@@ -81,6 +81,17 @@ async fn segments_after(
     Ok(segments)
 }
 
+/// The last sealed position of a slice; 0: nothing of it is sealed.
+pub(crate) async fn sealed_to(connection: &mut PgConnection, slice: i16) -> Result<i64, Error> {
+    let last = sqlx::query_scalar!(
+        r#"SELECT coalesce(max(to_position), 0) AS "last!" FROM tallylight.segment WHERE slice = $1"#,
+        slice,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(last)
+}
+
 impl Store {
     /// All segments, by slice and position.
     pub async fn segments(&self) -> Result<Vec<Segment>, Error> {

@@ -1,14 +1,11 @@
 //! Installing: migrations, the installation's row, heads and checkpoints, partitions ahead, roles.
 
 use domain::slice::SliceCount;
-use sqlx::{Executor, PgConnection, PgPool};
+use sqlx::{Executor, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::consumer::Consumer;
-use crate::{Config, Error, migration_pool, pool, with_cause};
-
-/// Months for which partitions are made ahead.
-const MONTHS_AHEAD: i32 = 3;
+use crate::{Config, Error, migration_pool, partitions, pool, with_cause};
 
 /// The lock that migrations of one database take in turn.
 const MIGRATION_LOCK: i64 = 0x7461_6c6c_796c_6967;
@@ -46,6 +43,15 @@ pub struct Migrated {
     pub is_restored: bool,
 }
 
+/// What is known of where a schema comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Nothing but what it shows itself.
+    Unknown,
+    /// It was restored just now.
+    Restored,
+}
+
 /// Brings a database to this version. `slices` counts when the installation is made; asked for
 /// later, it must be the same. Callers at the same time take turns; nothing limits how long a
 /// migration runs.
@@ -54,8 +60,25 @@ pub struct Migrated {
 /// [`Error::SlicesFixed`] for another number of slices, [`Error::Migrate`] where a migration fails,
 /// also because somebody held a table for more than 5 s: run it again.
 pub async fn migrate(config: &Config, slices: Option<SliceCount>) -> Result<Migrated, Error> {
+    migrate_from(config, slices, Origin::Unknown).await
+}
+
+/// As [`migrate`], of a schema that was restored just now: its log begins a new incarnation, even
+/// where the backup is older than incarnations and so does not show that it was restored.
+///
+/// # Errors
+/// As for [`migrate`].
+pub async fn migrate_restored(config: &Config) -> Result<Migrated, Error> {
+    migrate_from(config, None, Origin::Restored).await
+}
+
+async fn migrate_from(
+    config: &Config,
+    slices: Option<SliceCount>,
+    origin: Origin,
+) -> Result<Migrated, Error> {
     let pool = migration_pool(config)?;
-    let migrated = migrate_in(&pool, slices).await;
+    let migrated = migrate_in(&pool, slices, origin).await;
     // Closing releases the lock, also after a failure.
     pool.close().await;
     match migrated {
@@ -64,19 +87,27 @@ pub async fn migrate(config: &Config, slices: Option<SliceCount>) -> Result<Migr
     }
 }
 
-async fn migrate_in(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, Error> {
+async fn migrate_in(
+    pool: &PgPool,
+    slices: Option<SliceCount>,
+    origin: Origin,
+) -> Result<Migrated, Error> {
     let mut turn = pool.acquire().await?;
     turn.execute("SET lock_timeout = 0").await?;
     sqlx::query!("SELECT pg_advisory_lock($1)", MIGRATION_LOCK).execute(&mut *turn).await?;
     migrator().run(pool).await.map_err(|source| Error::Migrate { source })?;
-    let migrated = install(pool, slices).await?;
-    ensure_partitions(pool).await?;
+    let migrated = install(pool, slices, origin).await?;
+    partitions::ensure(pool, None).await?;
     ensure_roles(pool).await?;
     Ok(migrated)
 }
 
 /// Makes the rows that an installation needs, where they are missing.
-async fn install(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, Error> {
+async fn install(
+    pool: &PgPool,
+    slices: Option<SliceCount>,
+    origin: Origin,
+) -> Result<Migrated, Error> {
     let mut tx = pool.begin().await?;
     let made = sqlx::query!(
         "INSERT INTO tallylight.installation (id, slices) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -85,7 +116,7 @@ async fn install(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, 
     )
     .execute(&mut *tx)
     .await?;
-    let incarnation = settle_incarnation(&mut tx).await?;
+    let incarnation = settle_incarnation(&mut tx, origin).await?;
     let row = sqlx::query!("SELECT id, slices, incarnation FROM tallylight.installation")
         .fetch_one(&mut *tx)
         .await?;
@@ -127,22 +158,18 @@ async fn install(pool: &PgPool, slices: Option<SliceCount>) -> Result<Migrated, 
 }
 
 /// Begins a new incarnation where the schema was restored; returns it then.
-async fn settle_incarnation(connection: &mut PgConnection) -> Result<Option<Uuid>, Error> {
+async fn settle_incarnation(
+    connection: &mut PgConnection,
+    origin: Origin,
+) -> Result<Option<Uuid>, Error> {
     let begun = sqlx::query_scalar!(
         "SELECT tallylight.begin_incarnation() FROM tallylight.installation
-          WHERE schema_oid <> to_regnamespace('tallylight')::oid"
+          WHERE $1 OR schema_oid <> to_regnamespace('tallylight')::oid",
+        origin == Origin::Restored,
     )
     .fetch_optional(connection)
     .await?;
     Ok(begun.flatten())
-}
-
-/// Makes the partitions of this month and the months ahead. Returns how many were missing.
-async fn ensure_partitions(pool: &PgPool) -> Result<i32, Error> {
-    let made = sqlx::query_scalar!("SELECT tallylight.ensure_partitions($1)", MONTHS_AHEAD)
-        .fetch_one(pool)
-        .await?;
-    Ok(made.unwrap_or_default())
 }
 
 /// Makes the group roles and their grants. Where the migrating role may not, an administrator can
@@ -173,13 +200,13 @@ pub(crate) struct Installation {
 
 /// Reads which installation this is. One whose tables are older than this version is not migrated,
 /// nor is one that was restored since.
-pub(crate) async fn installation(pool: &PgPool) -> Result<Installation, Error> {
+pub(crate) async fn installation(executor: impl PgExecutor<'_>) -> Result<Installation, Error> {
     let row = sqlx::query!(
         r#"SELECT id, slices, migrated_to, incarnation,
                   schema_oid <> to_regnamespace('tallylight')::oid AS "restored!"
              FROM tallylight.installation"#
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?
     .filter(|row| row.migrated_to >= newest())
     .ok_or(Error::NotMigrated)?;
@@ -242,11 +269,4 @@ pub async fn idle_databases(config: &Config, prefix: &str) -> Result<Vec<String>
     .await?;
     pool.close().await;
     Ok(names)
-}
-
-impl crate::Store {
-    /// Makes the partitions of this month and the months ahead. Returns how many were missing.
-    pub async fn ensure_partitions(&self) -> Result<i32, Error> {
-        ensure_partitions(&self.pool).await
-    }
 }

@@ -4,7 +4,7 @@
 //! checkpoint row must still have the owner's epoch, else nothing happens. No SQL stands anywhere
 //! else, and nothing here decides anything.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::slice::SliceCount;
@@ -13,17 +13,21 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
+mod account_key;
 mod as_of;
 mod backup;
 mod consumer;
 mod digest;
 mod distribute;
+mod erasure;
 mod error;
 mod history;
+mod identity;
 mod install;
 mod jobs;
 mod log;
 mod parked;
+mod partitions;
 mod projection;
 mod react;
 mod read;
@@ -35,24 +39,30 @@ mod verify;
 mod wake;
 
 use digest::hex;
+use identity::Identity;
 use together::OneByOne;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use account_key::{AccountKey, Keyring};
 pub use as_of::{AsOf, SessionThen};
 pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use erasure::{Erased, Holdings};
 pub use error::Error;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
 };
-pub use install::{Migrated, create_database, drop_database, idle_databases, migrate};
+pub use install::{
+    Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
+};
 pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
+pub use partitions::Partitions;
 pub use react::{Committed, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
@@ -70,7 +80,7 @@ pub use wake::{Hint, Notifier, Wakes};
 pub struct Config {
     /// `postgres://..`, with its password.
     pub url: SecretString,
-    /// Most connections of this process.
+    /// Most connections of this process, besides two by which a worker keeps its slices.
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
@@ -95,11 +105,13 @@ impl Config {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// Connections for leases alone: whoever works may use up all others, and would lose the
+    /// slices that it works on.
+    lifeline: PgPool,
     slices: SliceCount,
     installation: Uuid,
-    /// Which history the positions belong to; empty until the database was asked which
-    /// installation it is.
-    incarnation: Arc<OnceLock<Uuid>>,
+    /// What every new connection is asked.
+    identity: Arc<Identity>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
     one_by_one: Arc<OneByOne>,
@@ -113,53 +125,56 @@ impl Store {
     /// this version are missing, [`Error::Restored`] where they were restored since,
     /// [`Error::Invalid`] for a place of history that is not supported.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
-        let pool = pool(config)?;
+        let identity = Arc::new(Identity::default());
+        let pool = checked_pool(config, config.max_connections, &identity)?;
         let found = match install::installation(&pool).await {
             Ok(found) => found,
             Err(error) => return Err(with_cause(config, error).await),
         };
-        Self::of(config, pool, found.id, found.slices, Some(found.incarnation))
+        identity.settle(found);
+        Self::of(config, pool, (found.id, found.slices), identity)
     }
 
     /// The database of an installation that is known from an earlier connection. Connects when it
-    /// is used first, and appends only once the database has said that it is this installation.
+    /// is used first, and takes no connection that leads to another installation.
     ///
     /// # Errors
     /// [`Error::BadUrl`], [`Error::Invalid`] for a place of history that is not supported.
     pub fn known(config: &Config, installation: Uuid, slices: SliceCount) -> Result<Self, Error> {
-        let pool = pool(config)?;
-        Self::of(config, pool, installation, slices, None)
+        let identity = Arc::new(Identity::known(installation, slices));
+        let pool = checked_pool(config, config.max_connections, &identity)?;
+        Self::of(config, pool, (installation, slices), identity)
     }
 
     fn of(
         config: &Config,
         pool: PgPool,
-        installation: Uuid,
-        slices: SliceCount,
-        incarnation: Option<Uuid>,
+        (installation, slices): (Uuid, SliceCount),
+        identity: Arc<Identity>,
     ) -> Result<Self, Error> {
-        let incarnation = Arc::new(incarnation.map_or_else(OnceLock::new, OnceLock::from));
+        let lifeline = checked_pool(config, LEASE_CONNECTIONS, &identity)?;
         let history = config.history_url.as_deref().map(history::Archive::new).transpose()?;
         let history_metrics = HistoryMetrics::new();
-        let one_by_one = Arc::default();
-        Ok(Self { pool, slices, installation, incarnation, history, history_metrics, one_by_one })
+        Ok(Self {
+            pool,
+            lifeline,
+            slices,
+            installation,
+            identity,
+            history,
+            history_metrics,
+            one_by_one: Arc::default(),
+        })
     }
 
-    /// Asks the database once which installation it is.
+    /// Finds out whether the database is this installation's: at once where the last new connection
+    /// was, else by another one.
     ///
     /// # Errors
-    /// [`Error::OtherInstallation`] where it is not the one that is known, [`Error::NotMigrated`],
-    /// [`Error::Restored`].
+    /// [`Error::OtherInstallation`], [`Error::OtherIncarnation`], [`Error::NotMigrated`] or
+    /// [`Error::Restored`] where the address leads elsewhere now, [`Error::Unreachable`].
     pub async fn check_installation(&self) -> Result<(), Error> {
-        if self.incarnation.get().is_some() {
-            return Ok(());
-        }
-        let found = install::installation(&self.pool).await?;
-        if (found.id, found.slices) != (self.installation, self.slices) {
-            return Err(Error::OtherInstallation { known: self.installation, found: found.id });
-        }
-        self.incarnation.get_or_init(|| found.incarnation);
-        Ok(())
+        self.identity.admit(&self.pool).await
     }
 
     /// The number of slices.
@@ -177,17 +192,22 @@ impl Store {
     /// this database keeps it beside them, and begins anew where it differs. `None`: the process
     /// started without the database, and has not been told yet.
     pub fn incarnation(&self) -> Option<Uuid> {
-        self.incarnation.get().copied()
+        self.identity.incarnation()
     }
 
     /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// As [`Self::check_installation`].
     pub async fn ping(&self) -> Result<(), Error> {
-        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        let mut connection = self.identity.connection(&self.pool).await?;
+        sqlx::query!("SELECT 1 AS one").fetch_one(&mut *connection).await?;
         Ok(())
     }
 
     /// Closes all connections; calls after it fail.
     pub async fn close(&self) {
+        self.lifeline.close().await;
         self.pool.close().await;
     }
 }
@@ -200,7 +220,29 @@ const SERVING: &str = "SET lock_timeout = '2s'; SET statement_timeout = '30s'; \
 /// A connection that was idle for longer than this is asked for a sign of life before its use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
-/// The pool of a serving process.
+/// Connections by which a worker keeps its slices: one for each consumer.
+const LEASE_CONNECTIONS: u32 = 2;
+
+/// The pool of a serving process, of connections to one installation.
+fn checked_pool(
+    config: &Config,
+    max_connections: u32,
+    identity: &Arc<Identity>,
+) -> Result<PgPool, Error> {
+    let identity = Arc::clone(identity);
+    let options = pool_options(config).max_connections(max_connections).after_connect(
+        move |connection, _| {
+            let identity = Arc::clone(&identity);
+            Box::pin(async move {
+                connection.execute(SERVING).await?;
+                identity.check(connection).await
+            })
+        },
+    );
+    Ok(options.connect_lazy_with(connect_options(config)?))
+}
+
+/// A pool of connections to whatever is there.
 fn pool(config: &Config) -> Result<PgPool, Error> {
     let options = pool_options(config).max_connections(config.max_connections).after_connect(
         |connection, _| Box::pin(async move { connection.execute(SERVING).await.map(|_| ()) }),

@@ -21,6 +21,8 @@ pub struct ParkedEvent {
     pub subject: Subject,
     /// What went wrong; `None`: it only waits.
     pub error: Option<String>,
+    /// Its version is newer than this build: one that knows it asks for the retry by itself.
+    pub awaits_build: bool,
 }
 
 /// What somebody wants done with a parked subject.
@@ -91,6 +93,8 @@ pub struct PendingRequest {
     pub position: i64,
     /// What is wanted.
     pub request: Request,
+    /// When it was asked for: tells it from a later one about the same event.
+    pub requested_at: Timestamp,
 }
 
 /// What a worker did with parked events of one subject.
@@ -98,6 +102,8 @@ pub struct PendingRequest {
 pub struct Mended {
     /// The event that carried the request.
     pub requested: i64,
+    /// When that request was made.
+    pub requested_at: Timestamp,
     /// Passed over for good.
     pub skipped: Option<i64>,
     /// Applied: they wait no more.
@@ -115,6 +121,8 @@ pub enum Next {
         position: i64,
         /// What went wrong.
         error: String,
+        /// As in [`ParkedEvent`].
+        awaits_build: bool,
     },
     /// They are to be retried in the next transaction.
     GoesOn {
@@ -250,10 +258,25 @@ impl Store {
         Ok(counts.into_iter().map(|(subject, _)| subject).collect())
     }
 
+    /// Events of a slice that wait for a build that knows their version, and for nothing else.
+    pub async fn awaiting_build(&self, slice: i16) -> Result<Vec<(Subject, i64)>, Error> {
+        let rows = sqlx::query!(
+            "SELECT subject, position FROM tallylight.parked
+              WHERE consumer = $1 AND slice = $2 AND skipped_at IS NULL AND request IS NULL
+                AND awaits_build ORDER BY position",
+            Consumer::React.name(),
+            slice,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|r| (Subject::from_stored(r.subject), r.position)).collect())
+    }
+
     /// The requests that wait for the holder of a slice, in order of position.
     pub async fn parked_requests(&self, slice: i16) -> Result<Vec<PendingRequest>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT subject, position, request AS "request!" FROM tallylight.parked
+            r#"SELECT subject, position, request AS "request!", requested_at AS "requested_at!"
+                 FROM tallylight.parked
                 WHERE consumer = $1 AND slice = $2 AND skipped_at IS NULL AND request IS NOT NULL
                 ORDER BY position"#,
             Consumer::React.name(),
@@ -261,12 +284,18 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let pending = |subject, position, request: &str| PendingRequest {
-            subject: Subject::from_stored(subject),
-            position,
-            request: if request == Request::Skip.name() { Request::Skip } else { Request::Retry },
+        let wanted = |name: &str| {
+            if name == Request::Skip.name() { Request::Skip } else { Request::Retry }
         };
-        Ok(rows.into_iter().map(|r| pending(r.subject, r.position, &r.request)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|r| PendingRequest {
+                subject: Subject::from_stored(r.subject),
+                position: r.position,
+                request: wanted(&r.request),
+                requested_at: r.requested_at,
+            })
+            .collect())
     }
 
     /// Positions of the first waiting events of a subject, in order.
@@ -304,30 +333,48 @@ pub(crate) async fn park(
     let subjects: Vec<&str> = parked.iter().map(|p| p.subject.as_str()).collect();
     let errors: Vec<Option<String>> =
         parked.iter().map(|p| p.error.as_deref().map(storable)).collect();
+    let awaits: Vec<bool> = parked.iter().map(|p| p.awaits_build).collect();
     sqlx::query!(
-        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts)
-         SELECT $1, $2, u.position, u.subject, u.error, (u.error IS NOT NULL)::int
-           FROM unnest($3::bigint[], $4::text[], $5::text[]) AS u (position, subject, error)",
+        "INSERT INTO tallylight.parked
+                (consumer, slice, position, subject, error, attempts, awaits_build)
+         SELECT $1, $2, u.position, u.subject, u.error, (u.error IS NOT NULL)::int, u.awaits_build
+           FROM unnest($3::bigint[], $4::text[], $5::text[], $6::bool[])
+                AS u (position, subject, error, awaits_build)",
         Consumer::React.name(),
         slice,
         &positions,
         &subjects as &[&str],
         &errors as &[Option<String>],
+        &awaits,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Writes what became of a request.
+/// Writes what became of a request. One that was replaced meanwhile is not answered: who asked for
+/// the later one would never hear of it.
 pub(crate) async fn mend(
     connection: &mut PgConnection,
     slice: i16,
     mended: &Mended,
 ) -> Result<(), Error> {
+    let requested = sqlx::query_scalar!(
+        "SELECT requested_at FROM tallylight.parked
+          WHERE consumer = $1 AND slice = $2 AND position = $3 FOR UPDATE",
+        Consumer::React.name(),
+        slice,
+        mended.requested,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if requested.flatten() != Some(mended.requested_at) {
+        return Err(Error::RequestReplaced { slice, position: mended.requested });
+    }
     match &mended.next {
-        Some(Next::Failed { position, error }) => {
-            fail(connection, slice, mended.requested, *position, error).await?;
+        Some(Next::Failed { position, error, awaits_build }) => {
+            let failed = (*position, error.as_str(), *awaits_build);
+            fail(connection, slice, mended.requested, failed).await?;
         }
         Some(Next::GoesOn { position }) => {
             go_on(connection, slice, mended.requested, *position).await?;
@@ -347,7 +394,12 @@ pub(crate) async fn mend(
     }
     if !mended.applied.is_empty() {
         sqlx::query!(
-            "DELETE FROM tallylight.parked WHERE consumer = $1 AND slice = $2 AND position = ANY ($3)",
+            "WITH applied AS (
+               DELETE FROM tallylight.parked
+                WHERE consumer = $1 AND slice = $2 AND position = ANY ($3)
+            RETURNING consumer, slice, position, parked_at)
+             INSERT INTO tallylight.parked_past (consumer, slice, position, parked_at)
+             SELECT consumer, slice, position, parked_at FROM applied",
             Consumer::React.name(),
             slice,
             &mended.applied,
@@ -358,18 +410,36 @@ pub(crate) async fn mend(
     Ok(())
 }
 
+/// Positions of a slice that were not applied at a time, though they are now: they were set aside.
+pub(crate) async fn applied_after(
+    connection: &mut PgConnection,
+    slice: i16,
+    at: Timestamp,
+) -> Result<Vec<i64>, Error> {
+    let positions = sqlx::query_scalar!(
+        "SELECT position FROM tallylight.parked_past
+          WHERE consumer = $1 AND slice = $2 AND applied_at > $3",
+        Consumer::React.name(),
+        slice,
+        at,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(positions)
+}
+
 /// The request has ended at an event that fails.
 async fn fail(
     connection: &mut PgConnection,
     slice: i16,
     requested: i64,
-    position: i64,
-    error: &str,
+    (position, error, awaits_build): (i64, &str, bool),
 ) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE tallylight.parked
             SET request = NULL, requested_by = NULL, requested_at = NULL, reason = NULL,
                 error = CASE WHEN position = $4 THEN $5 ELSE error END,
+                awaits_build = CASE WHEN position = $4 THEN $6 ELSE awaits_build END,
                 attempts = attempts + (position = $4)::int
           WHERE consumer = $1 AND slice = $2 AND position IN ($3, $4)",
         Consumer::React.name(),
@@ -377,6 +447,7 @@ async fn fail(
         requested,
         position,
         storable(error),
+        awaits_build,
     )
     .execute(connection)
     .await?;

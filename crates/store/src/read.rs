@@ -163,6 +163,10 @@ impl Store {
         page: &Page,
     ) -> Result<Vec<SessionView>, Error> {
         let (before_at, before_id) = page.before.unzip();
+        let accounts = match &filter.account {
+            Some(account) => Some(self.names_of(account).await?),
+            None => None,
+        };
         let rows = sqlx::query_as!(
             SessionRow,
             r#"SELECT r.session_id, r.source, r.account, r.name,
@@ -172,14 +176,14 @@ impl Store {
                  FROM tallylight.session_request r
                  LEFT JOIN tallylight.session s ON s.session_id = r.session_id
                 WHERE ($1::text IS NULL OR r.source = $1)
-                  AND ($2::text IS NULL OR r.account = $2)
+                  AND ($2::text[] IS NULL OR r.account = ANY ($2))
                   AND ($3::text IS NULL OR coalesce(s.status, r.status) = $3)
                   AND (r.requested_at, r.session_id)
                   < (coalesce($4::timestamptz, 'infinity'),
                      coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
                 ORDER BY r.requested_at DESC, r.session_id DESC LIMIT $6"#,
             filter.source,
-            filter.account,
+            accounts.as_deref(),
             filter.status,
             before_at,
             before_id,
@@ -217,16 +221,20 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<LiveStreamView>, Error> {
         let (id, of) = after.map_or((i64::MIN, ""), |(id, source)| (id.0, source));
+        let accounts = match account {
+            Some(account) => Some(self.names_of(account).await?),
+            None => None,
+        };
         let rows = sqlx::query_as!(
             LiveStreamRow,
             "SELECT source, live_stream_id, account, installation, active, live, idle_since, deleted,
                     hls_url, dash_url, iframe_url
                FROM tallylight.live_stream
-              WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR account = $2)
+              WHERE ($1::text IS NULL OR source = $1) AND ($2::text[] IS NULL OR account = ANY ($2))
                 AND (live_stream_id, source) > ($3, $4)
               ORDER BY live_stream_id, source LIMIT $5",
             source,
-            account,
+            accounts.as_deref(),
             id,
             of,
             limit,

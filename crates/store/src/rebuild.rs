@@ -9,10 +9,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::{Error, Store};
+use crate::{Error, Store, history};
 
 mod copy_binary;
 mod fold;
@@ -22,6 +23,7 @@ mod record;
 mod source;
 mod subject;
 mod swap;
+mod sweep;
 
 pub use record::{RebuildState, RebuildStatus};
 
@@ -32,6 +34,7 @@ pub(crate) use source::EventRow;
 use generation::{Progress, copy_texts};
 use record::Run;
 use source::{Chunk, Range, read_chunk_from};
+use sweep::Swept;
 
 /// Positions that are read at once: some 15 MB of webhooks, a tenth of a second of folding.
 const CHUNK: i64 = 20_000;
@@ -39,14 +42,14 @@ const CHUNK: i64 = 20_000;
 /// How to rebuild.
 #[derive(Debug, Clone)]
 pub struct RebuildOptions {
-    /// Slices that are folded at a time: each takes a core and the memory of its states.
+    /// Threads that fold: each takes a core.
     pub parallel: usize,
     /// Stop in this state, to go on later; `None`: swap.
     pub stop_in: Option<RebuildState>,
 }
 
 impl Default for RebuildOptions {
-    /// As many slices at a time as there are cores, through to the swap.
+    /// As many threads as there are cores, through to the swap.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self { parallel: cores, stop_in: None }
@@ -165,27 +168,49 @@ impl Store {
             due.truncate(1);
         }
         let loading = OnceCell::new();
-        let fold = |(slice, goal)| self.fold_slice(run, &loading, progress, slice, goal);
-        stream::iter(due).map(Ok).try_for_each_concurrent(options.parallel.max(1), fold).await?;
+        let write = |swept| self.write_slice(run, &loading, progress, swept);
+        if let Some(together) = self.slices_of_a_sweep(due.len()).await? {
+            for due in due.chunks(together) {
+                let begun = try_join_all(due.iter().map(|of| self.begin_slice(*of, progress)));
+                let swept = self.sweep(begun.await?, options.parallel, progress).await?;
+                let swept = stream::iter(swept).map(Ok);
+                swept.try_for_each_concurrent(options.parallel.max(1), write).await?;
+            }
+        } else {
+            let each = async |of| write(self.begin_slice(of, progress).await?).await;
+            let due = stream::iter(due).map(Ok);
+            due.try_for_each_concurrent(options.parallel.max(1), each).await?;
+        }
         if stop {
             return Ok(RebuildState::Loading);
         }
         self.enter(run, RebuildState::Indexing).await
     }
 
-    /// Folds a slice up to `goal` in memory and writes what it came to, in one transaction.
-    async fn fold_slice(
+    /// Begins the fold of a slice with what is sealed of it.
+    async fn begin_slice(
+        &self,
+        (slice, goal): (i16, i64),
+        progress: &RebuildProgress,
+    ) -> Result<Swept, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let set_aside = set_aside(&mut connection, slice, goal).await?;
+        let sealed = history::sealed_to(&mut connection, slice).await?;
+        drop(connection);
+        let fold = Fold::new(slice, Default::default(), &set_aside);
+        let fold = self.fold_to(fold, slice, goal.min(sealed), progress).await?;
+        Ok(Swept::new(slice, goal, fold, set_aside))
+    }
+
+    /// Completes the fold of a slice and writes what it came to, in one transaction.
+    async fn write_slice(
         &self,
         run: &Run,
         loading: &OnceCell<()>,
         progress: &RebuildProgress,
-        slice: i16,
-        goal: i64,
+        swept: Swept,
     ) -> Result<(), Error> {
-        let mut connection = self.pool.acquire().await?;
-        let set_aside = set_aside(&mut connection, slice, goal).await?;
-        drop(connection);
-        let fold = Fold::new(slice, Default::default(), &set_aside);
+        let Swept { slice, goal, fold, set_aside, .. } = swept;
         let fold = self.fold_to(fold, slice, goal, progress).await?;
         let done =
             Progress { slice, position: fold.position, recorded_at: fold.recorded_at, set_aside };

@@ -8,7 +8,10 @@ use rand::RngExt as _;
 
 use crate::{Error, Store};
 
-/// The key that seals.
+/// Bytes of a nonce.
+const NONCE: usize = 12;
+
+/// A key that seals.
 #[derive(Clone)]
 pub struct SealingKey(Key<Aes256Gcm>);
 
@@ -23,6 +26,21 @@ impl SealingKey {
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes.into())
     }
+
+    /// Nonce, ciphertext and tag of `message`; `place` is bound in.
+    pub(crate) fn encrypt(&self, place: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+        let nonce: [u8; NONCE] = rand::rng().random();
+        let payload = Payload { msg: message, aad: place };
+        let ciphertext = Aes256Gcm::new(&self.0).encrypt(&Nonce::from(nonce), payload).ok()?;
+        Some([nonce.as_slice(), &ciphertext].concat())
+    }
+
+    /// The message of what was encrypted with this key for this place; else `None`.
+    pub(crate) fn decrypt(&self, place: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE>()?;
+        let payload = Payload { msg: ciphertext, aad: place };
+        Aes256Gcm::new(&self.0).decrypt(&Nonce::from(*nonce), payload).ok()
+    }
 }
 
 impl Store {
@@ -34,18 +52,16 @@ impl Store {
         secret: &[u8],
     ) -> Result<(), Error> {
         let failed = || Error::Seal { subject: subject.to_string() };
-        let nonce: [u8; 12] = rand::rng().random();
-        let payload = Payload { msg: secret, aad: subject.as_str().as_bytes() };
-        let cipher = Aes256Gcm::new(&key.0);
-        let ciphertext = cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| failed())?;
+        let sealed = key.encrypt(subject.as_str().as_bytes(), secret).ok_or_else(failed)?;
+        let (nonce, ciphertext) = sealed.split_at(NONCE);
         sqlx::query!(
             "INSERT INTO tallylight.sealed (slice, subject, nonce, ciphertext) VALUES ($1, $2, $3, $4)
              ON CONFLICT (slice, subject)
              DO UPDATE SET nonce = excluded.nonce, ciphertext = excluded.ciphertext, sealed_at = now()",
             self.slice_of(subject),
             subject.as_str(),
-            &nonce[..],
-            &ciphertext,
+            nonce,
+            ciphertext,
         )
         .execute(&self.pool)
         .await?;
@@ -70,10 +86,7 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let failed = || Error::Seal { subject: subject.to_string() };
-        let nonce: [u8; 12] = row.nonce.as_slice().try_into().map_err(|_| failed())?;
-        let payload = Payload { msg: &row.ciphertext, aad: subject.as_str().as_bytes() };
-        let secret =
-            Aes256Gcm::new(&key.0).decrypt(&Nonce::from(nonce), payload).map_err(|_| failed())?;
-        Ok(Some(secret))
+        let sealed = [row.nonce, row.ciphertext].concat();
+        key.decrypt(subject.as_str().as_bytes(), &sealed).map(Some).ok_or_else(failed)
     }
 }

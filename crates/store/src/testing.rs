@@ -63,6 +63,18 @@ pub async fn store() -> Store {
     Store::connect(&config).await.expect("connect to the test's database")
 }
 
+/// Changes the names in all session requests, as damage does.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn forge_requests(store: &Store) {
+    sqlx::raw_sql("UPDATE tallylight.session_request SET name = 'forged'")
+        .execute(&store.pool)
+        .await
+        .expect("forge them");
+}
+
 /// Removes an event from the log, as damage does: the owner of the tables alone can.
 ///
 /// # Panics
@@ -75,4 +87,15 @@ pub async fn lose_event(store: &Store, slice: i16, position: i64) {
          ALTER TABLE tallylight.event ENABLE TRIGGER event_append_only"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("lose it");
+}
+
+/// Lets a database turn out to be of the installation `id`, as another one behind the same address
+/// would.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn become_installation(store: &Store, id: uuid::Uuid) {
+    let statement = format!("UPDATE tallylight.installation SET id = '{id}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("become it");
 }

@@ -4,12 +4,13 @@
 //! A call answers by a boxed future: an allocation is nothing beside a round trip. What each call
 //! ensures is said at the method of the same name of [`Store`], which is what production uses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use domain::event::{NewEvent, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
+use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
 use futures_util::future::BoxFuture;
@@ -18,8 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
-    Finish, KeysRemoved, Lease, Notifier, PendingRequest, Reaction, Sealed, SealingKey, Started,
-    Store, Stored, Wakes,
+    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction, Request,
+    Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
 };
 
 /// What a call comes to.
@@ -82,6 +83,8 @@ pub trait Work: Log {
         since: Timestamp,
         limit: i64,
     ) -> Answer<'_, Vec<RecordedEvent>>;
+    /// As [`Store::read_event`].
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>>;
     /// As [`Store::read_subject`].
     fn read_subject<'a>(
         &'a self,
@@ -139,6 +142,17 @@ pub trait Work: Log {
     ) -> Answer<'a, Committed>;
     /// As [`Store::parked_counts`].
     fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
+    /// As [`Store::awaiting_build`].
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
+    /// As [`Store::request_parked`].
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        reason: Option<&'a str>,
+    ) -> Answer<'a, ()>;
     /// As [`Store::parked_requests`].
     fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>>;
     /// As [`Store::parked_positions`].
@@ -186,6 +200,12 @@ pub trait Work: Log {
         subject: &'a Subject,
         secret: &'a [u8],
     ) -> Answer<'a, ()>;
+    /// As [`Store::keyring`].
+    fn keyring<'a>(
+        &'a self,
+        sealing: Option<&'a SealingKey>,
+        wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring>;
     /// As [`Store::cleanup_candidates`].
     fn cleanup_candidates<'a>(
         &'a self,
@@ -194,13 +214,20 @@ pub trait Work: Log {
         limit: i64,
     ) -> Answer<'a, Vec<CleanupCandidate>>;
     /// As [`Store::ensure_partitions`].
-    fn ensure_partitions(&self) -> Answer<'_, i32>;
+    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
     /// As [`Store::measure_history`].
     fn measure_history(&self) -> Answer<'_, i64>;
     /// As [`Store::forget_keys`].
     fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved>;
     /// As [`Store::seal_due`].
     fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed>;
+    /// As [`Store::verify_slice`].
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified>;
+
+    /// As [`Store::sample`].
+    fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
+        verify::sample(self.slices(), of, day)
+    }
 }
 
 impl Log for Store {
@@ -251,6 +278,10 @@ impl Work for Store {
         limit: i64,
     ) -> Answer<'_, Vec<RecordedEvent>> {
         Box::pin(self.read_after(slice, position, since, limit))
+    }
+
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>> {
+        Box::pin(self.read_event(slice, position))
     }
 
     fn read_subject<'a>(
@@ -324,6 +355,21 @@ impl Work for Store {
         Box::pin(self.parked_counts(slice))
     }
 
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        Box::pin(self.awaiting_build(slice))
+    }
+
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        reason: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.request_parked(subject, position, request, by, reason))
+    }
+
     fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>> {
         Box::pin(self.parked_requests(slice))
     }
@@ -381,6 +427,14 @@ impl Work for Store {
         Box::pin(self.seal(key, subject, secret))
     }
 
+    fn keyring<'a>(
+        &'a self,
+        sealing: Option<&'a SealingKey>,
+        wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring> {
+        Box::pin(self.keyring(sealing, wanted))
+    }
+
     fn cleanup_candidates<'a>(
         &'a self,
         source: &'a str,
@@ -390,8 +444,8 @@ impl Work for Store {
         Box::pin(self.cleanup_candidates(source, days, limit))
     }
 
-    fn ensure_partitions(&self) -> Answer<'_, i32> {
-        Box::pin(self.ensure_partitions())
+    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {
+        Box::pin(self.ensure_partitions(deadline))
     }
 
     fn measure_history(&self) -> Answer<'_, i64> {
@@ -404,5 +458,9 @@ impl Work for Store {
 
     fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed> {
         Box::pin(self.seal_due(seal_after, deadline))
+    }
+
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified> {
+        Box::pin(self.verify_slice(slice))
     }
 }

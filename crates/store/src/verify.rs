@@ -4,7 +4,10 @@
 //! to that checkpoint outside of it; the database compares. Events that are set aside are left
 //! out of the fold, as they are live.
 
-use domain::ids::{LiveStreamId, Subject, VideoId};
+use std::time::{Duration, Instant};
+
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
+use domain::slice::SliceCount;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
@@ -32,6 +35,8 @@ pub struct Verified {
     pub differences: Vec<Difference>,
     /// Subjects with events that are set aside, whose later events are not folded.
     pub parked: Vec<Subject>,
+    /// How long reading and folding the log took.
+    pub folded_in: Duration,
 }
 
 /// A row that is not what the log folds to.
@@ -68,6 +73,11 @@ pub enum Parting {
 }
 
 impl Store {
+    /// One of each `of` slices, at least one; others each day, so that all have their turn.
+    pub fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
+        sample(self.slices, of, day)
+    }
+
     /// Compares the live rows of a slice with a fold of the log up to its checkpoint.
     ///
     /// # Errors
@@ -86,17 +96,20 @@ impl Store {
         connection: &mut PgConnection,
         slice: i16,
     ) -> Result<Verified, Error> {
-        let (position, aside) = put_aside(connection, slice).await?;
-        let texts = self.fold_whole(slice, position, &aside).await?;
-        let parked = parked_subjects(connection, slice, position).await?;
-        load(connection, Generation::Folded, texts).await?;
         let tables = sqlx::query_scalar!(
             r#"SELECT name::text AS "name!" FROM tallylight.projection ORDER BY 1"#
         )
         .fetch_all(&mut *connection)
         .await?;
+        let (position, aside) = put_aside(connection, slice, &tables).await?;
+        let begun = Instant::now();
+        let texts = self.fold_whole(slice, position, &aside).await?;
+        let folded_in = begun.elapsed();
+        let parked = parked_subjects(connection, slice, position).await?;
+        load(connection, Generation::Folded, texts).await?;
+        let differences = Vec::new();
         let mut verified =
-            Verified { slice, position, rows: 0, differing: 0, differences: Vec::new(), parked };
+            Verified { slice, position, rows: 0, differing: 0, differences, parked, folded_in };
         for table in tables {
             let compared = compare(connection, &table).await?;
             verified.rows += compared.rows;
@@ -117,11 +130,28 @@ impl Store {
     }
 }
 
+/// One of each `of` slices, as [`Store::sample`].
+pub(crate) fn sample(slices: SliceCount, of: u16, day: Timestamp) -> Vec<i16> {
+    let of = i64::from(of).clamp(1, i64::from(slices.get()));
+    let today = day.timestamp().div_euclid(24 * 60 * 60).rem_euclid(of);
+    slices.slices().filter(|slice| i64::from(*slice).rem_euclid(of) == today).collect()
+}
+
 /// Copies the live rows of a slice to tables of this session, in one snapshot with its checkpoint
 /// and with what is set aside up to there.
-async fn put_aside(connection: &mut PgConnection, slice: i16) -> Result<(i64, Vec<i64>), Error> {
+async fn put_aside(
+    connection: &mut PgConnection,
+    slice: i16,
+    tables: &[String],
+) -> Result<(i64, Vec<i64>), Error> {
     let mut tx = connection.begin().await?;
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *tx).await?;
+    // Before the snapshot, which the first query takes: a swap between the two would show tables of
+    // the new generation as the snapshot knows them, without their rows. The names are ours, and
+    // the macros check no lock.
+    let tables: Vec<String> = tables.iter().map(|name| format!("tallylight.{name}")).collect();
+    let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *tx).await?;
     let position = sqlx::query_scalar!(
         "SELECT position FROM tallylight.checkpoint WHERE consumer = $1 AND slice = $2",
         Consumer::React.name(),

@@ -22,7 +22,7 @@ const CHANNEL: &str = "tallylight";
 /// The shortest time between two notifications of a process.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
-/// Slices remembered while a notification is under way; more are dropped, polling finds them.
+/// News remembered while a notification is under way; more are dropped, polling finds them.
 const BACKLOG: usize = 1024;
 
 /// Longest payload of a notification, below PostgreSQL's 8000 bytes.
@@ -34,8 +34,13 @@ const LEASES: &str = "leases";
 /// What may be new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// Events or jobs of these slices.
-    Slices(Vec<i16>),
+    /// What is new in which slices.
+    Slices {
+        /// Those with new events.
+        events: BTreeSet<i16>,
+        /// Those with new jobs.
+        jobs: BTreeSet<i16>,
+    },
     /// Leases were given back: somebody should take them.
     Leases,
     /// Anything: hints were missed, or were too many to be told.
@@ -47,41 +52,99 @@ impl Hint {
         if payload == LEASES {
             return Self::Leases;
         }
-        let slices: Result<Vec<i16>, _> = payload.split(',').map(str::parse).collect();
-        slices.map_or(Self::Everything, Self::Slices)
+        News::read(payload).map_or(Self::Everything, Self::from)
+    }
+}
+
+/// What a notification tells of.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    events: BTreeSet<i16>,
+    jobs: BTreeSet<i16>,
+}
+
+impl From<News> for Hint {
+    fn from(News { events, jobs }: News) -> Self {
+        Self::Slices { events, jobs }
+    }
+}
+
+/// Something new.
+#[derive(Debug, Clone, Copy)]
+enum New {
+    Events(i16),
+    Jobs(i16),
+}
+
+impl News {
+    fn add(&mut self, new: New) {
+        match new {
+            New::Events(slice) => self.events.insert(slice),
+            New::Jobs(slice) => self.jobs.insert(slice),
+        };
+    }
+
+    /// The slices, comma-separated: those with events, and behind a semicolon those with jobs, if
+    /// there are any. Empty where they are too many to be told.
+    fn payload(&self) -> String {
+        let list = |slices: &BTreeSet<i16>| {
+            slices.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        let mut text = list(&self.events);
+        if !self.jobs.is_empty() {
+            text = format!("{text};{}", list(&self.jobs));
+        }
+        Some(text).filter(|text| text.len() <= MAX_PAYLOAD).unwrap_or_default()
+    }
+
+    /// `None`: it is none of ours, or tells nothing.
+    fn read(payload: &str) -> Option<Self> {
+        let list = |text: &str| -> Option<BTreeSet<i16>> {
+            let slices = text.split(',').filter(|_| !text.is_empty());
+            slices.map(|slice| slice.parse().ok()).collect()
+        };
+        let (events, jobs) = payload.split_once(';').unwrap_or((payload, ""));
+        let news = Self { events: list(events)?, jobs: list(jobs)? };
+        Some(news).filter(|news| !news.events.is_empty() || !news.jobs.is_empty())
     }
 }
 
 /// Tells other processes that slices have something new.
 #[derive(Debug, Clone)]
 pub struct Notifier {
-    moved: mpsc::Sender<i16>,
+    news: mpsc::Sender<New>,
 }
 
 impl Notifier {
-    /// Starts a task that tells `send` which slices moved, never twice in a short time.
-    pub(crate) fn start<F>(send: impl Fn(BTreeSet<i16>) -> F + Send + 'static) -> Self
+    /// Starts a task that tells `send` what is new, never twice in a short time.
+    pub(crate) fn start<F>(send: impl Fn(News) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
     {
-        let (moved, mut queue) = mpsc::channel(BACKLOG);
+        let (news, mut queue) = mpsc::channel(BACKLOG);
         tokio::spawn(async move {
             while let Some(first) = queue.recv().await {
-                let mut slices = BTreeSet::from([first]);
-                while let Ok(slice) = queue.try_recv() {
-                    slices.insert(slice);
+                let mut told = News::default();
+                told.add(first);
+                while let Ok(more) = queue.try_recv() {
+                    told.add(more);
                 }
-                send(slices).await;
+                send(told).await;
                 tokio::time::sleep(DEBOUNCE).await;
             }
         });
-        Self { moved }
+        Self { news }
     }
 
-    /// Notes that `slice` has something new. Never waits.
+    /// Notes that `slice` has new events. Never waits.
     pub fn moved(&self, slice: i16) {
         // A full queue means that a notification is due anyway.
-        let _ = self.moved.try_send(slice);
+        let _ = self.news.try_send(New::Events(slice));
+    }
+
+    /// Notes that `slice` has new jobs. Never waits.
+    pub fn enqueued(&self, slice: i16) {
+        let _ = self.news.try_send(New::Jobs(slice));
     }
 }
 
@@ -116,10 +179,10 @@ impl Store {
     /// Starts the task that notifies; it ends when the last `Notifier` is dropped.
     pub fn notifier(&self) -> Notifier {
         let pool = self.pool.clone();
-        Notifier::start(move |slices| {
+        Notifier::start(move |news| {
             let pool = pool.clone();
             async move {
-                if let Err(error) = notify(&pool, &payload(&slices)).await {
+                if let Err(error) = notify(&pool, &news.payload()).await {
                     tracing::debug!(error = %error, "notification not sent; polling will find it");
                 }
             }
@@ -128,7 +191,9 @@ impl Store {
 
     /// Wakes the holder of a slice at once.
     pub(crate) async fn wake_slice(&self, slice: i16) -> Result<(), Error> {
-        Ok(notify(&self.pool, &payload(&BTreeSet::from([slice]))).await?)
+        let mut told = News::default();
+        told.add(New::Events(slice));
+        Ok(notify(&self.pool, &told.payload()).await?)
     }
 
     /// Tells the other processes that leases were given back.
@@ -162,27 +227,38 @@ async fn notify(pool: &PgPool, payload: &str) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The slices, comma-separated; empty where they are too many to be told.
-fn payload(slices: &BTreeSet<i16>) -> String {
-    let list: Vec<String> = slices.iter().map(ToString::to_string).collect();
-    Some(list.join(",")).filter(|list| list.len() <= MAX_PAYLOAD).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn news(events: &[i16], jobs: &[i16]) -> News {
+        News { events: events.iter().copied().collect(), jobs: jobs.iter().copied().collect() }
+    }
+
     #[test]
     fn a_payload_is_never_too_long() {
-        assert_eq!(payload(&BTreeSet::from([3, 1])), "1,3");
-        assert_eq!(payload(&(0..4096).collect()), "");
+        assert_eq!(news(&[3, 1], &[]).payload(), "1,3");
+        let all: Vec<i16> = (0..4096).collect();
+        assert_eq!(news(&all, &[]).payload(), "");
+        assert_eq!(news(&[], &all).payload(), "");
+    }
+
+    #[test]
+    fn a_hint_tells_events_and_jobs_apart() {
+        for (events, jobs, text) in
+            [(&[1, 3][..], &[][..], "1,3"), (&[], &[2], ";2"), (&[1], &[1, 2], "1;1,2")]
+        {
+            let told = news(events, jobs);
+            assert_eq!(told.payload(), text);
+            let News { events, jobs } = told;
+            assert_eq!(Hint::read(text), Hint::Slices { events, jobs });
+        }
     }
 
     #[test]
     fn a_hint_that_cannot_be_read_may_be_anything() {
-        assert_eq!(Hint::read("1,3"), Hint::Slices(vec![1, 3]));
         assert_eq!(Hint::read(LEASES), Hint::Leases);
-        for unreadable in ["", "1,x", "leases,1"] {
+        for unreadable in ["", ";", "1,x", "leases,1", "1;2;3", "1;,"] {
             assert_eq!(Hint::read(unreadable), Hint::Everything);
         }
     }

@@ -32,6 +32,8 @@ pub struct Config {
     pub policy: Policy,
     /// A month of the log is sealed this long after its end; `None`: never.
     pub seal_after: Option<Duration>,
+    /// Live rows of some slices are compared with the log this often; `None`: never.
+    pub verify_every: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
     pub keys_for: Duration,
     /// The clock that dates what this process observes.
@@ -54,6 +56,7 @@ impl Default for Config {
             grace: Duration::from_secs(10),
             policy: Policy::default(),
             seal_after: None,
+            verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::notes::Notes;
 use crate::progress::{Health, Progress};
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Script;
@@ -30,6 +31,7 @@ struct Inner {
     process: Uuid,
     metrics: Metrics,
     progress: Progress,
+    notes: Notes,
     /// One for each slice: it may have new events.
     slices: Vec<Notify>,
     /// Slices folded at once.
@@ -74,6 +76,7 @@ impl Context {
     pub(crate) fn script(&self, kind: &str) -> Option<&dyn Script> {
         self.0.script.as_deref().filter(|script| script.knows(kind))
     }
+
     /// The database.
     pub(crate) fn store(&self) -> &dyn Work {
         self.0.store.as_ref()
@@ -116,12 +119,18 @@ impl Context {
 
     /// Whether its slices are well. Knows what the loops know, so it asks nobody and costs nothing.
     pub fn health(&self) -> Health {
-        self.progress().health(self.config().stall)
+        let notes = self.notes().texts();
+        Health { notes, ..self.progress().health(self.config().stall) }
     }
 
     /// How far the slices of this process are.
     pub(crate) fn progress(&self) -> &Progress {
         &self.0.progress
+    }
+
+    /// What a person should see to.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 
     /// Says that `slice` has new events, here and to other processes.
@@ -130,9 +139,13 @@ impl Context {
         self.0.notifier.moved(slice);
     }
 
-    /// Says that there may be new jobs for this process.
-    pub(crate) fn jobs_enqueued(&self) {
-        self.0.job.notify_one();
+    /// Says that `slice` has new jobs: to this process where it runs them, else to the others.
+    pub(crate) fn jobs_enqueued(&self, slice: i16, is_ours: bool) {
+        if is_ours {
+            self.0.job.notify_one();
+        } else {
+            self.0.notifier.enqueued(slice);
+        }
     }
 
     /// Says that a lease was claimed: its slice wants a follower and may have jobs.
@@ -151,11 +164,13 @@ impl Context {
     /// Wakes whom a hint concerns.
     pub(crate) fn hint(&self, hint: &Hint) {
         match hint {
-            Hint::Slices(slices) => {
-                for slice in slices {
+            Hint::Slices { events, jobs } => {
+                for slice in events {
                     self.wake_slice(*slice);
                 }
-                self.0.job.notify_one();
+                if !jobs.is_empty() {
+                    self.0.job.notify_one();
+                }
             }
             Hint::Leases => self.0.lease.notify_one(),
             Hint::Everything => {
@@ -209,6 +224,7 @@ impl Inner {
         Self {
             metrics: Metrics::new(progress.clone()),
             progress,
+            notes: Notes::default(),
             slices: (0..slices).map(|_| Notify::new()).collect(),
             folds: Arc::new(Semaphore::new(config.folds.max(1))),
             store,

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use domain::effect::{FORWARD, TIMER};
 use store::{Consumer, DueJob, Ending, Error, Finish, Started};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::Context;
-use crate::jobs;
+use crate::jobs::{self, Done};
 use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
@@ -27,10 +28,28 @@ pub(crate) mod tests;
 pub(crate) use doubt::Doubt;
 
 /// Due jobs read at once of each slice and priority.
-const PER_SLICE: i64 = 64;
+const PER_SLICE: u8 = 64;
 
 /// Processes that a job may take with it before it is set aside.
 const MAX_CRASHES: i32 = 3;
+
+/// When to look for due jobs.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// Something due was left: also when a run ends.
+    is_held_up: bool,
+}
+
+impl Look {
+    fn now() -> Self {
+        Self { at: Instant::now(), is_held_up: true }
+    }
+
+    fn is_due(self) -> bool {
+        self.at <= Instant::now()
+    }
+}
 
 /// The engine's ends of the channels to the handlers.
 pub(crate) struct Engine {
@@ -49,17 +68,27 @@ impl Engine {
     /// Hands out and finishes until `stop`; then only finishes, until nothing runs or `cut`, after
     /// which what runs is cancelled and given back.
     pub(crate) async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
+        let mut look = Look::now();
         while !stop.is_cancelled() {
             self.pay().await;
-            self.settle().await;
-            let wait = self.claim().await;
+            if self.settle().await {
+                look = Look::now();
+            }
+            if look.is_due() {
+                look = self.claim().await;
+            }
             tokio::select! {
                 // In this order, so that a simulation can be repeated.
                 biased;
                 () = stop.cancelled() => {}
-                Some(ended) = self.ended.recv() => self.finish(ended).await,
-                () = self.ctx.job_wake() => {}
-                () = tokio::time::sleep(wait) => {}
+                Some(ended) = self.ended.recv() => {
+                    let is_over = self.finish(ended).await;
+                    if look.is_held_up || !is_over {
+                        look = Look::now();
+                    }
+                }
+                () = self.ctx.job_wake() => look = Look::now(),
+                () = tokio::time::sleep_until(look.at) => {}
             }
         }
         let mut cut_off = false;
@@ -70,7 +99,9 @@ impl Engine {
                     cut_off = true;
                     self.running.abort_all();
                 }
-                Some(ended) = self.ended.recv() => self.finish(ended).await,
+                Some(ended) = self.ended.recv() => {
+                    self.finish(ended).await;
+                }
                 () = tokio::time::sleep(self.ctx.config().poll), if !self.owed.is_empty() => {
                     self.pay().await;
                     self.write_off();
@@ -79,22 +110,23 @@ impl Engine {
         }
     }
 
-    /// Claims what is due and fits. Returns how long to wait for the next.
-    async fn claim(&mut self) -> std::time::Duration {
+    /// Claims what is due and fits. Returns when to look again.
+    async fn claim(&mut self) -> Look {
         let poll = self.ctx.config().poll;
-        match self.try_claim().await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
-                return poll;
-            }
-        }
+        self.ctx.metrics().job_looks.inc();
+        let is_held_up = self.try_claim().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
+            true
+        });
         let next = self.ctx.store().next_due_in(self.ctx.process()).await;
-        next.ok().flatten().map_or(poll, |due| due.min(poll))
+        let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
+        Look { at: Instant::now() + wait, is_held_up }
     }
 
-    async fn try_claim(&mut self) -> Result<(), Error> {
-        let due = self.ctx.store().due_jobs(self.ctx.process(), PER_SLICE).await?;
+    /// Claims what is due and fits. Returns whether something due was left, which fits once a run
+    /// has ended.
+    async fn try_claim(&mut self) -> Result<bool, Error> {
+        let due = self.ctx.store().due_jobs(self.ctx.process(), i64::from(PER_SLICE)).await?;
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
         let (mut ids, mut subjects) = self.running.taken();
@@ -102,6 +134,8 @@ impl Engine {
         let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
         let mut by_slice: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
         let mut direct: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
+        // A full page may not be all.
+        let mut is_held_up = due.len() >= usize::from(PER_SLICE);
         for job in due {
             if !held.contains_key(&job.slice) || ids.contains(&job.id) {
                 continue;
@@ -113,6 +147,8 @@ impl Engine {
                 slots -= 1;
                 ids.insert(job.id);
                 by_slice.entry(job.slice).or_default().push(job);
+            } else {
+                is_held_up = true;
             }
         }
         for (slice, jobs) in direct {
@@ -121,7 +157,7 @@ impl Engine {
         for (slice, jobs) in by_slice {
             self.start(slice, held[&slice], jobs).await?;
         }
-        Ok(())
+        Ok(is_held_up)
     }
 
     /// Marks jobs of one slice as started and hands them to the handlers.
@@ -172,14 +208,19 @@ impl Engine {
         }
     }
 
-    /// Finishes an ended run and all others that have ended meanwhile, slice by slice.
-    async fn finish(&mut self, first: Ended) {
+    /// Finishes an ended run and all others that have ended meanwhile, slice by slice. Returns
+    /// whether all their jobs are over, so that none of them will be due again.
+    async fn finish(&mut self, first: Ended) -> bool {
         let mut ended = vec![first];
         while let Ok(more) = self.ended.try_recv() {
             ended.push(more);
         }
+        let is_over = ended
+            .iter()
+            .all(|ended| matches!(ended.verdict, Verdict::Done(Done::Call(_) | Done::Value(_))));
         let owed = self.finish_all(ended).await;
         self.owed.extend(owed);
+        is_over && self.owed.is_empty()
     }
 
     /// Tries again to store what could not be stored.

@@ -25,13 +25,14 @@ mod fetch_video;
 mod list_videos;
 mod maintain;
 mod observe_live_stream;
+mod personal;
 mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
 mod update_live_stream;
+mod verify;
 
 pub use clean_up_inactive::CleanUpInactive;
-pub(crate) use maintain::schedule;
 
 /// Wait when the platform's quota is full: a slot is freed when some session ends.
 const QUOTA_WAIT: Duration = Duration::from_secs(30);
@@ -43,7 +44,7 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 2] = [clean_up_inactive::KIND, maintain::KIND];
+pub const KINDS: [&str; 3] = [clean_up_inactive::KIND, maintain::KIND, verify::KIND];
 
 /// What a handler did.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,12 @@ pub enum Done {
     Call(Box<CallResult>),
     /// A plain job's value.
     Value(Value),
+    /// A recurring job did its work; it is due again after this time, and earlier failures are
+    /// forgotten.
+    Again {
+        /// From now.
+        after: Duration,
+    },
 }
 
 impl Done {
@@ -65,6 +72,7 @@ impl Done {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Call(result) => serde_json::to_value(result).ok(),
+            Self::Again { .. } => None,
         }
     }
 }
@@ -154,6 +162,12 @@ impl CallContext<'_> {
     }
 }
 
+/// Enqueues the recurring jobs, each once per installation.
+pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
+    maintain::schedule(ctx).await?;
+    verify::schedule(ctx).await
+}
+
 /// Whether a handler for `kind` is known.
 #[cfg_attr(
     not(any(test, feature = "testing")),
@@ -176,13 +190,21 @@ pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
         maintain::KIND => maintain::run(ctx, &job).await,
+        verify::KIND => verify::run(ctx, &job).await,
         _ => call(ctx, &job).await.map(Done::call),
     }
 }
 
-/// Makes the platform call of a job.
+/// Makes the platform call of a job, with its personal values in the open for as long as it runs.
+/// What the platform echoes or quotes of them goes no further.
 async fn call(ctx: &Context, job: &ClaimedJob) -> Result<CallResult, JobError> {
-    let CallArgs { intent, call } = serde_json::from_value(job.args.clone())
+    let opened = personal::open(ctx, job).await?;
+    let result = make_call(ctx, job, opened.args).await;
+    result.map(CallResult::without_echo).map_err(|error| opened.values.cut_from(error))
+}
+
+async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallResult, JobError> {
+    let CallArgs { intent, call } = serde_json::from_value(args)
         // A newer process may know them, during a rolling deploy.
         .map_err(|error| JobError::retry(format!("its arguments cannot be read: {error}")))?;
     let source = job.subject.source();

@@ -4,6 +4,7 @@
 //! is its share, at most ⌈S/N⌉. Holding is known by this process's own monotonic clock, counted
 //! from before the claim was sent; the epoch protects the tables whatever the clocks say.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -92,15 +93,21 @@ impl Leases {
         mine.map(|((_, slice), h)| (*slice, h.lease.epoch)).collect()
     }
 
-    fn renewed(&self, consumer: Consumer, slices: &[i16], until: Instant) {
+    /// Notes which of the leases that were `asked` for are renewed, and forgets the others of them.
+    /// What was claimed meanwhile was not asked for, and stays.
+    fn renewed(&self, consumer: Consumer, asked: &[(i16, i64)], renewed: &[i16], until: Instant) {
         let mut held = self.lock();
-        held.retain(|(c, slice), h| {
-            let lost = *c == consumer && !slices.contains(slice);
-            if *c == consumer {
-                h.until = until;
+        for (slice, epoch) in asked {
+            let Entry::Occupied(mut entry) = held.entry((consumer, *slice)) else { continue };
+            if entry.get().lease.epoch != *epoch {
+                continue;
             }
-            !lost
-        });
+            if renewed.contains(slice) {
+                entry.get_mut().until = until;
+            } else {
+                entry.remove();
+            }
+        }
     }
 
     fn set_leaving(&self, share: &BTreeSet<i16>) {
@@ -257,7 +264,7 @@ async fn renew(ctx: &Context, leases: &Leases, consumer: Consumer) -> Result<(),
     let ttl = ctx.config().lease;
     let until = Instant::now() + margin(ttl);
     let renewed = ctx.store().renew(consumer, &held, ttl).await?;
-    leases.renewed(consumer, &renewed, until);
+    leases.renewed(consumer, &held, &renewed, until);
     Ok(())
 }
 
@@ -404,15 +411,32 @@ mod tests {
         assert_eq!(sight.silence(at(74), ttl), ttl);
     }
 
+    fn lease(slice: i16, epoch: i64) -> Lease {
+        let recorded_at = domain::ids::Timestamp::default();
+        Lease { slice, epoch, position: 0, recorded_at }
+    }
+
+    #[test]
+    fn a_renewal_forgets_what_was_lost_and_not_what_was_claimed_meanwhile() {
+        let leases = Leases::default();
+        let later = Instant::now() + Duration::from_mins(1);
+        for slice in [1, 2, 3] {
+            leases.insert(Consumer::Jobs, lease(slice, 1), later);
+        }
+        let asked = leases.all(Consumer::Jobs);
+        // While the database answers: one is new, one was lost and claimed again.
+        leases.insert(Consumer::Jobs, lease(4, 1), later);
+        leases.insert(Consumer::Jobs, lease(3, 2), later);
+        leases.renewed(Consumer::Jobs, &asked, &[1], later);
+        let held: Vec<(i16, i64)> =
+            leases.held(Consumer::Jobs).iter().map(|lease| (lease.slice, lease.epoch)).collect();
+        assert_eq!(held, [(1, 1), (3, 2), (4, 1)]);
+    }
+
     #[test]
     fn a_lease_past_its_time_is_not_held() {
         let leases = Leases::default();
-        let lease = Lease {
-            slice: 3,
-            epoch: 7,
-            position: 0,
-            recorded_at: domain::ids::Timestamp::default(),
-        };
+        let lease = lease(3, 7);
         leases.insert(Consumer::Jobs, lease, Instant::now() + Duration::from_mins(1));
         assert!(leases.holds(Consumer::Jobs, 3, 7));
         assert!(!leases.holds(Consumer::Jobs, 3, 6));

@@ -18,6 +18,7 @@ mod execution;
 pub mod jobs;
 mod leases;
 mod metrics;
+mod notes;
 mod progress;
 mod react;
 mod run;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use store::Consumer;
+use store::{Consumer, Verified};
 
 use crate::progress::{Progress, SliceProgress};
 
@@ -53,10 +53,14 @@ pub struct Metrics {
     pub(crate) events_unrecognized: Counter,
     /// Holes found in the log.
     pub(crate) holes: Counter,
+    pub(crate) verify_mismatch: Counter,
+    pub(crate) replay_events_per_second: Gauge<f64, AtomicU64>,
     batch_events: Histogram,
     batch_seconds: Histogram,
     fenced: Family<ConsumerLabels, Counter>,
     rebalances: Family<ConsumerLabels, Counter>,
+    /// Looks for due jobs, of two statements each.
+    pub(crate) job_looks: Counter,
     jobs_claimed: Family<KindLabels, Counter>,
     jobs_ended: Family<OutcomeLabels, Counter>,
 }
@@ -69,11 +73,14 @@ impl Metrics {
             events_applied: Counter::default(),
             events_unrecognized: Counter::default(),
             holes: Counter::default(),
+            verify_mismatch: Counter::default(),
+            replay_events_per_second: Gauge::default(),
             // 1 to 1024 events, half a millisecond to a second.
             batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             batch_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 12)),
             fenced: Family::default(),
             rebalances: Family::default(),
+            job_looks: Counter::default(),
             jobs_claimed: Family::default(),
             jobs_ended: Family::default(),
         }
@@ -108,6 +115,17 @@ impl Metrics {
             self.rebalances.clone(),
         );
         registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
+        registry.register("job_looks", "Looks for due jobs", self.job_looks.clone());
+        registry.register(
+            "verify_mismatch",
+            "Live rows found that are not what the log folds to; must be 0",
+            self.verify_mismatch.clone(),
+        );
+        registry.register(
+            "replay_events_per_second",
+            "Events folded in a second when a slice was verified last",
+            self.replay_events_per_second.clone(),
+        );
         registry.register(
             "jobs_claimed",
             "Runs of jobs started, by kind",
@@ -125,6 +143,16 @@ impl Metrics {
     pub(crate) fn batch(&self, events: usize, took: Duration) {
         self.batch_events.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
         self.batch_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A slice was verified.
+    pub(crate) fn verified(&self, verified: &Verified) {
+        self.verify_mismatch.inc_by(verified.differing);
+        // Positions are dense from 1: the last one counts the events.
+        let seconds = verified.folded_in.as_secs_f64();
+        if verified.position > 0 && seconds > 0.0 {
+            self.replay_events_per_second.set(count(verified.position) / seconds);
+        }
     }
 
     /// A lease was found to have passed on.
@@ -197,6 +225,15 @@ mod tests {
         let metrics = Metrics::new(progress);
         metrics.events_applied.inc();
         metrics.batch(10, Duration::from_millis(3));
+        metrics.verified(&Verified {
+            slice: 3,
+            position: 500,
+            rows: 9,
+            differing: 2,
+            differences: Vec::new(),
+            parked: Vec::new(),
+            folded_in: Duration::from_millis(2),
+        });
         metrics.fenced(Consumer::Jobs);
         metrics.rebalanced(Consumer::React);
         metrics.job_claimed("clear_dvr");
@@ -214,6 +251,8 @@ mod tests {
             "tallylight_fenced_total{consumer=\"jobs\"} 1",
             "tallylight_rebalances_total{consumer=\"react\"} 1",
             "tallylight_holes_detected_total 0",
+            "tallylight_verify_mismatch_total 2",
+            "tallylight_replay_events_per_second 250000.0",
             "tallylight_jobs_claimed_total{kind=\"clear_dvr\"} 1",
             "tallylight_jobs_ended_total{kind=\"clear_dvr\",outcome=\"completed\"} 1",
         ] {

@@ -151,7 +151,8 @@ impl Progress {
             };
             Some(Complaint { consumer: Consumer::React.name(), slice, what })
         };
-        Health { complaints: self.all().into_iter().filter_map(complaint).collect() }
+        let complaints = self.all().into_iter().filter_map(complaint).collect();
+        Health { complaints, notes: Vec::new() }
     }
 }
 
@@ -160,6 +161,8 @@ impl Progress {
 pub struct Health {
     /// What is wrong.
     pub complaints: Vec<Complaint>,
+    /// What a person should see to, though the worker works on: none of its slices is ill for it.
+    pub notes: Vec<String>,
 }
 
 impl Health {

@@ -53,7 +53,7 @@ pub(crate) fn text(
 ) -> String {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let Secrets { admin, path, platform: token, sealing_key } = secrets;
-    let Setup { log_level, spool_limit, wrap_create, .. } = setup;
+    let Setup { log_level, spool_limit, connections, wrap_create, .. } = setup;
     format!(
         r#"
 [database]
@@ -64,6 +64,7 @@ max_connections = 8
 listen = "127.0.0.1:0"
 spool_dir = "{spool}"
 spool_limit = {spool_limit}
+max_connections = {connections}
 
 [api]
 listen = "127.0.0.1:0"

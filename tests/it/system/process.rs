@@ -22,7 +22,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `tallylight --config config arguments..`.
     pub(crate) fn spawn(config: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tallylight"))
+        Self::of(Command::new(env!("CARGO_BIN_EXE_tallylight")), config, arguments)
+    }
+
+    /// The same, with files of at most `blocks` of 512 bytes or, by another shell, of 1 KiB: what
+    /// goes beyond is an error, as on a full disk.
+    pub(crate) fn spawn_with_small_files(config: &Path, arguments: &[&str], blocks: u32) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        // 25 is SIGXFSZ, which would end the process. What is ignored stays so.
+        let script = format!("trap '' 25; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_tallylight"));
+        Self::of(shell, config, arguments)
+    }
+
+    fn of(mut command: Command, config: &Path, arguments: &[&str]) -> Self {
+        let mut child = command
             .arg("--config")
             .arg(config)
             .args(arguments)

@@ -12,13 +12,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const EVERY: Duration = Duration::from_millis(15);
 
 /// Waits until `condition` is some value and returns it.
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, condition).await
+}
+
+/// The same, where it may take `patience`.
+pub(crate) async fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(begun.elapsed() < PATIENCE, "{PATIENCE:?} passed, and not: {what}");
+        assert!(begun.elapsed() < patience, "{patience:?} passed, and not: {what}");
         sleep(EVERY).await;
     }
 }

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use domain::event::{Event, SessionOptions, SessionRequested};
 use domain::ids::{LiveStreamId, Subject, derived_id, is_account_id, session_id};
+use domain::personal::{ERASED, Sealed};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{find, read_request, show};
 use crate::Api;
@@ -34,12 +34,11 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let request = read(fields, api.config(), &key.required()?)?;
     let id = request.session;
-    let key = derived_id("request", &[&id.to_string()]);
-    let subject = Subject::request(&request.source, id);
-    let event = Event::SessionRequested(request);
-    let is_new = api.append(&caller, subject, &event, Some(key)).await?;
+    // Looked for first: a repeat makes no key anew for an account that was erased since.
+    let is_known = read_request(&api, &request.source, id).await?.is_some();
+    let is_new = !is_known && append(&api, &caller, request.clone()).await?;
     if !is_new {
-        require_same(&api, event, id).await?;
+        require_same(&api, request).await?;
     }
     let session = show::Session::of(&find(&api, id).await?);
     if !is_new {
@@ -52,12 +51,37 @@ pub(super) async fn create(
     Ok(response)
 }
 
-/// Refuses a request that differs from the one the key stands for.
-async fn require_same(api: &Api, event: Event, id: Uuid) -> Result<(), Problem> {
-    let Event::SessionRequested(request) = event else { return Err(Problem::internal()) };
-    let stored = read_request(api, &request.source, id).await?.ok_or_else(Problem::internal)?;
-    let is_same = as_stored(&request).is_some_and(|request| request == stored.state.request);
-    if is_same { Ok(()) } else { Err(Problem::key_reused()) }
+/// Appends a request, its personal values sealed with the key of its account. Returns whether it was
+/// stored now.
+async fn append(
+    api: &Api,
+    caller: &Caller,
+    mut request: SessionRequested,
+) -> Result<bool, Problem> {
+    let id = request.session;
+    if let Some(account) = &request.account {
+        api.account_key(account).await?.seal_request(&mut request)?;
+    }
+    let key = derived_id("request", &[&id.to_string()]);
+    let subject = Subject::request(&request.source, id);
+    Ok(api.append(caller, subject, &Event::SessionRequested(request), Some(key)).await?)
+}
+
+/// Refuses a request that differs from the one the key stands for. Of one that was erased only the
+/// rest can be compared.
+async fn require_same(api: &Api, request: SessionRequested) -> Result<(), Problem> {
+    let stored = read_request(api, &request.source, request.session).await?;
+    let mut stored = stored.ok_or_else(Problem::internal)?.state.request;
+    let mut sent = as_stored(&request).ok_or_else(Problem::internal)?;
+    if stored.account.as_deref() == Some(ERASED) {
+        for request in [&mut stored, &mut sent] {
+            request.account = None;
+            request.name.clear();
+            request.options.client_user_id = None;
+            request.options.data = None;
+        }
+    }
+    if sent == stored { Ok(()) } else { Err(Problem::key_reused()) }
 }
 
 /// The request as it comes back from the log: a number may lose digits on the way.
@@ -72,7 +96,7 @@ fn read(mut fields: Fields, config: &Config, key: &str) -> Result<SessionRequest
         session: session_id(&source, key),
         source,
         account: account(&mut fields),
-        name: fields.required_text("name", MAX_NAME),
+        name: name(&mut fields),
         live_stream: fields.integer("live_stream_id", 1..=i64::MAX).map(LiveStreamId),
         options: SessionOptions {
             record: fields.flag("record", true),
@@ -82,10 +106,19 @@ fn read(mut fields: Fields, config: &Config, key: &str) -> Result<SessionRequest
             quality_set_id: fields.integer("quality_set_id", 1..=i64::MAX),
             client_user_id: fields.integer("client_user_id", 0..=i64::MAX),
             data: data(&mut fields),
+            sealed: None,
         },
     };
     fields.finish()?;
     Ok(request)
+}
+
+fn name(fields: &mut Fields) -> String {
+    let name = fields.required_text("name", MAX_NAME);
+    if Sealed::read(&name).is_some() {
+        fields.wrong("name", "looks like a sealed value: choose another");
+    }
+    name
 }
 
 fn account(fields: &mut Fields) -> Option<String> {

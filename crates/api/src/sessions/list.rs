@@ -49,6 +49,7 @@ pub(super) async fn list(
     let limit = usize::try_from(limit).unwrap_or_default();
     let has_more = views.len() > limit;
     views.truncate(limit);
+    api.store().open_sessions(api.sealing_key(), &mut views).await?;
     let last = views.last().filter(|_| has_more);
     let next = last.map(|last| cursor::of_session(last.requested_at, last.id));
     Ok(Json(Sessions { sessions: views.iter().map(Session::of).collect(), next }))

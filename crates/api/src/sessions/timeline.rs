@@ -255,6 +255,7 @@ impl Span {
                 Event::CallFailed(failed) => self.calls.contains(&failed.intent),
                 Event::CleanupRequested(_)
                 | Event::AccountDeleted(_)
+                | Event::AccountErased(_)
                 | Event::SessionRequested(_)
                 | Event::SessionBound(_) => false,
                 Event::WebhookReceived(_)

@@ -22,6 +22,7 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (post(), format!("/v1/sessions/{ID}/end"), Scope::SessionsWrite),
         (post(), format!("/v1/sessions/{ID}/retry"), Scope::SessionsWrite),
         (post(), "/v1/accounts/a/deleted".to_owned(), Scope::AccountsWrite),
+        (Method::DELETE, "/v1/accounts/a/data".to_owned(), Scope::AccountsErase),
         (get(), "/v1/live-streams".to_owned(), Scope::LiveStreamsRead),
         (get(), "/v1/live-streams/1".to_owned(), Scope::LiveStreamsRead),
         (post(), "/v1/jobs".to_owned(), Scope::JobsWrite),

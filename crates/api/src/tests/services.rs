@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::Method;
 use domain::event::Event;
-use domain::ids::Subject;
 use serde_json::{Value, json};
 
 use super::support::{App, SOURCE, config, request};
@@ -18,7 +17,7 @@ async fn a_deleted_account_is_noted_once_however_often_it_is_told() {
         let answer = app.send(request.unwrap()).await;
         assert_eq!(answer.ok(202)["sources"], json!([SOURCE]));
     }
-    let events = app.events(&Subject::account(SOURCE, "user-17@example.org")).await;
+    let events = app.events(&app.account(SOURCE, "user-17@example.org").await).await;
     let [Event::AccountDeleted(deleted)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(deleted.account, "user-17@example.org");
 }
@@ -28,10 +27,10 @@ async fn a_deleted_account_is_noted_on_every_source_or_on_the_named_one() {
     let sources = vec![SOURCE.to_owned(), "gcore-eu".to_owned()];
     let app = App::with(Config { sources, ..config() }).await;
     app.post("/v1/accounts/a/deleted", &json!({ "source": "gcore-eu" })).await.ok(202);
-    assert!(app.events(&Subject::account(SOURCE, "a")).await.is_empty());
+    assert!(app.events(&app.account(SOURCE, "a").await).await.is_empty());
     app.post("/v1/accounts/a/deleted", &json!({})).await.ok(202);
-    assert_eq!(app.events(&Subject::account(SOURCE, "a")).await.len(), 1);
-    assert_eq!(app.events(&Subject::account("gcore-eu", "a")).await.len(), 1);
+    assert_eq!(app.events(&app.account(SOURCE, "a").await).await.len(), 1);
+    assert_eq!(app.events(&app.account("gcore-eu", "a").await).await.len(), 1);
 }
 
 #[tokio::test]

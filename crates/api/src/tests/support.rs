@@ -177,8 +177,9 @@ impl App {
 
     /// Binds a session to a live stream, as the worker forwards it.
     pub(crate) async fn bind(&self, session: Uuid, live_stream: i64) -> Subject {
-        let log = self.events(&Subject::request(SOURCE, session)).await;
-        let Event::SessionRequested(request) = log[0].clone() else { panic!("no request") };
+        let subject = Subject::request(SOURCE, session);
+        let log = self.store.read_subject(&subject, 0, 1).await.unwrap();
+        let Event::SessionRequested(request) = Event::decode(&log[0]) else { panic!("no request") };
         let live_stream = LiveStreamId(live_stream);
         let subject = Subject::live_stream(SOURCE, live_stream);
         let bound = SessionBound {
@@ -193,9 +194,16 @@ impl App {
         subject
     }
 
-    /// The events of a subject.
+    /// The subject of an account, which is named by its pseudonym.
+    pub(crate) async fn account(&self, source: &str, account: &str) -> Subject {
+        let pseudonym = self.store.pseudonym_of(account).await.unwrap();
+        Subject::account(source, &pseudonym.map_or_else(String::new, |p| p.to_string()))
+    }
+
+    /// The events of a subject, their personal values in the open.
     pub(crate) async fn events(&self, subject: &Subject) -> Vec<Event> {
-        let stored = self.store.read_subject(subject, 0, 1000).await.unwrap();
+        let mut stored = self.store.read_subject(subject, 0, 1000).await.unwrap();
+        self.store.open_events(self.api.sealing_key(), &mut stored).await.unwrap();
         stored.iter().map(Event::decode).collect()
     }
 

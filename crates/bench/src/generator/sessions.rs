@@ -255,10 +255,13 @@ impl History {
             received_at: self.now,
             causation_id: None,
             correlation_id: None,
-            meta: Some(json!({
-                "content_type": "application/json", "remote": "92.223.112.17",
-                "redacted": redacted, "bytes": bytes,
-            })),
+            meta: Some(
+                json!({
+                    "content_type": "application/json", "remote": "92.223.112.17",
+                    "redacted": redacted, "bytes": bytes,
+                })
+                .into(),
+            ),
             payload,
         };
         self.append(event);

@@ -43,14 +43,15 @@ impl Webhooks {
         self.streams[at]
     }
 
-    /// Writes the `n`th webhook's body. `n` stands in it as `client_user_id`.
+    /// Writes the `n`th webhook's body. `n` stands in the key of its ownership tag.
     pub(crate) fn write(&self, n: u64, to: &mut Vec<u8>) {
         let (stream, live) = (self.stream(n), n.is_multiple_of(2));
         let body = format!(
             "{{\"type\":\"stream\",\"message\":{{\"stream\":{{\"id\":{stream},\"live\":{live},\
-             \"backup_live\":false,\"recording\":false,\"client_user_id\":{n:012},\
-             \"client_entity_data\":\"{{\\\"room\\\":\\\"webinar-7f3a9c\\\",\\\"tenant\\\":\\\"acme-training\\\",\
-             \\\"host\\\":\\\"user-58213\\\",\\\"label\\\":\\\"weekly product training\\\"}}\",\
+             \"backup_live\":false,\"recording\":false,\"client_user_id\":null,\
+             \"client_entity_data\":\"{{\\\"v\\\":1,\\\"owner\\\":\\\"tallylight\\\",\
+             \\\"installation\\\":\\\"6f0c2a90-b1d9-4a5e-8f3e-5a4c7d2b1e09\\\",\
+             \\\"key\\\":\\\"d54f0739-a331-817d-8000-{n:012}\\\"}}\",\
              \"pull\":false,\"uri\":\"srt://vp-push-ed1-srt.gvideo.co:5001?streamid=12345#aaabbbcccddd\",\
              \"stream_source_type\":\"srt\",\"transcoding\":{live}}}}}}}"
         );
@@ -91,7 +92,7 @@ mod tests {
             webhooks().write(n, &mut body);
             String::from_utf8(body).unwrap()
         };
-        assert!(body(FIRST_NUMBER + 7).contains(r#""client_user_id":100000000007,"#));
+        assert!(body(FIRST_NUMBER + 7).contains("-8000-100000000007"));
         assert_ne!(body(FIRST_NUMBER), body(FIRST_NUMBER + 2));
     }
 

@@ -84,7 +84,7 @@ pub(crate) async fn restore(config: &Config, file: &Path, replace: &Replace) -> 
         }
         return Err(error).context("restore; the database is as it was");
     }
-    let migrated = store::migrate(&database.config, None)
+    let migrated = store::migrate_restored(&database.config)
         .await
         .context("migrate what was restored: run `tallylight migrate`")?;
     connection.drop_set_aside().await.context("drop what was replaced")?;

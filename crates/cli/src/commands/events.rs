@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 use domain::event::RecordedEvent;
 use domain::ids::{Subject, Timestamp};
 use serde_json::json;
-use store::{AsOf, Store};
+use store::{AsOf, SealingKey, Store};
 
 use crate::cli::Events;
 use crate::config::Config;
 use crate::database::Database;
+use crate::home;
 use crate::lifecycle;
 use crate::narrate::{self, Tail};
 use crate::output::say;
@@ -22,19 +23,23 @@ const EVERY: Duration = Duration::from_millis(200);
 pub(crate) async fn run(config: Config, command: Events) -> Result<()> {
     let database = Database::open(&config).await?;
     let store = database.connect().await?;
+    let key = home::sealing_key(&config)?;
     match command {
-        Events::Tail { from_start } => tail(&store, from_start).await?,
-        Events::List { subject } => list(&store, subject).await?,
-        Events::State { subject, as_of } => state(&store, subject, as_of).await?,
-        Events::Show { at: (slice, position) } => show(&store, slice, position).await?,
+        Events::Tail { from_start } => tail(&store, key, from_start).await?,
+        Events::List { subject } => list(&store, key.as_ref(), subject).await?,
+        Events::State { subject, as_of } => state(&store, key.as_ref(), subject, as_of).await?,
+        Events::Show { at: (slice, position) } => {
+            show(&store, key.as_ref(), slice, position).await?;
+        }
     }
     store.close().await;
     database.close().await
 }
 
-async fn tail(store: &Store, from_start: bool) -> Result<()> {
+async fn tail(store: &Store, key: Option<SealingKey>, from_start: bool) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
-    let mut tail = if from_start { Tail::from_start() } else { Tail::from_now(store).await? };
+    let mut tail =
+        if from_start { Tail::from_start(key) } else { Tail::from_now(store, key).await? };
     while !stop.is_cancelled() {
         for event in tail.next(store).await? {
             say(line(&event));
@@ -47,11 +52,12 @@ async fn tail(store: &Store, from_start: bool) -> Result<()> {
     Ok(())
 }
 
-async fn list(store: &Store, subject: String) -> Result<()> {
+async fn list(store: &Store, key: Option<&SealingKey>, subject: String) -> Result<()> {
     let subject = Subject::from_stored(subject);
     let mut position = 0;
     loop {
-        let events = store.read_subject(&subject, position, 500).await?;
+        let mut events = store.read_subject(&subject, position, 500).await?;
+        store.open_events(key, &mut events).await?;
         let Some(last) = events.last() else { break };
         position = last.position;
         for event in &events {
@@ -64,21 +70,30 @@ async fn list(store: &Store, subject: String) -> Result<()> {
     Ok(())
 }
 
-async fn state(store: &Store, subject: String, at: Option<AsOf>) -> Result<()> {
+async fn state(
+    store: &Store,
+    key: Option<&SealingKey>,
+    subject: String,
+    at: Option<AsOf>,
+) -> Result<()> {
     let subject = Subject::from_stored(subject);
     let Some((state, position)) = store.state_as_of(&subject, at).await? else {
         bail!("no event up to then tells of \"{subject}\"");
     };
     let slice = store.slice_of(&subject);
+    let state = store.open(key, json!(state)).await?;
     let told = json!({ "subject": subject, "slice": slice, "position": position, "state": state });
     say(format!("{told:#}"));
     Ok(())
 }
 
-async fn show(store: &Store, slice: i16, position: i64) -> Result<()> {
+async fn show(store: &Store, key: Option<&SealingKey>, slice: i16, position: i64) -> Result<()> {
     let Some(event) = store.read_event(slice, position).await? else {
         bail!("slice {slice} has no event {position}");
     };
+    let mut events = [event];
+    store.open_events(key, &mut events).await?;
+    let [event] = events;
     say(line(&event));
     say(format!("event_id     {}", event.event_id));
     say(format!("received_at  {}", event.received_at.to_rfc3339()));

@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use domain::event::{Event, NewEvent, SessionRef};
 use domain::ids::{Subject, Timestamp};
-use store::{AsOf, Page, SessionFilter, SessionView, Store};
+use store::{AsOf, Page, SealingKey, SessionFilter, SessionView, Store};
 use uuid::Uuid;
 
 use crate::cli::Session;
 use crate::config::Config;
 use crate::database::Database;
+use crate::home;
 use crate::narrate;
 use crate::output::say;
 
@@ -18,9 +19,11 @@ use crate::output::say;
 pub(crate) async fn run(config: Config, command: Session) -> Result<()> {
     let database = Database::open(&config).await?;
     let store = database.connect().await?;
+    let key = home::sealing_key(&config)?;
+    let key = key.as_ref();
     match command {
-        Session::List { status, limit } => list(&store, status, limit).await?,
-        Session::Show { id, as_of } => show(&store, id, as_of).await?,
+        Session::List { status, limit } => list(&store, key, status, limit).await?,
+        Session::Show { id, as_of } => show(&store, key, id, as_of).await?,
         Session::GoLive { id } => command_session(&store, id, Event::GoLiveRequested).await?,
         Session::End { id } => command_session(&store, id, Event::EndRequested).await?,
         Session::Retry { id } => command_session(&store, id, Event::RetryRequested).await?,
@@ -29,9 +32,15 @@ pub(crate) async fn run(config: Config, command: Session) -> Result<()> {
     database.close().await
 }
 
-async fn list(store: &Store, status: Option<String>, limit: i64) -> Result<()> {
+async fn list(
+    store: &Store,
+    key: Option<&SealingKey>,
+    status: Option<String>,
+    limit: i64,
+) -> Result<()> {
     let filter = SessionFilter { status, ..SessionFilter::default() };
-    let sessions = store.sessions(&filter, &Page { limit, before: None }).await?;
+    let mut sessions = store.sessions(&filter, &Page { limit, before: None }).await?;
+    store.open_sessions(key, &mut sessions).await?;
     if sessions.is_empty() {
         say("no sessions");
     }
@@ -43,7 +52,7 @@ async fn list(store: &Store, status: Option<String>, limit: i64) -> Result<()> {
     Ok(())
 }
 
-async fn show(store: &Store, id: Uuid, at: Option<AsOf>) -> Result<()> {
+async fn show(store: &Store, key: Option<&SealingKey>, id: Uuid, at: Option<AsOf>) -> Result<()> {
     let mut session = find(store, id).await?;
     if let Some(at) = at {
         let Some(then) = store.session_as_of(&session.source, id, at).await? else {
@@ -51,6 +60,9 @@ async fn show(store: &Store, id: Uuid, at: Option<AsOf>) -> Result<()> {
         };
         session = then.session;
     }
+    let mut sessions = [session];
+    store.open_sessions(key, &mut sessions).await?;
+    let [session] = sessions;
     say(format!("session   {id}"));
     say(format!("name      {}", session.name));
     say(format!("status    {}", session.status));
@@ -77,14 +89,19 @@ async fn show(store: &Store, id: Uuid, at: Option<AsOf>) -> Result<()> {
         }
     }
     say("timeline");
-    for line in timeline(store, &session, at).await? {
+    for line in timeline(store, key, &session, at).await? {
         say(line);
     }
     Ok(())
 }
 
 /// The events of the session's subjects, in order of time.
-async fn timeline(store: &Store, session: &SessionView, at: Option<AsOf>) -> Result<Vec<String>> {
+async fn timeline(
+    store: &Store,
+    key: Option<&SealingKey>,
+    session: &SessionView,
+    at: Option<AsOf>,
+) -> Result<Vec<String>> {
     let mut subjects = vec![Subject::request(&session.source, session.id)];
     subjects.extend(session.live_stream.map(|id| Subject::live_stream(&session.source, id)));
     let mut events = Vec::new();
@@ -102,6 +119,7 @@ async fn timeline(store: &Store, session: &SessionView, at: Option<AsOf>) -> Res
         let until = store.time_of(at).await?;
         events.retain(|event| event.recorded_at <= until);
     }
+    store.open_events(key, &mut events).await?;
     events.sort_by_key(|event| event.recorded_at);
     let line = |event| {
         let told = narrate::tell(event)?;

@@ -1,17 +1,22 @@
 //! `up`: everything in one process, on the managed database unless one is configured. What is not
 //! configured is made and kept beside the database: an API token, a webhook secret, a sealing key.
+//!
+//! Where a configured database is away, webhooks are taken all the same, and the other roles start
+//! once it is there.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use secrecy::{ExposeSecret, SecretString};
 use simulator::Simulator;
+use store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::cli::Up;
 use crate::config::{ApiToken, Config, Source, WebhookToken};
 use crate::database::{self, Database};
-use crate::home::Home;
+use crate::home::{Home, SEALING_KEY};
 use crate::output::say;
 use crate::{admin, lifecycle, roles};
 
@@ -23,20 +28,16 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
     let spool = roles::lock_spool(&config)?;
     let database = Database::open(&config).await?;
-    let store = database.prepare().await?;
+    let found = database.prepare_or_trust(spool.known()).await?;
     let home = Home::beside(&database::settings(&config).data_dir)?;
     let made_token = complete(&mut config, &home)?;
     let simulator =
         if options.simulator { Some(add_simulator(&mut config, &home).await?) } else { None };
-    let key = config.sealing_key()?.context("make a sealing key")?;
 
     let mut admin = Admin::new();
-    let ingest =
-        roles::start_ingest(&config, store.clone(), spool, &mut admin, stop.clone()).await?;
-    let (sealing, stopping) = (Some(key.clone()), stop.clone());
-    let api = roles::start_api(&config, store.clone(), sealing, &mut admin, stopping).await?;
-    let worker = roles::start_worker(&config, store.clone(), key, &mut admin)?;
-    let admin = admin.start(&config, stop.clone()).await?;
+    let store = found.store().clone();
+    let ingest = roles::start_ingest(&config, store, spool, &mut admin, stop.clone()).await?;
+    tracing::info!(address = %ingest.address, "taking webhooks");
     if let Some(simulator) = &simulator {
         let secret = home.secret("webhook-secret")?;
         let secret = secret.expose_secret();
@@ -45,22 +46,54 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
             ingest.address
         )));
     }
-    welcome(&config, &home, ingest.address, api.address, made_token, simulator.as_ref());
+    let told =
+        Told { home: &home, ingest: ingest.address, made_token, simulator: simulator.as_ref() };
+    let others = match database.until_there(found, &stop).await {
+        Ok(Some(store)) => others(&config, store, admin, &stop, &told).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    stop.cancel();
+    ingest.stopped().await;
+    if let Some(simulator) = simulator {
+        simulator.shutdown().await;
+    }
+    database.close().await?;
+    others
+}
+
+/// What is told when everything is up.
+struct Told<'a> {
+    home: &'a Home,
+    ingest: SocketAddr,
+    made_token: bool,
+    simulator: Option<&'a Simulator>,
+}
+
+/// Runs the roles that need the database, until `stop`.
+async fn others(
+    config: &Config,
+    store: Store,
+    mut admin: Admin,
+    stop: &CancellationToken,
+    told: &Told<'_>,
+) -> Result<()> {
+    let key = config.sealing_key()?.context("make a sealing key")?;
+    let (sealing, stopping) = (Some(key.clone()), stop.clone());
+    let api = roles::start_api(config, store.clone(), sealing, &mut admin, stopping).await?;
+    let worker = roles::start_worker(config, store.clone(), key, &mut admin)?;
+    let admin = admin.start(config, stop.clone()).await?;
+    welcome(config, told, api.address);
 
     let died = tokio::select! {
         () = stop.cancelled() => false,
         () = worker.ended() => true,
     };
     stop.cancel();
-    ingest.stopped().await;
     api.stopped().await;
     worker.shutdown().await;
     admin::stopped(admin).await;
-    if let Some(simulator) = simulator {
-        simulator.shutdown().await;
-    }
     store.close().await;
-    database.close().await?;
     if died {
         anyhow::bail!("the worker died; the log says why");
     }
@@ -70,7 +103,7 @@ pub(crate) async fn run(mut config: Config, options: Up) -> Result<()> {
 /// Fills in what is not configured. Returns whether an API token was made.
 fn complete(config: &mut Config, home: &Home) -> Result<bool> {
     if config.sealing_key()?.is_none() {
-        config.sealing.key = Some(home.secret("sealing-key")?);
+        config.sealing.key = Some(home.secret(SEALING_KEY)?);
     }
     let made_token = config.api.tokens.is_empty();
     if made_token {
@@ -121,14 +154,8 @@ async fn add_simulator(config: &mut Config, home: &Home) -> Result<Simulator> {
 }
 
 /// Says where everything is.
-fn welcome(
-    config: &Config,
-    home: &Home,
-    ingest: SocketAddr,
-    api: SocketAddr,
-    made_token: bool,
-    simulator: Option<&Simulator>,
-) {
+fn welcome(config: &Config, told: &Told<'_>, api: SocketAddr) {
+    let Told { home, ingest, made_token, simulator } = *told;
     say("Tallylight is up.");
     say(format!("  API        http://{api}"));
     if made_token {

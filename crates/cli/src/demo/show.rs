@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use domain::event::RecordedEvent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use store::{Rebuilt, Store};
+use store::{Rebuilt, SealingKey, Store};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ pub(crate) struct Show {
 
 impl Show {
     /// Begins to print.
-    pub(crate) fn begin(store: Store) -> Self {
+    pub(crate) fn begin(store: Store, sealing: Option<SealingKey>) -> Self {
         say("");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
         let webhooks = Arc::new(Mutex::new(Vec::new()));
@@ -43,7 +43,7 @@ impl Show {
             begun,
             bar: bar.clone(),
             webhooks: webhooks.clone(),
-            tail: Tail::from_start(),
+            tail: Tail::from_start(sealing),
             store,
         };
         let task = tokio::spawn(printer.run(stop.clone()));

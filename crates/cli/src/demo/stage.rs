@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use simulator::Simulator;
-use store::Store;
+use store::{SealingKey, Store};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     database: store::Config,
     cluster: postgres::Cluster,
     config_file: PathBuf,
+    /// What opens personal values, to show them.
+    pub(crate) sealing_key: Option<SealingKey>,
     spool: PathBuf,
     worker: Mutex<Child>,
     servers: Vec<Server>,
@@ -78,7 +80,8 @@ impl Stage {
         let ingest =
             roles::start_ingest(&config, store.clone(), locked, &mut admin, stop.clone()).await?;
         let key = config.sealing_key()?;
-        let api = roles::start_api(&config, store.clone(), key, &mut admin, stop.clone()).await?;
+        let api =
+            roles::start_api(&config, store.clone(), key.clone(), &mut admin, stop.clone()).await?;
         let hook = format!("http://{}/webhooks/{SOURCE}/{path_secret}", ingest.address);
         simulator.set_webhook_url(Some(hook));
         let client = Client::new(api.address, token.clone());
@@ -91,6 +94,7 @@ impl Stage {
             database,
             cluster,
             config_file,
+            sealing_key: key,
             spool,
             worker,
             servers,

@@ -44,6 +44,17 @@ impl Place {
     }
 }
 
+/// How much of a file can be read, and so what becomes of it in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// All of it.
+    Whole,
+    /// All but its last record.
+    Torn,
+    /// Not what was written.
+    Damaged,
+}
+
 /// What a file holds.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Scan {
@@ -53,6 +64,17 @@ pub(super) struct Scan {
     pub(super) torn_at: Option<usize>,
     /// Bytes that belong to no whole record, the torn one aside.
     pub(super) damaged: usize,
+}
+
+impl Scan {
+    /// The worst that is true of the file.
+    pub(super) fn state(&self) -> State {
+        match self {
+            Self { damaged: 1.., .. } => State::Damaged,
+            Self { torn_at: Some(_), .. } => State::Torn,
+            Self { .. } => State::Whole,
+        }
+    }
 }
 
 /// A header for a new file.

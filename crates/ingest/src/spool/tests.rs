@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::disk::Fault;
 use super::file::{HEADER, header, scan};
 use super::record::{self, Frozen};
 use super::{Config, Known, NotSpooled, Place, Spool, SpoolDir};
@@ -92,7 +93,7 @@ async fn what_a_process_left_is_read_by_the_next_in_order() {
 }
 
 #[tokio::test]
-async fn a_torn_last_record_is_cut_off_wherever_it_is_torn() {
+async fn a_torn_last_record_is_passed_over_wherever_it_is_torn_and_kept_for_a_while() {
     let (dir, batches, file) = three().await;
     let bytes = fs::read(&file).unwrap();
     let last = bytes.len()
@@ -102,15 +103,95 @@ async fn a_torn_last_record_is_cut_off_wherever_it_is_torn() {
         fs::write(&file, &bytes[..end]).unwrap();
         let spool = open(&Config::new(dir.path()));
         assert_eq!(left(&spool).await.len(), 2, "torn at {end}");
-        assert_eq!(fs::read(&file).unwrap().len(), last);
-        assert!(files(&dir, ".damaged").is_empty());
+        assert_eq!(fs::read(&file).unwrap().len(), end, "nothing of it is destroyed");
+        spool.release(1, 2).await;
+        until(|| files(&dir, ".spool").is_empty()).await;
+        let [aside] = &files(&dir, ".torn")[..] else { panic!("one file aside") };
+        assert_eq!(fs::read(aside).unwrap(), bytes[..end]);
+        fs::remove_file(aside).unwrap();
     }
-    // What is written then follows, in a file of its own.
+}
+
+#[tokio::test]
+async fn what_is_written_after_a_torn_record_is_in_a_file_of_its_own() {
+    let (dir, batches, file) = three().await;
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let spool = open(&Config::new(dir.path()));
     write(&spool, &batches[2]).await.unwrap();
     drop(spool);
     let spool = open(&Config::new(dir.path()));
     assert_eq!(left(&spool).await, batches.into_iter().map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_file_of_nothing_but_a_torn_record_is_kept_for_a_while() {
+    let (dir, _, file) = three().await;
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..HEADER + 20]).unwrap();
+    let spool = open(&Config::new(dir.path()));
+    assert!(left(&spool).await.is_empty());
+    assert_eq!((files(&dir, ".spool").len(), files(&dir, ".torn").len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_synced_goes_and_takes_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { max_bytes: 3000, ..Config::new(dir.path()) };
+    let spool = open(&config);
+    for fault in [Fault::Sync, Fault::Write, Fault::WriteAndCut] {
+        config.faults.set(Some(fault));
+        for _ in 0..20 {
+            let error = write(&spool, &frozen(1)).await.unwrap_err();
+            assert!(matches!(error, NotSpooled::Disk(_)), "{fault:?}: {error}");
+        }
+        assert!(spool.is_failing());
+        assert!(files(&dir, ".spool").len() <= 1, "{fault:?}");
+        config.faults.set(None);
+        let place = write(&spool, &frozen(2)).await.unwrap();
+        assert!(!spool.is_failing());
+        assert!(spool.read(place).await.unwrap().is_some());
+        spool.release(place.file(), 1).await;
+        until(|| files(&dir, ".spool").is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_before_a_failed_sync_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::new(dir.path());
+    let spool = open(&config);
+    let kept = [frozen(1), frozen(2)];
+    write(&spool, &kept[0]).await.unwrap();
+    config.faults.set(Some(Fault::Sync));
+    write(&spool, &frozen(9)).await.unwrap_err();
+    config.faults.set(None);
+    let place = write(&spool, &kept[1]).await.unwrap();
+    assert_eq!(place.file(), 2, "nothing more goes into a file that could not be synced");
+    spool.release(1, 1).await;
+    until(|| files(&dir, ".spool").len() == 1).await;
+    assert_eq!(spool.read(place).await.unwrap().as_ref(), Some(&kept[1]));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_replaced_by_a_later_one() {
+    let (dir, ..) = three().await;
+    for n in 1..=3_u8 {
+        let [file] = &files(&dir, ".spool")[..] else { panic!("one file") };
+        let mut bytes = fs::read(file).unwrap();
+        bytes[HEADER + 100] ^= n;
+        fs::write(file, &bytes).unwrap();
+        let spool = open(&Config::new(dir.path()));
+        let place = spool.take_left(2).pop_front().unwrap();
+        spool.release(place.file(), 2).await;
+        until(|| files(&dir, ".damaged").len() == usize::from(n)).await;
+        // Another process, another file.
+        drop(spool);
+        let spool = open(&Config::new(dir.path()));
+        for batch in 1..=3 {
+            write(&spool, &frozen(batch)).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -265,6 +346,17 @@ proptest! {
         // A change of the installation that its checksum misses is another's file; none is found.
         prop_assert!(found.len() + 1 >= batches.len(), "{} of {}", found.len(), batches.len());
         prop_assert!(found.iter().all(|batch| batches.contains(batch)));
+    }
+
+    #[test]
+    fn no_bytes_that_follow_cost_an_intact_batch(batches in batches(), garbage in proptest::collection::vec(any::<u8>(), 0..300), has_marker in any::<bool>()) {
+        let mut bytes = file_of(&batches);
+        if has_marker {
+            // As a record that goes on otherwise.
+            bytes.extend(b"\x01marker\x02");
+        }
+        bytes.extend(garbage);
+        prop_assert_eq!(found(&bytes), batches);
     }
 
     #[test]

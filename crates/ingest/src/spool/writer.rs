@@ -3,7 +3,7 @@
 //!
 //! A failed write leaves nothing behind that a later record could follow: the file is cut back to
 //! its last whole record, or gets no more. After a failed sync nothing is known of the pages, so
-//! the file gets no more either.
+//! the file gets no more either; it goes at once where nobody relies on it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::file::{HEADER, Known, Place, header};
+use super::disk::{self, Disk};
+use super::file::{HEADER, Known, Place, State, header};
 use super::record::{self, Marker};
-use super::{Config, NotSpooled, path, sync_dir};
+use super::{Config, NotSpooled, dir};
 use crate::Metrics;
 
 /// Most bytes that are written before a sync, so that the first caller of a group need not wait
@@ -45,8 +46,8 @@ pub(super) struct Held {
     pub(super) bytes: u64,
     /// Records that are not known to be committed.
     pub(super) open: u64,
-    /// Some of it cannot be read: it is set aside, not deleted.
-    pub(super) is_damaged: bool,
+    /// Whether it is deleted in the end, or set aside.
+    pub(super) state: State,
 }
 
 /// The file that gets new records.
@@ -66,6 +67,7 @@ struct Waiting {
 
 /// State of the thread.
 pub(super) struct Writer {
+    disk: Box<dyn Disk>,
     config: Config,
     known: Known,
     files: BTreeMap<u64, Held>,
@@ -76,18 +78,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Goes on after `files`.
+    /// Goes on after `files`, with the file `next`.
     pub(super) fn new(
         config: Config,
         known: Known,
-        files: BTreeMap<u64, Held>,
+        (files, next): (BTreeMap<u64, Held>, u64),
         failing: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let next = files.keys().last().map_or(1, |last| last + 1);
         // A file without records that can be read has nobody to release it.
         let spoilt: Vec<u64> = files.iter().filter(|(_, h)| h.open == 0).map(|(n, _)| *n).collect();
-        let mut writer = Self { config, known, files, next, active: None, failing, metrics };
+        let disk = disk::of(&config);
+        let mut writer = Self { disk, config, known, files, next, active: None, failing, metrics };
         for number in spoilt {
             writer.release(number, 0);
         }
@@ -198,21 +200,27 @@ impl Writer {
                 slice,
             });
         }
-        if let Err(error) = active.file.write_all(&bytes) {
-            // Cut back, it can go on; else it gets no more, and its end is found torn at the start.
-            if active.file.set_len(active.length).is_ok() {
+        let number = active.number;
+        let held = self.files.entry(number).or_insert(Held {
+            bytes: HEADER as u64,
+            open: 0,
+            state: State::Whole,
+        });
+        if let Err(error) = self.disk.write(&mut active.file, &bytes) {
+            // Cut back, it can go on; else its end is found torn at the next start.
+            if self.disk.cut(&active.file, active.length).is_ok() {
                 self.active = Some(active);
+            } else {
+                self.abandon(number);
             }
             return Err(error);
         }
         active.length += bytes.len() as u64;
-        let held = self.files.entry(active.number).or_insert(Held {
-            bytes: 0,
-            open: 0,
-            is_damaged: false,
-        });
         held.bytes = active.length;
-        active.file.sync_data()?;
+        if let Err(error) = self.disk.sync(&active.file) {
+            self.abandon(number);
+            return Err(error);
+        }
         held.open += group.len() as u64;
         if active.length < self.config.file_bytes {
             self.active = Some(active);
@@ -223,7 +231,7 @@ impl Writer {
     /// Makes the next file, durable under its name before a record goes into it.
     fn create(&mut self) -> io::Result<Active> {
         let number = self.next;
-        let path = path(&self.config.dir, number);
+        let path = dir::path(&self.config.dir, number);
         let mut marker = Marker::default();
         // The second half of an id of version 7 is random.
         marker.copy_from_slice(&Uuid::now_v7().as_bytes()[8..]);
@@ -232,12 +240,17 @@ impl Writer {
         let mut file = options.append(true).create_new(true).mode(0o600).open(&path)?;
         self.next += 1;
         let written = file.write_all(&header).and_then(|()| file.sync_all());
-        if let Err(error) = written.and_then(|()| sync_dir(&self.config.dir)) {
+        if let Err(error) = written.and_then(|()| dir::sync(&self.config.dir)) {
             // Nothing but a header is in it.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
         Ok(Active { number, marker, file, length: HEADER as u64 })
+    }
+
+    /// Gives up a file that gets no more records. Nobody would release one without any.
+    fn abandon(&mut self, number: u64) {
+        self.release(number, 0);
     }
 
     /// Counts records as committed; a file without open ones goes.
@@ -247,19 +260,12 @@ impl Writer {
         if held.open > 0 {
             return;
         }
-        let is_damaged = held.is_damaged;
+        let state = held.state;
         self.active.take_if(|active| active.number == number);
         self.files.remove(&number);
         self.failing.store(false, Ordering::Relaxed);
-        let path = path(&self.config.dir, number);
-        let gone = if is_damaged {
-            let aside = path.with_extension("damaged");
-            tracing::error!(file = %aside.display(), "a damaged spool file was set aside");
-            fs::rename(&path, &aside)
-        } else {
-            fs::remove_file(&path)
-        };
-        if let Err(error) = gone {
+        let path = dir::path(&self.config.dir, number);
+        if let Err(error) = dir::retire(&path, state) {
             // Draining it again at the next start is harmless.
             tracing::warn!(file = %path.display(), %error, "a drained spool file stays");
         }
@@ -267,7 +273,7 @@ impl Writer {
 
     fn spoil(&mut self, number: u64) {
         if let Some(held) = self.files.get_mut(&number) {
-            held.is_damaged = true;
+            held.state = State::Damaged;
         }
     }
 

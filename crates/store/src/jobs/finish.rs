@@ -44,6 +44,11 @@ pub enum Ending {
         /// From now, by the database's clock.
         after: Duration,
     },
+    /// Done, and again after a delay, with fresh budgets: what failed before is over.
+    Again {
+        /// From now, by the database's clock.
+        after: Duration,
+    },
     /// Given up.
     Discarded {
         /// Why.
@@ -98,6 +103,8 @@ struct Again {
     after: Duration,
     /// Counts a failure.
     error: Option<String>,
+    /// Forgets earlier failures and crashes.
+    is_fresh: bool,
 }
 
 /// A run whose job is given up.
@@ -129,12 +136,15 @@ impl Sorted {
     }
 
     fn add(&mut self, run: Run, ending: &Ending) {
-        let again = |after, error| Again { run, after, error };
+        let again = |after, error| Again { run, after, error, is_fresh: false };
         let dead = |state, error: &String| Dead { run, state, error: storable(error) };
         match ending {
             Ending::Completed => self.completed.push(run),
             Ending::Retry { error, after } => self.again.push(again(*after, Some(storable(error)))),
             Ending::Snooze { after } => self.again.push(again(*after, None)),
+            Ending::Again { after } => {
+                self.again.push(Again { run, after: *after, error: None, is_fresh: true });
+            }
             Ending::Released => self.again.push(again(Duration::ZERO, None)),
             Ending::Discarded { error } => self.dead.push(dead("discarded", error)),
             Ending::Quarantined { error } => self.dead.push(dead("quarantined", error)),
@@ -187,15 +197,19 @@ async fn reschedule(
     let (ids, attempts): (Vec<Uuid>, Vec<i32>) = again.iter().map(|a| a.run).unzip();
     let delays: Vec<i64> = again.iter().map(|a| micros(a.after)).collect();
     let errors: Vec<Option<&str>> = again.iter().map(|a| a.error.as_deref()).collect();
+    let fresh: Vec<bool> = again.iter().map(|a| a.is_fresh).collect();
     let updated = sqlx::query!(
         "UPDATE tallylight.job j
             SET run_at = CASE WHEN run.delay = 0 THEN j.run_at
                               ELSE now() + run.delay * interval '1 microsecond' END,
                 run_epoch = NULL, started_at = NULL,
-                errors = j.errors + (run.error IS NOT NULL)::int,
-                last_error = coalesce(run.error, j.last_error)
-           FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[])
-                AS run (id, attempt, delay, error)
+                errors = CASE WHEN run.is_fresh THEN 0
+                              ELSE j.errors + (run.error IS NOT NULL)::int END,
+                crashes = CASE WHEN run.is_fresh THEN 0 ELSE j.crashes END,
+                last_error = CASE WHEN run.is_fresh THEN NULL
+                                  ELSE coalesce(run.error, j.last_error) END
+           FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
+                AS run (id, attempt, delay, error, is_fresh)
           WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
             AND (run.error IS NULL OR j.run_epoch IS NOT NULL)
       RETURNING j.id, j.attempt",
@@ -204,6 +218,7 @@ async fn reschedule(
         &attempts,
         &delays,
         &errors as &[Option<&str>],
+        &fresh,
     )
     .fetch_all(connection)
     .await?;

@@ -82,6 +82,16 @@ impl Fold {
         Error::Unfoldable { slice: self.slice, position, reason }
     }
 
+    /// Applies events that follow each other, as [`apply_chunk`](Self::apply_chunk) does.
+    pub(crate) fn apply_rows<'a>(
+        &mut self,
+        rows: impl Iterator<Item = EventRow<'a>>,
+    ) -> Result<(), Error> {
+        let mut rows = rows;
+        let applied = catch_unwind(AssertUnwindSafe(|| rows.try_for_each(|row| self.apply(&row))));
+        applied.unwrap_or_else(|_| Err(self.panicked(self.position + 1)))
+    }
+
     /// Applies one event, as [`apply_chunk`](Self::apply_chunk) does.
     pub(crate) fn apply_one(&mut self, row: &EventRow<'_>) -> Result<(), Error> {
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply(row)));

@@ -154,6 +154,17 @@ pub(crate) struct Progress {
     pub(crate) set_aside: Vec<i64>,
 }
 
+impl Progress {
+    /// Positions that were passed here and are not what they were: those that were set aside then
+    /// and are applied now, and the reverse. Their subjects are to be folded anew.
+    pub(crate) fn outdated<'a>(&'a self, set_aside: &'a [i64]) -> impl Iterator<Item = i64> + 'a {
+        let retried = self.set_aside.iter().filter(|position| !set_aside.contains(position));
+        let was_passed = |position: &&i64| **position <= self.position;
+        let late = set_aside.iter().filter(was_passed).filter(|p| !self.set_aside.contains(p));
+        retried.chain(late).copied()
+    }
+}
+
 /// Brings a slice of a generation that has its keys up to `goal`, an applied position, and returns
 /// what it has come to.
 ///
@@ -190,11 +201,8 @@ pub(crate) async fn follow(
     };
     let events = fold.events;
     upsert(connection, (generation, slice), fold.finish(), Over::Older).await?;
-    let was_passed = |position: &&i64| **position <= from.position;
-    let retried = from.set_aside.iter().filter(|position| !set_aside.contains(position));
-    let late = set_aside.iter().filter(was_passed).filter(|p| !from.set_aside.contains(p));
     let mut subjects: Vec<Subject> = Vec::new();
-    for position in retried.chain(late) {
+    for position in from.outdated(&set_aside) {
         let (after, since) = (position - 1, Timestamp::default());
         let event = log::read(history, connection, slice, after, since, 1).await?.pop();
         if let Some(event) = event

@@ -200,7 +200,7 @@ impl Run {
     }
 
     /// The fence: nobody has aborted the rebuild or taken it over.
-    async fn fence(&self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(crate) async fn fence(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let mine = sqlx::query!(
             "SELECT id FROM tallylight.rebuild
               WHERE id = $1 AND runner = $2 AND state NOT IN ('aborted', 'rolled_back') FOR SHARE",

@@ -184,7 +184,8 @@ impl<'a> EventRow<'a> {
         }
     }
 
-    fn read(mut fields: Fields<'a>) -> Result<Self, Malformed> {
+    /// Reads the fields behind the slice, if they have one.
+    pub(crate) fn read(mut fields: Fields<'a>) -> Result<Self, Malformed> {
         let row = Self {
             position: fields.bigint()?,
             recorded_at: fields.timestamp()?,

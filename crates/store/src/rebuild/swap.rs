@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use sqlx::PgConnection;
 
-use super::generation::{Generation, Progress, follow};
+use super::generation::{Generation, Progress, follow, set_aside};
 use super::record::{RebuildState, Run};
 use crate::consumer::Consumer;
 use crate::history::Archive;
@@ -21,14 +21,20 @@ const BATCH: i64 = 2_000;
 /// Most events that may be missing when the checkpoints are locked: some 20 ms of work.
 const SWAP_LAG: i64 = 500;
 
-/// Longest try to swap. Each try waits 100 ms for a lock, so nobody waits longer for us.
+/// Longest time to go on trying. Each try waits 100 ms for a lock, so nobody waits longer behind us.
 const SWAP_LIMIT: Duration = Duration::from_mins(1);
+
+/// Longest time that a try holds the checkpoints: half of what consumers wait for a lock. It takes
+/// some 20 ms, unless the database is in trouble.
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
 /// What came of a try to swap.
 enum Tried {
     Swapped,
-    /// Too much was applied meanwhile.
+    /// Too much was applied meanwhile, or a subject is to be folded anew.
     Behind,
+    /// It took longer than consumers may be held up.
+    Slow,
 }
 
 impl Store {
@@ -82,71 +88,62 @@ impl Store {
         generation: Generation,
         state: RebuildState,
     ) -> Result<(), Error> {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         loop {
-            match self.try_swap(run, generation, state).await {
+            let tried = match self.try_swap(run, generation, state).await {
+                Ok(Tried::Behind) => {
+                    self.follow_live(run, generation).await.map(|()| Tried::Behind)
+                }
+                tried => tried,
+            };
+            match tried {
                 Ok(Tried::Swapped) => return Ok(()),
-                Ok(Tried::Behind) => {}
-                Err(error) if error.is_lock_conflict() => {
-                    if begun.elapsed() > SWAP_LIMIT {
-                        return Err(Error::SwapBlocked { seconds: SWAP_LIMIT.as_secs() });
-                    }
+                // However much there was to apply, the swap itself was not in anybody's way.
+                Ok(Tried::Behind) => begun = Instant::now(),
+                Err(error) if !error.is_lock_conflict() && !error.is_statement_timeout() => {
+                    return Err(error);
+                }
+                Ok(Tried::Slow) | Err(_) if begun.elapsed() > SWAP_LIMIT => {
+                    return Err(Error::SwapBlocked { seconds: SWAP_LIMIT.as_secs() });
+                }
+                Ok(Tried::Slow) | Err(_) => {
                     tracing::debug!("the projections' tables are in use, trying the swap again");
                     let pause = rand::rng().random_range(20..200);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
-                Err(error) => return Err(error),
             }
-            self.follow_live(run, generation).await?;
         }
     }
 
+    /// One try: all or nothing, and nothing where it would hold consumers up.
     async fn try_swap(
         &self,
         run: &Run,
         generation: Generation,
         state: RebuildState,
     ) -> Result<Tried, Error> {
-        let mut tx = run.begin_patient(self).await?;
-        sqlx::query!("SELECT set_config('lock_timeout', '100ms', true)")
-            .fetch_one(&mut *tx)
-            .await?;
-        let goals = lock_checkpoints(&mut tx).await?;
-        let slices = run.slices(&mut tx).await?;
-        let lag: i64 = goals.iter().map(|g| g.position).sum::<i64>()
-            - slices.iter().map(|s| s.position).sum::<i64>();
-        if lag > SWAP_LAG {
-            return Ok(Tried::Behind);
-        }
-        if slices.len() != goals.len() {
-            return Err(Error::RebuildLost { id: run.id });
-        }
-        for (from, goal) in slices.iter().zip(&goals) {
-            let history = self.history.as_ref();
-            advance(history, &mut tx, run, generation, from, goal.position).await?;
-        }
-        run.check_shape(&mut tx, generation.schema()).await?;
-        let out = match generation {
-            Generation::Previous => Generation::Shadow,
-            Generation::Shadow | Generation::Folded => Generation::Previous,
-        };
+        // The limits of a serving connection, and not those of a rebuild that takes its time.
+        let mut tx = self.pool.begin().await?;
+        run.fence(&mut tx).await?;
+        let statement = format!("{}ms", MAX_HOLD.as_millis());
         sqlx::query!(
-            "SELECT tallylight.swap_generation($1::text::name, $2::text::name)",
-            generation.schema(),
-            out.schema(),
+            "SELECT set_config('lock_timeout', '100ms', true) AS lock,
+                    set_config('statement_timeout', $1, true) AS statement",
+            statement,
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
-        fence_consumers(&mut tx).await?;
-        run.enter(&mut tx, state).await?;
-        if state == RebuildState::RolledBack {
-            // What was rebuilt was not wanted.
-            sqlx::query!("SELECT tallylight.drop_generation('tallylight_shadow')")
-                .execute(&mut *tx)
-                .await?;
+        let swap = swap_locked(self.history.as_ref(), &mut tx, run, generation, state);
+        let Ok(tried) = tokio::time::timeout(MAX_HOLD, swap).await else {
+            return Ok(Tried::Slow);
+        };
+        let tried = tried?;
+        match tried {
+            // Not part of the time: what is being committed must not be taken for undone.
+            Tried::Swapped => tx.commit().await?,
+            Tried::Behind | Tried::Slow => tx.rollback().await?,
         }
-        tx.commit().await?;
-        Ok(Tried::Swapped)
+        Ok(tried)
     }
 
     /// Takes the last rebuild back: the generation before it is brought up to date and swapped in.
@@ -170,6 +167,71 @@ impl Store {
         self.follow_live(&run, Generation::Previous).await?;
         self.swap_patiently(&run, Generation::Previous, RebuildState::RolledBack).await
     }
+}
+
+/// The swap in its transaction, from the locks on.
+async fn swap_locked(
+    history: Option<&Archive>,
+    connection: &mut PgConnection,
+    run: &Run,
+    generation: Generation,
+    state: RebuildState,
+) -> Result<Tried, Error> {
+    let goals = lock_checkpoints(connection).await?;
+    let slices = run.slices(connection).await?;
+    if slices.len() != goals.len() {
+        return Err(Error::RebuildLost { id: run.id });
+    }
+    if !is_close(connection, &slices, &goals).await? {
+        return Ok(Tried::Behind);
+    }
+    for (from, goal) in
+        slices.iter().zip(&goals).filter(|(from, goal)| from.position < goal.position)
+    {
+        advance(history, connection, run, generation, from, goal.position).await?;
+    }
+    run.check_shape(connection, generation.schema()).await?;
+    let out = match generation {
+        Generation::Previous => Generation::Shadow,
+        Generation::Shadow | Generation::Folded => Generation::Previous,
+    };
+    sqlx::query!(
+        "SELECT tallylight.swap_generation($1::text::name, $2::text::name)",
+        generation.schema(),
+        out.schema(),
+    )
+    .execute(&mut *connection)
+    .await?;
+    fence_consumers(connection).await?;
+    run.enter(connection, state).await?;
+    if state == RebuildState::RolledBack {
+        // What was rebuilt was not wanted.
+        sqlx::query!("SELECT tallylight.drop_generation('tallylight_shadow')")
+            .execute(connection)
+            .await?;
+    }
+    Ok(Tried::Swapped)
+}
+
+/// Whether what is missing is little enough to be applied while consumers wait: few events, and no
+/// subject that would be folded from its first event.
+async fn is_close(
+    connection: &mut PgConnection,
+    slices: &[Progress],
+    goals: &[Goal],
+) -> Result<bool, Error> {
+    let lag: i64 = goals.iter().map(|g| g.position).sum::<i64>()
+        - slices.iter().map(|s| s.position).sum::<i64>();
+    if lag > SWAP_LAG {
+        return Ok(false);
+    }
+    for (slice, goal) in slices.iter().zip(goals) {
+        let set_aside = set_aside(connection, slice.slice, goal.position).await?;
+        if slice.outdated(&set_aside).next().is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A checkpoint of `react`.

@@ -298,6 +298,11 @@ impl SliceTables {
                 self.again(now, finish.id, *after, None);
                 "snoozed"
             }
+            Ending::Again { after } => {
+                self.again(now, finish.id, *after, None);
+                self.forget_failures(finish.id);
+                "again"
+            }
             Ending::Released => {
                 self.again(now, finish.id, Duration::ZERO, None);
                 "released"
@@ -317,6 +322,13 @@ impl SliceTables {
         job.run_epoch = None;
         job.errors += i32::from(error.is_some());
         job.last_error = error.or_else(|| job.last_error.take());
+    }
+
+    /// What failed before is over.
+    fn forget_failures(&mut self, id: Uuid) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        (job.errors, job.crashes) = (0, 0);
+        job.last_error = None;
     }
 
     fn bury(&mut self, id: Uuid, state: &'static str, error: String) -> &'static str {

@@ -31,6 +31,10 @@ pub struct ParkedRow {
     pub request: Option<Request>,
     /// Who asked for it.
     pub requested_by: Option<String>,
+    /// When they did.
+    pub requested_at: Option<Timestamp>,
+    /// It waits for a build that knows its version.
+    pub awaits_build: bool,
     /// It was passed over for good.
     pub is_skipped: bool,
 }
@@ -82,7 +86,7 @@ impl Tables {
         if (held.epoch, held.position) != (lease.epoch, lease.position) && !no_fence {
             return Err(Error::Fenced { slice });
         }
-        let states = tables.check(reaction)?;
+        let states = tables.check(slice, reaction)?;
         let held = &mut tables.react;
         let from = lease.position;
         held.position = reaction.to;
@@ -110,11 +114,18 @@ impl Tables {
         counted(tables.waiting().map(|(_, row)| &row.subject))
     }
 
+    pub(super) fn awaiting_build(&mut self, slice: i16) -> Vec<(Subject, i64)> {
+        let Some(tables) = self.slice(slice) else { return Vec::new() };
+        let waiting = tables.waiting().filter(|(_, row)| row.awaits_build && row.request.is_none());
+        waiting.map(|(position, row)| (row.subject.clone(), position)).collect()
+    }
+
     pub(super) fn parked_requests(&mut self, slice: i16) -> Vec<PendingRequest> {
         let Some(tables) = self.slice(slice) else { return Vec::new() };
         let pending = tables.waiting().filter_map(|(position, row)| {
-            let subject = row.subject.clone();
-            row.request.map(|request| PendingRequest { subject, position, request })
+            let (subject, request) = (row.subject.clone(), row.request?);
+            let requested_at = row.requested_at?;
+            Some(PendingRequest { subject, position, request, requested_at })
         });
         pending.collect()
     }
@@ -132,6 +143,7 @@ impl Tables {
 
     pub(super) fn request_parked(
         &mut self,
+        now: Timestamp,
         subject: &Subject,
         position: i64,
         request: Request,
@@ -147,13 +159,14 @@ impl Tables {
         let row = tables.parked.get_mut(&position).ok_or_else(gone)?;
         row.request = Some(request);
         row.requested_by = Some(by.to_owned());
+        row.requested_at = Some(micros(now));
         Ok(())
     }
 }
 
 impl SliceTables {
     /// Whether PostgreSQL would take all of a reaction; its states as JSON.
-    fn check(&self, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
+    fn check(&self, slice: i16, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
         let mut states = Vec::with_capacity(reaction.states.len());
         for (subject, state, position) in &reaction.states {
             check_text(subject.as_str())?;
@@ -169,6 +182,12 @@ impl SliceTables {
             check_text(parked.subject.as_str())?;
             if self.parked.contains_key(&parked.position) {
                 return Err(refused("the event is set aside already"));
+            }
+        }
+        if let Some(Mended { requested, requested_at, .. }) = &reaction.mended {
+            let present = self.parked.get(requested).and_then(|row| row.requested_at);
+            if present != Some(*requested_at) {
+                return Err(Error::RequestReplaced { slice, position: *requested });
             }
         }
         self.new_jobs(reaction).try_for_each(super::jobs::check)?;
@@ -196,6 +215,8 @@ impl SliceTables {
                 attempts: i32::from(event.error.is_some()),
                 request: None,
                 requested_by: None,
+                requested_at: None,
+                awaits_build: event.awaits_build,
                 is_skipped: false,
             };
             self.parked.insert(event.position, row);
@@ -204,12 +225,16 @@ impl SliceTables {
 
     fn mend(&mut self, mended: &Mended) {
         match &mended.next {
-            Some(Next::Failed { position, error }) => self.fail(mended.requested, *position, error),
+            Some(Next::Failed { position, error, awaits_build }) => {
+                self.fail(mended.requested, *position, error, *awaits_build);
+            }
             Some(Next::GoesOn { position }) => {
-                let by = self.parked.get(&mended.requested).map(|r| r.requested_by.clone());
-                if let (Some(by), Some(next)) = (by, self.parked.get_mut(position)) {
+                let row = self.parked.get(&mended.requested);
+                let asked = row.map(|row| (row.requested_by.clone(), row.requested_at));
+                if let (Some((by, at)), Some(next)) = (asked, self.parked.get_mut(position)) {
                     next.request = Some(Request::Retry);
                     next.requested_by = by;
+                    next.requested_at = at;
                 }
             }
             None => {}
@@ -222,14 +247,16 @@ impl SliceTables {
         }
     }
 
-    fn fail(&mut self, requested: i64, position: i64, error: &str) {
+    fn fail(&mut self, requested: i64, position: i64, error: &str, awaits_build: bool) {
         for at in [requested, position] {
             let Some(row) = self.parked.get_mut(&at) else { continue };
             row.request = None;
             row.requested_by = None;
+            row.requested_at = None;
         }
         if let Some(row) = self.parked.get_mut(&position) {
             row.error = Some(error.replace('\0', "\u{fffd}"));
+            row.awaits_build = awaits_build;
             row.attempts += 1;
         }
     }

@@ -211,6 +211,11 @@ impl Tables {
         }
     }
 
+    pub(super) fn read_event(&mut self, slice: i16, position: i64) -> Option<RecordedEvent> {
+        let events = &self.slice(slice)?.events;
+        events.iter().find(|event| event.position == position).cloned()
+    }
+
     pub(super) fn read_subject(
         &mut self,
         subject: &Subject,

@@ -13,7 +13,8 @@ async fn owner(db: &Db) -> OwnerConnection {
 }
 
 /// Tables that have no slice, and why.
-const UNSLICED: [(&str, &str); 6] = [
+const UNSLICED: [(&str, &str); 7] = [
+    ("account_key", "read where values are shown or sent; a reference table"),
     ("installation", "one row; a reference table"),
     ("migration", "of the migrator; stays on the coordinator"),
     ("process", "a row per worker process; a reference table"),
@@ -84,7 +85,7 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 23] = [
+const OVER_ALL_SLICES: [(&str, &str); 25] = [
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),
     ("INSERT INTO tallylight.slice_head (slice) SELECT generate_series", "migrate"),
     ("SELECT (SELECT id FROM tallylight.installation) AS installation", "db backup and restore"),
@@ -122,6 +123,8 @@ const OVER_ALL_SLICES: [(&str, &str); 23] = [
         "sessions by id and lists; their join is not by slice: docs/citus.md",
     ),
     ("SELECT source, live_stream_id, account, installation", "a list over all live streams"),
+    ("SELECT r.session_id AS session, r.source,", "accounts erase; its join is not by slice"),
+    ("SELECT (SELECT count(*) FROM tallylight.session_request WHERE", "accounts erase --dry-run"),
     (
         "SELECT video_id, status FROM tallylight.video WHERE source",
         "a safety look before a deletion",
@@ -153,7 +156,7 @@ fn names_its_slice(statement: &str) -> bool {
         "SELECT $1, u.",
         "SELECT $1, r.",
         "(slice, subject, nonce, ciphertext) VALUES ($1,",
-        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts) SELECT $1, $2,",
+        "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts, awaits_build) SELECT $1, $2,",
         "(rebuild, slice, position, recorded_at, set_aside, events, subjects) VALUES ($1, $2,",
         "append($1,",
         "append_batch($1,",

@@ -109,6 +109,23 @@ async fn each_ending_does_its_own() {
 }
 
 #[tokio::test]
+async fn a_job_that_did_its_work_and_recurs_begins_with_fresh_budgets() {
+    let r = running(1).await;
+    r.finish(&[r.end(0, 1, retry(0))]).await;
+    r.db.sql("UPDATE tallylight.job SET crashes = 2").await;
+    let start =
+        async || r.db.store.mark_started(SLICE, r.lease.epoch, &r.ids).await.unwrap()[0].attempt;
+    assert_eq!(start().await, 2);
+    let mut again = r.end(0, 2, Ending::Again { after: Duration::from_mins(1) });
+    again.events.clear();
+    assert_eq!(r.finish(&[again]).await.len(), 1);
+    let fresh = "SELECT count(*) FROM tallylight.job
+                  WHERE errors = 0 AND crashes = 0 AND last_error IS NULL AND run_at > now()";
+    assert_eq!(r.db.number(fresh).await, 1);
+    assert_eq!(start().await, 3, "the number of a start never goes back");
+}
+
+#[tokio::test]
 async fn a_run_that_is_not_the_present_one_changes_nothing() {
     let r = running(4).await;
     let endings = [

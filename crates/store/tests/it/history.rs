@@ -27,13 +27,13 @@ const MONTHS: &str = "SELECT count(*) FROM pg_class WHERE relnamespace = 'tallyl
     AND relkind = 'r' AND relname ~ '^event_[0-9]{4}_[0-9]{2}$' AND right(relname, 7) < to_char(now(), 'YYYY_MM')";
 
 /// A database with a place for segments.
-struct Place {
-    db: Db,
-    store: Store,
+pub(crate) struct Place {
+    pub(crate) db: Db,
+    pub(crate) store: Store,
     directory: TempDir,
 }
 
-async fn place() -> Place {
+pub(crate) async fn place() -> Place {
     let db = db().await;
     let directory = tempfile::tempdir().unwrap();
     let store = open(&db, directory.path().to_owned()).await;
@@ -75,9 +75,9 @@ impl Place {
     }
 
     /// As [`Place::bend`], to months of their own.
-    async fn age(&self, days: i32) {
+    pub(crate) async fn age(&self, days: i32) {
         self.bend(days).await;
-        self.store.ensure_partitions().await.unwrap();
+        self.store.ensure_partitions(soon()).await.unwrap();
         assert_eq!(self.db.number("SELECT count(*) FROM tallylight.event_default").await, 0);
     }
 
@@ -124,7 +124,7 @@ impl Place {
         plan.into_iter().filter(|month| month.kept.is_none()).collect()
     }
 
-    async fn seal(&self) -> Sealed {
+    pub(crate) async fn seal(&self) -> Sealed {
         self.store.seal_due(AGE, soon()).await.unwrap()
     }
 }
@@ -305,7 +305,7 @@ async fn a_month_that_somebody_needs_is_kept() {
     place.db.sql("UPDATE tallylight.slice_head SET last_at = now() + interval '300 days'").await;
     place.store.append_one(event(&subject_in(&place.store, 1), "far ahead")).await.unwrap();
     assert!(reason().await[0].contains("default partition"));
-    place.store.ensure_partitions().await.unwrap();
+    place.store.ensure_partitions(soon()).await.unwrap();
     assert_eq!(reason().await, ["", ""]);
 
     let old = place.store.history_plan(Duration::from_hours(24 * 405)).await.unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
 use store::{
     Config, Consumer, EnqueueOptions, Error, Store, create_database, drop_database, idle_databases,
-    migrate,
+    migrate, migrate_restored,
 };
 use uuid::Uuid;
 
@@ -78,7 +78,10 @@ async fn a_restored_schema_begins_a_new_incarnation_that_nothing_of_the_former_r
     assert_eq!(store.incarnation(), Some(migrated.incarnation));
     assert!(!migrate(&config, None).await.unwrap().is_restored, "once");
 
-    assert!(db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap().is_empty());
+    // Fenced by its epoch on a connection that it has; it gets no new one.
+    let renewed = db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await;
+    assert!(renewed.unwrap_or_default().is_empty());
+    let db = crate::support::Db { store: store.clone(), ..db };
     // A process of the former incarnation may have claimed more often since the backup.
     let later = former.epoch + 1_000_000;
     let lease = db.claim(Consumer::Jobs, 0).await;
@@ -100,6 +103,28 @@ async fn a_restored_schema_begins_a_new_incarnation_that_nothing_of_the_former_r
         )
         .await;
     assert_eq!(public, 0);
+}
+
+#[tokio::test]
+async fn a_backup_from_before_incarnations_begins_one_when_it_is_restored() {
+    let db = db().await;
+    let former = db.claim(Consumer::Jobs, 0).await;
+    // As `pg_restore` leaves what an older version had dumped.
+    for statement in [
+        "DROP FUNCTION tallylight.begin_incarnation()",
+        "ALTER TABLE tallylight.installation DROP COLUMN incarnation, DROP COLUMN schema_oid",
+        "DELETE FROM tallylight.migration WHERE version = 20261122150200",
+        "UPDATE tallylight.installation SET migrated_to = 20261122150100",
+    ] {
+        db.sql(statement).await;
+    }
+    let config = Config::new(db.url.as_str());
+    let migrated = migrate_restored(&config).await.unwrap();
+    assert!(migrated.is_restored && !migrated.is_new);
+    let renewed = db.store.renew(Consumer::Jobs, &[(0, former.epoch)], LONG).await.unwrap();
+    assert!(renewed.is_empty(), "nobody holds what was held when the backup was made");
+    assert!(db.claim(Consumer::Jobs, 0).await.epoch > former.epoch + 1_000_000);
+    assert!(!migrate(&config, None).await.unwrap().is_restored, "once");
 }
 
 #[tokio::test]
@@ -260,4 +285,44 @@ async fn databases_are_made_listed_and_dropped() {
     drop_database(&config).await.unwrap();
     drop(busy);
     assert!(list().await.is_empty());
+}
+
+/// Ends the connections of our programs to a database.
+async fn cut(db: &crate::support::Db) {
+    db.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = 'tallylight'",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_that_comes_to_lead_elsewhere_is_refused_until_it_leads_back() {
+    let db = db().await;
+    let subject = crate::support::subject_in(&db.store, 0);
+    let append = async || db.store.append_one(crate::support::event(&subject, "")).await;
+    append().await.unwrap();
+    let changes = [
+        ("UPDATE tallylight.installation SET id = gen_random_uuid()", "of installation"),
+        ("UPDATE tallylight.installation SET incarnation = gen_random_uuid()", "was restored and"),
+        ("UPDATE tallylight.installation SET schema_oid = 1", "`tallylight migrate`"),
+        ("UPDATE tallylight.installation SET migrated_to = 1", "`tallylight migrate`"),
+        ("DELETE FROM tallylight.installation", "`tallylight migrate`"),
+    ];
+    db.sql("CREATE TABLE was AS SELECT * FROM tallylight.installation").await;
+    for (change, said) in changes {
+        db.sql(change).await;
+        cut(&db).await;
+        let refused = crate::support::until(async || {
+            // The first try may meet a connection that has just been cut.
+            append().await.err().filter(|error| !error.is_transient())
+        });
+        assert!(refused.await.to_string().contains(said), "{change}");
+        assert!(db.store.ping().await.unwrap_err().to_string().contains(said), "{change}");
+        db.sql("DELETE FROM tallylight.installation").await;
+        db.sql("INSERT INTO tallylight.installation SELECT * FROM was").await;
+        let before = db.head(0).await;
+        append().await.unwrap();
+        assert_eq!(db.head(0).await, before + 1, "nothing was written meanwhile");
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use store::Consumer::{Jobs, React};
+use store::{Config, Store};
 use uuid::Uuid;
 
 use crate::support::{LONG, db, event, subject_in};
@@ -132,4 +133,22 @@ async fn progress_and_owners_are_told_per_slice() {
     db.expire(React, 6).await;
     let status = db.store.slice_status().await.unwrap();
     assert_eq!(status[6].owner, None, "a dead process owns nothing");
+}
+
+#[tokio::test]
+async fn leases_are_renewed_while_work_has_all_connections() {
+    let db = db().await;
+    let acquire_timeout = Duration::from_secs(1);
+    let config = Config::new(db.url.as_str());
+    let store =
+        Store::connect(&Config { max_connections: 1, acquire_timeout, ..config }).await.unwrap();
+    let process = Uuid::now_v7();
+    let lease = store.claim(React, 0, process, LONG).await.unwrap().unwrap();
+    let _work = store.listen().await.unwrap();
+    assert!(store.ping().await.is_err(), "no connection is left");
+    store.heartbeat(process, "host", "1", LONG).await.unwrap();
+    let renewed = store.renew(React, &[(0, lease.epoch)], LONG).await.unwrap();
+    assert_eq!(renewed.len(), 1);
+    store.release(React, 0, lease.epoch).await.unwrap();
+    store.leave(process).await.unwrap();
 }

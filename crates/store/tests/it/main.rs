@@ -9,6 +9,7 @@ mod append;
 mod conformance;
 mod distribute;
 mod enqueue;
+mod erasure;
 mod fencing;
 mod finish;
 mod history;

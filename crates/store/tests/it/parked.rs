@@ -1,8 +1,10 @@
 //! What is set aside: listed by subject, requested by anybody, changed by the holder alone.
 
-use domain::ids::Subject;
+use domain::event::{AccountDeleted, Event, NewEvent};
+use domain::ids::{Subject, Timestamp};
 use store::Consumer::React;
-use store::{Error, Lease, Mended, Next, ParkedEvent, Reaction, Request};
+use store::{AsOf, Error, Lease, Mended, Next, ParkedEvent, Reaction, Request};
+use uuid::Uuid;
 
 use crate::support::{Db, LONG, db, event, subject_in};
 
@@ -12,6 +14,7 @@ async fn park(db: &Db, lease: Lease, subject: &Subject, positions: &[i64]) -> Le
         position: *position,
         subject: subject.clone(),
         error: (n == 0).then(|| "it went wrong".to_owned()),
+        awaits_build: false,
     };
     let to = positions.iter().copied().max().unwrap().max(lease.position);
     let reaction = Reaction {
@@ -22,11 +25,16 @@ async fn park(db: &Db, lease: Lease, subject: &Subject, positions: &[i64]) -> Le
     db.store.commit_reaction(&lease, &reaction, LONG).await.unwrap().lease
 }
 
-/// Commits what became of a request; the checkpoint stays.
+/// Commits what became of the pending request; the checkpoint stays.
 async fn mend(db: &Db, lease: &Lease, mended: Mended) {
+    let requested_at = db.store.parked_requests(lease.slice).await.unwrap()[0].requested_at;
+    try_mend(db, lease, Mended { requested_at, ..mended }).await.unwrap();
+}
+
+async fn try_mend(db: &Db, lease: &Lease, mended: Mended) -> Result<(), Error> {
     let (to, recorded_at) = (lease.position, lease.recorded_at);
     let reaction = Reaction { to, recorded_at, mended: Some(mended), ..Reaction::default() };
-    db.store.commit_reaction(lease, &reaction, LONG).await.unwrap();
+    db.store.commit_reaction(lease, &reaction, LONG).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -78,8 +86,8 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
     let lease = park(&db, lease, &subject, &[1, 2, 3]).await;
     db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
     let error = "wrong\0 again".to_owned();
-    let next = Some(Next::Failed { position: 2, error });
-    mend(&db, &lease, Mended { requested: 1, skipped: None, applied: vec![1], next }).await;
+    let next = Some(Next::Failed { position: 2, error, awaits_build: false });
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1], next, ..Mended::default() }).await;
     let parked = &db.store.parked().await.unwrap()[0];
     assert_eq!((parked.position, parked.events, parked.attempts), (2, 2, 1));
     assert_eq!(parked.error.as_deref(), Some("wrong\u{fffd} again"));
@@ -87,9 +95,12 @@ async fn a_retry_that_fails_keeps_the_rest_with_the_new_error() {
     assert_eq!(db.store.checkpoint(5).await.unwrap().0, 3);
 
     db.store.request_parked(&subject, 2, Request::Retry, "me", None).await.unwrap();
-    let next = Some(Next::Failed { position: 2, error: "still".to_owned() });
-    mend(&db, &lease, Mended { requested: 2, skipped: None, applied: vec![], next }).await;
+    let next = Some(Next::Failed { position: 2, error: "still".to_owned(), awaits_build: true });
+    mend(&db, &lease, Mended { requested: 2, next, ..Mended::default() }).await;
     assert_eq!(db.store.parked().await.unwrap()[0].attempts, 2);
+    assert_eq!(db.store.awaiting_build(5).await.unwrap(), [(subject.clone(), 2)]);
+    db.store.request_parked(&subject, 2, Request::Retry, "me", None).await.unwrap();
+    assert_eq!(db.store.awaiting_build(5).await.unwrap(), [], "somebody has asked");
 }
 
 #[tokio::test]
@@ -100,10 +111,11 @@ async fn a_request_goes_on_with_the_next_event_until_all_are_applied() {
     let lease = park(&db, lease, &subject, &[1, 2, 3]).await;
     db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
     let next = Some(Next::GoesOn { position: 3 });
-    mend(&db, &lease, Mended { requested: 1, skipped: None, applied: vec![1, 2], next }).await;
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1, 2], next, ..Mended::default() })
+        .await;
     let requests = db.store.parked_requests(5).await.unwrap();
     assert_eq!((requests[0].position, requests[0].request), (3, Request::Retry));
-    let done = Mended { requested: 3, skipped: None, applied: vec![3], next: None };
+    let done = Mended { requested: 3, applied: vec![3], ..Mended::default() };
     mend(&db, &lease, done).await;
     assert!(db.store.parked().await.unwrap().is_empty());
     assert!(db.store.skipped().await.unwrap().is_empty());
@@ -117,7 +129,7 @@ async fn what_is_skipped_is_kept_with_who_and_why() {
     let lease = park(&db, lease, &subject, &[1, 2]).await;
     db.store.request_parked(&subject, 1, Request::Skip, "me", Some("it is wrong")).await.unwrap();
     let next = Some(Next::GoesOn { position: 2 });
-    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), applied: vec![], next }).await;
+    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), next, ..Mended::default() }).await;
     let skipped = db.store.skipped().await.unwrap();
     assert_eq!((skipped[0].slice, skipped[0].position, &skipped[0].subject), (5, 1, &subject));
     assert_eq!(skipped[0].by.as_deref(), Some("me"));
@@ -130,6 +142,62 @@ async fn what_is_skipped_is_kept_with_who_and_why() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_while_another_is_performed_is_performed_next() {
+    let db = db().await;
+    let subject = subject_in(&db.store, 5);
+    let lease = db.claim(React, 5).await;
+    let lease = park(&db, lease, &subject, &[1, 2]).await;
+    let ask = async |request| db.store.request_parked(&subject, 1, request, "me", None).await;
+    ask(Request::Retry).await.unwrap();
+    let performed = db.store.parked_requests(5).await.unwrap()[0].requested_at;
+    ask(Request::Skip).await.unwrap();
+    let failed = Some(Next::Failed { position: 1, error: "still".to_owned(), awaits_build: false });
+    for next in [failed, Some(Next::GoesOn { position: 2 }), None] {
+        let answer = Mended { requested: 1, requested_at: performed, next, ..Mended::default() };
+        let refused = try_mend(&db, &lease, answer).await.unwrap_err();
+        assert!(matches!(refused, Error::RequestReplaced { slice: 5, position: 1 }), "{refused}");
+    }
+    let requests = db.store.parked_requests(5).await.unwrap();
+    assert_eq!((requests.len(), requests[0].request), (1, Request::Skip));
+    mend(&db, &lease, Mended { requested: 1, skipped: Some(1), ..Mended::default() }).await;
+    assert_eq!(db.store.skipped().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_set_aside_at_a_time_was_not_known_then() {
+    let db = db().await;
+    let subject = Subject::account("gcore-main", "late");
+    let slice = db.store.slice_of(&subject);
+    let deleted = Event::AccountDeleted(AccountDeleted { account: "late".to_owned() });
+    for _ in 0..2 {
+        let event = NewEvent::new(subject.clone(), &deleted, Timestamp::default(), Uuid::now_v7());
+        db.store.append_one(event).await.unwrap();
+    }
+    let lease = db.claim(React, slice).await;
+    let lease = park(&db, lease, &subject, &[1, 2]).await;
+    let clock = async || -> Timestamp {
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&db.pool).await.unwrap()
+    };
+    let known = async |at| {
+        let at = Some(AsOf::Time(at));
+        db.store.state_as_of(&subject, at).await.unwrap().map(|(_, position)| position)
+    };
+    let waiting = clock().await;
+    db.store.request_parked(&subject, 1, Request::Retry, "me", None).await.unwrap();
+    let next = Some(Next::GoesOn { position: 2 });
+    mend(&db, &lease, Mended { requested: 1, applied: vec![1], next, ..Mended::default() }).await;
+    let half = clock().await;
+    mend(&db, &lease, Mended { requested: 2, applied: vec![2], ..Mended::default() }).await;
+    let applied = clock().await;
+    assert_eq!(known(waiting).await, None, "both waited");
+    assert_eq!(known(half).await, Some(1));
+    assert_eq!(known(applied).await, Some(2));
+    // A position stands for the time at which it was recorded: both were about to be set aside.
+    let first = Some(AsOf::Position { slice, position: 1 });
+    assert_eq!(db.store.state_as_of(&subject, first).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_zombie_mends_nothing() {
     let db = db().await;
     let subject = subject_in(&db.store, 5);
@@ -138,7 +206,7 @@ async fn a_zombie_mends_nothing() {
     db.store.request_parked(&subject, 1, Request::Skip, "me", Some("why")).await.unwrap();
     db.expire(React, 5).await;
     db.claim(React, 5).await;
-    let mended = Mended { requested: 1, skipped: Some(1), applied: vec![], next: None };
+    let mended = Mended { requested: 1, skipped: Some(1), ..Mended::default() };
     let reaction = Reaction {
         to: lease.position,
         recorded_at: lease.recorded_at,

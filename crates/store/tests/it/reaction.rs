@@ -28,7 +28,7 @@ fn job(subject: &Subject, once_for: Option<Uuid>) -> NewJob {
 }
 
 fn state(account: &str) -> State {
-    let account = Account { id: account.to_owned(), deleted_at: None };
+    let account = Account { id: account.to_owned(), deleted_at: None, erased_at: None };
     State { at: Timestamp::default(), body: Body::Account(account) }
 }
 
@@ -106,7 +106,7 @@ async fn a_refused_value_leaves_everything_untouched() {
         |r| r.events[0].event_type = "a\0b".to_owned(),
         |r| {
             let subject = r.states[0].0.clone();
-            r.parked.push(ParkedEvent { position: 1, subject, error: None });
+            r.parked.push(ParkedEvent { position: 1, subject, error: None, awaits_build: false });
             r.parked.push(r.parked[0].clone());
         },
     ];
@@ -174,6 +174,7 @@ async fn events_set_aside_are_known_by_their_subject() {
     let lease = db.claim(React, 5).await;
     let subject = subject_in(&db.store, 5);
     let parked = |position, error: Option<&str>| ParkedEvent {
+        awaits_build: false,
         position,
         subject: subject.clone(),
         error: error.map(str::to_owned),

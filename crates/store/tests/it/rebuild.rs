@@ -45,25 +45,27 @@ pub(crate) fn log() -> Vec<RecordedEvent> {
     scenario.log().to_vec()
 }
 
-/// Appends a log as it was, in its order.
+/// Appends a log as it was, in its order, over all slices too: what comes later is recorded later.
 pub(crate) async fn append(store: &Store, log: &[RecordedEvent]) {
-    let mut by_slice: HashMap<i16, Vec<NewEvent>> = HashMap::new();
-    for event in log {
-        by_slice.entry(event.slice).or_default().push(NewEvent {
-            event_id: event.event_id,
-            subject: event.subject.clone(),
-            event_type: event.event_type.clone(),
-            schema_version: event.schema_version,
-            key: None,
-            received_at: event.received_at,
-            causation_id: event.causation_id,
-            correlation_id: event.correlation_id,
-            meta: event.meta.clone().map(Into::into),
-            payload: event.payload.clone(),
-        });
+    for run in log.chunk_by(|a, b| a.slice == b.slice) {
+        let events: Vec<NewEvent> = run.iter().map(again).collect();
+        store.append(run[0].slice, None, &events).await.unwrap();
     }
-    for (slice, events) in by_slice {
-        store.append(slice, None, &events).await.unwrap();
+}
+
+/// A recorded event, to be appended once more.
+fn again(event: &RecordedEvent) -> NewEvent {
+    NewEvent {
+        event_id: event.event_id,
+        subject: event.subject.clone(),
+        event_type: event.event_type.clone(),
+        schema_version: event.schema_version,
+        key: None,
+        received_at: event.received_at,
+        causation_id: event.causation_id,
+        correlation_id: event.correlation_id,
+        meta: event.meta.clone().map(Into::into),
+        payload: event.payload.clone(),
     }
 }
 
@@ -106,7 +108,12 @@ async fn try_apply(
     for stored in &events {
         if poison.contains(&stored.subject) {
             let (position, subject) = (stored.position, stored.subject.clone());
-            reaction.parked.push(ParkedEvent { position, subject, error: None });
+            reaction.parked.push(ParkedEvent {
+                position,
+                subject,
+                error: None,
+                awaits_build: false,
+            });
             continue;
         }
         let before = states.get(&stored.subject).cloned();

@@ -322,6 +322,20 @@ async fn a_verification_of_what_is_right_finds_nothing() {
 }
 
 #[tokio::test]
+async fn samples_of_as_many_days_are_all_slices_and_none_is_empty() {
+    let db = db().await;
+    for (of, days) in [(1, 1), (5, 5), (16, 16), (1_000, 16)] {
+        let mut all = HashSet::new();
+        for day in 0..days {
+            let sample = db.store.sample(of, Timestamp::from_timestamp(day * 86_400, 0).unwrap());
+            assert!(!sample.is_empty() && all.is_disjoint(&sample.iter().copied().collect()));
+            all.extend(sample);
+        }
+        assert_eq!(all.len(), 16, "1/{of}");
+    }
+}
+
+#[tokio::test]
 async fn a_tampered_row_is_found_and_traced_to_its_event() {
     let (db, _, _, _) = applied().await;
     let row = sqlx::query_as::<_, (i16, String)>(
@@ -392,6 +406,148 @@ async fn a_subject_retried_while_a_rebuild_is_in_work_is_folded_anew() {
     let (state, _) = db.store.state_as_of(stream, None).await.unwrap().unwrap();
     let live = db.store.load_states(db.store.slice_of(stream), std::slice::from_ref(stream)).await;
     assert_eq!(live.unwrap()[stream], state);
+}
+
+#[tokio::test]
+async fn a_log_that_lies_in_another_order_comes_to_the_same() {
+    let (db, _, before, _) = applied().await;
+    let month: String =
+        sqlx::query_scalar("SELECT DISTINCT tableoid::regclass::text FROM tallylight.event")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+    // By subject: the events of a slice lie far from those before and behind them.
+    let index = format!("{}_subject_position_idx", month.trim_start_matches("tallylight."));
+    let cluster = format!("CLUSTER {month} USING {index}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(cluster)).execute(&db.pool).await.unwrap();
+    let disorder = db
+        .number(
+            "SELECT count(*) FROM (SELECT position, row_number() OVER (PARTITION BY slice ORDER BY ctid) AS nth
+                                     FROM tallylight.event) AS e WHERE position <> nth",
+        )
+        .await;
+    assert!(disorder > 0);
+    rebuild(&db.store).await;
+    assert_eq!(digest(&db).await, before);
+}
+
+#[tokio::test]
+async fn events_between_a_retry_and_the_swap_are_in_the_subject_that_is_folded_anew() {
+    let db = db().await;
+    let log = log();
+    append(&db.store, &log).await;
+    let mut claimed = leases(&db).await;
+    let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
+    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    rebuild_up_to(&db.store, RebuildState::CatchingUp).await.unwrap();
+    db.sql("DELETE FROM tallylight.parked").await;
+    // What the live consumer makes of it is not asked: the swap puts the fold in its place.
+    let at = usize::try_from(db.store.slice_of(stream)).unwrap();
+    let deleted = json!({"type": "stream", "message": {"stream": {"id": 1, "deleted": true}}});
+    let event = NewEvent {
+        event_type: "WebhookReceived".to_owned(),
+        ..crate::support::event(stream, deleted.to_string())
+    };
+    for event in [event, crate::support::event(stream, "{}")] {
+        db.store.append_one(event).await.unwrap();
+        claimed[at] = live(&db.store, claimed[at]).await;
+    }
+    rebuild(&db.store).await;
+    assert_clean(&db).await;
+    let last = db.number(
+        "SELECT max(position) FROM tallylight.subject_state WHERE subject LIKE '%/stream/%'",
+    );
+    assert!(last.await >= claimed[at].position - 1, "the later events are folded");
+}
+
+#[tokio::test]
+async fn a_subject_is_folded_anew_while_consumers_work() {
+    let db = db().await;
+    let log = log();
+    append(&db.store, &log).await;
+    let mut claimed = leases(&db).await;
+    let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
+    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    rebuild_up_to(&db.store, RebuildState::Ready).await.unwrap();
+    db.sql("DELETE FROM tallylight.parked").await;
+    // Whoever reads the log waits, and is looked at.
+    let mut open = db.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE tallylight.event").execute(&mut *open).await.unwrap();
+    let store = db.store.clone();
+    let rebuilding = tokio::spawn(async move { rebuild(&store).await });
+    let holds = until(async || {
+        sqlx::query_scalar::<_, bool>(
+            "SELECT EXISTS (SELECT FROM pg_locks h WHERE h.pid = w.pid AND h.granted
+                               AND h.relation = 'tallylight.checkpoint'::regclass)
+               FROM pg_locks w WHERE w.relation = 'tallylight.event'::regclass AND NOT w.granted",
+        )
+        .fetch_optional(&db.pool)
+        .await
+        .unwrap()
+    })
+    .await;
+    open.rollback().await.unwrap();
+    assert!(!holds, "no checkpoint is locked meanwhile");
+    assert_eq!(rebuilding.await.unwrap().state, Some(RebuildState::Live));
+    assert_clean(&db).await;
+}
+
+#[tokio::test]
+async fn a_swap_that_takes_too_long_gives_the_checkpoints_free_and_is_tried_again() {
+    let (db, mut leases, _, _) = applied().await;
+    rebuild_up_to(&db.store, RebuildState::Ready).await.unwrap();
+    for statement in [
+        "CREATE TABLE public.slow ()",
+        "INSERT INTO public.slow DEFAULT VALUES",
+        "ALTER FUNCTION tallylight.refuse_bound_projections() RENAME TO refuse_bound",
+        "CREATE FUNCTION tallylight.refuse_bound_projections() RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_sleep(600) FROM public.slow; PERFORM tallylight.refuse_bound(); END $$",
+    ] {
+        db.sql(statement).await;
+    }
+    let store = db.store.clone();
+    let rebuilding = tokio::spawn(async move { rebuild(&store).await });
+    until(async || {
+        let asleep = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        (db.number(asleep).await > 0).then_some(())
+    })
+    .await;
+    more(&db, &mut leases, 3).await;
+    db.sql("DELETE FROM public.slow").await;
+    assert_eq!(rebuilding.await.unwrap().state, Some(RebuildState::Live));
+    assert_clean(&db).await;
+}
+
+#[tokio::test]
+async fn a_verification_and_a_swap_do_not_meet() {
+    let (db, _, before, _) = applied().await;
+    // Verifying waits between its snapshot and the rows.
+    db.sql("ALTER FUNCTION tallylight.verify_put_aside(smallint) RENAME TO put_aside").await;
+    db.sql(
+        "CREATE FUNCTION tallylight.verify_put_aside(p_slice smallint) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_advisory_xact_lock(4711); PERFORM tallylight.put_aside(p_slice); END $$",
+    )
+    .await;
+    let mut gate = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)").execute(&mut *gate).await.unwrap();
+    let slice = sqlx::query_scalar("SELECT min(slice) FROM tallylight.session")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    let store = db.store.clone();
+    let verifying = tokio::spawn(async move { store.verify_slice(slice).await.unwrap() });
+    db.blocked(1).await;
+    let store = db.store.clone();
+    let rebuilding = tokio::spawn(async move { rebuild(&store).await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted";
+    until(async || (db.number(waits).await > 0 || rebuilding.is_finished()).then_some(())).await;
+    gate.rollback().await.unwrap();
+    let verified = verifying.await.unwrap();
+    assert!(verified.rows > 0, "something is compared");
+    assert_eq!(verified.differing, 0, "{:#?}", verified.differences);
+    assert_eq!(rebuilding.await.unwrap().state, Some(RebuildState::Live));
+    assert_eq!(digest(&db).await, before);
 }
 
 #[tokio::test]

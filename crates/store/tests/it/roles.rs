@@ -1,8 +1,10 @@
 //! Least privilege: each program's role may do its work and nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::ids::Subject;
+use domain::personal::Pseudonym;
 use serde_json::json;
 use sqlx::{Executor, PgPool};
 use store::Consumer::{Jobs, React};
@@ -15,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "installation",
     "slice_head",
     "event",
@@ -31,6 +33,7 @@ const TABLES: [&str; 17] = [
     "session",
     "live_stream",
     "sealed",
+    "account_key",
     "segment",
     "migration",
 ];
@@ -145,7 +148,7 @@ async fn ingest_can_append_and_nothing_else() {
 async fn readonly_reads_all_but_secrets() {
     let db = db().await;
     let pool = PgPool::connect(&login(&db, "readonly").await).await.unwrap();
-    let hidden = ["sealed", "migration", "event_key"];
+    let hidden = ["sealed", "account_key", "migration", "event_key"];
     for table in TABLES.iter().filter(|table| !hidden.contains(table)) {
         let select = format!("SELECT * FROM tallylight.{table}");
         pool.execute(sqlx::AssertSqlSafe(select)).await.unwrap();
@@ -196,8 +199,15 @@ async fn a_worker_does_all_of_its_work() {
     store.seal(&key, &subject, b"1").await.unwrap();
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
-    store.ensure_partitions().await.unwrap();
+    move_strays(&db, &store).await;
+    let any = BTreeSet::from([Pseudonym(Uuid::nil())]);
+    store.keyring(Some(&key), &any).await.unwrap();
+    let denied =
+        ["DELETE FROM tallylight.account_key", "UPDATE tallylight.account_key SET made_at = now()"];
+    let pool = PgPool::connect(&url).await.unwrap();
+    assert_denied(&pool, "worker", &denied.map(str::to_owned)).await;
     keep_history(&db, &store).await;
+    store.verify_slice(1).await.unwrap();
     store.rebuild_status().await.unwrap();
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();
@@ -206,6 +216,17 @@ async fn a_worker_does_all_of_its_work() {
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();
+}
+
+/// What the `maintain` job does about partitions.
+async fn move_strays(db: &Db, store: &Store) {
+    db.sql(
+        "UPDATE tallylight.slice_head SET last_at = now() + interval '300 days' WHERE slice = 2",
+    )
+    .await;
+    store.append_one(event(&subject_in(store, 2), "far ahead")).await.unwrap();
+    let done = store.ensure_partitions(std::time::Instant::now() + LONG).await.unwrap();
+    assert_eq!((done.made, done.moved, done.is_complete), (1, 1, true));
 }
 
 /// What the `maintain` job does beyond partitions.
@@ -233,7 +254,13 @@ async fn the_api_reads_commands_and_enqueues() {
     store.job_counts().await.unwrap();
     store.slice_status().await.unwrap();
     store.health_facts().await.unwrap();
-    store.unseal(&SealingKey::new([1; 32]), &subject).await.unwrap();
+    let key = SealingKey::new([1; 32]);
+    store.unseal(&key, &subject).await.unwrap();
+    store.account_key(&key, "user-17").await.unwrap();
+    store.holdings("user-17").await.unwrap();
+    let sources = ["main".to_owned()];
+    let at = domain::ids::Timestamp::default();
+    store.erase_account("user-17", &sources, at, &json!({})).await.unwrap().unwrap();
     let pool = PgPool::connect(&url).await.unwrap();
     let denied = [
         "UPDATE tallylight.checkpoint SET epoch = 9",

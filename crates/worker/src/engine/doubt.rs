@@ -38,12 +38,14 @@ impl Doubt {
 }
 
 impl Engine {
-    /// Gives back what is in doubt; what cannot be is tried again in the next round.
-    pub(super) async fn settle(&mut self) {
+    /// Gives back what is in doubt; what cannot be is tried again in the next round. Returns
+    /// whether anything was: it is due then.
+    pub(super) async fn settle(&mut self) -> bool {
+        let mut is_given_back = false;
         for doubt in std::mem::take(&mut self.doubts) {
             let Doubt { slice, epoch, runs } = &doubt;
             match self.ctx.store().finish(*slice, *epoch, runs).await {
-                Ok(_) => {}
+                Ok(_) => is_given_back = true,
                 Err(Error::Fenced { .. }) => self.leases.forget(Consumer::Jobs, *slice, *epoch),
                 Err(error) => {
                     tracing::warn!(slice, error = %chain(&error), "starts in doubt, trying again");
@@ -51,5 +53,6 @@ impl Engine {
                 }
             }
         }
+        is_given_back
     }
 }

@@ -16,6 +16,7 @@ use crate::jobs::Done;
 pub(super) fn finish(ctx: &Context, ended: &Ended) -> Finish {
     let job = &ended.job;
     let (ending, events) = match &ended.verdict {
+        Verdict::Done(Done::Again { after }) => (Ending::Again { after: *after }, Vec::new()),
         Verdict::Done(done) => (Ending::Completed, succeeded(ctx, job, done)),
         Verdict::Retry { after, reason } => failed_once(ctx, job, *after, reason),
         Verdict::Snooze { after, reason } => {
@@ -31,7 +32,7 @@ pub(super) fn finish(ctx: &Context, ended: &Ended) -> Finish {
 /// How a run ended, for the numbers.
 pub(super) fn name(ending: &Ending) -> &'static str {
     match ending {
-        Ending::Completed => "completed",
+        Ending::Completed | Ending::Again { .. } => "completed",
         Ending::Retry { .. } => "failed",
         Ending::Snooze { .. } => "snoozed",
         Ending::Discarded { .. } => "discarded",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, ForwardArgs, NewJob, TIMER};
-use domain::event::{Event, RecordedEvent, TimerElapsed};
+use domain::event::{Event, NewEvent, RecordedEvent, TimerElapsed};
 use domain::ids::{Subject, Timestamp};
 use domain::slice::SliceCount;
 use domain::timer::TimerKind;
@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         lease: Duration::from_secs(1),
         poll: Duration::from_millis(20),
         grace: Duration::from_millis(300),
+        verify_every: None,
         ..Config::default()
     }
 }
@@ -151,6 +152,54 @@ async fn a_snooze_counts_no_failure() {
     let (event, id, _) = outcome_of("test_snooze", json!({}), 1).await;
     assert!(matches!(event, Event::JobCompleted(_)), "{event:?}");
     assert_eq!(starts_of(id), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_recurring_job_is_not_given_up_for_failures_between_runs_that_did_their_work() {
+    let store = store::testing::store().await;
+    let (id, _) = enqueue(&store, "test_recurring", json!({}), 2).await;
+    let worker = start(&store, config());
+    until(async || (starts_of(id).len() > 5).then_some(())).await;
+    worker.shutdown().await;
+    assert_eq!(store.job_counts().await.unwrap().dead, 0);
+}
+
+#[tokio::test]
+async fn news_of_events_ask_for_no_jobs() {
+    let store = store::testing::store().await;
+    // Neither polls nor renewals for as long as the test takes.
+    let quiet = Duration::from_mins(10);
+    let worker = start(&store, Config { lease: quiet, poll: quiet, ..config() });
+    until(async || {
+        let slices = store.slice_status().await.unwrap();
+        let counts = store.job_counts().await.unwrap();
+        let is_idle = (counts.available, counts.running) == (0, 0) && counts.scheduled > 0;
+        (is_idle && slices.iter().all(|s| s.owner.is_some())).then_some(())
+    })
+    .await;
+    let elsewhere = store.notifier();
+    let subject = Subject::from_stored("a/unrecognized".to_owned());
+    let slice = store.slice_of(&subject);
+    let tell = async || {
+        let told = Event::TimerElapsed(TimerElapsed { timer: TimerKind::Poll, generation: 1 });
+        let told = NewEvent::new(subject.clone(), &told, now(), Uuid::now_v7());
+        let position = store.append_one(told).await.unwrap().unwrap().position;
+        elsewhere.moved(slice);
+        until(async || (store.checkpoint(slice).await.unwrap().0 >= position).then_some(())).await;
+    };
+    tell().await;
+    let looks = || worker.context().metrics().job_looks.get();
+    let before = looks();
+    for _ in 0..100 {
+        tell().await;
+    }
+    // What the start of the worker left to do may have come in between.
+    assert!(looks() - before < 10, "{} looks for 100 events", looks() - before);
+    // A job is found at once all the same.
+    let (id, subject) = enqueue(&store, "test_ok", json!({}), 3).await;
+    elsewhere.enqueued(store.slice_of(&subject));
+    until(async || (starts_of(id) == [1]).then_some(())).await;
+    worker.shutdown().await;
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
     tracing::info!(candidates = listed.len(), dry_run = args.dry_run, "cleanup run");
     if let Some(seconds) = args.every_seconds {
         let after = Duration::from_secs(seconds.max(60));
-        return Err(JobError::Snooze { after, reason: "until its next run".to_owned() });
+        return Ok(Done::Again { after });
     }
     Ok(Done::Value(json!({"dry_run": args.dry_run, "candidates": listed})))
 }

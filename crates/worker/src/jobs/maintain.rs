@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use store::Sealed;
+use store::{Partitions, Sealed};
 
 use super::{Done, JobError};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::leases::chain;
+use crate::notes::About;
 
 /// Its name.
 pub(super) const KIND: &str = "maintain";
@@ -20,30 +21,41 @@ const EVERY: Duration = Duration::from_hours(24);
 /// With work left over: jobs of the engine end in time, and history is done in pieces.
 const SOON: Duration = Duration::from_mins(1);
 
-/// After a failure: what is wrong with history must not cost the months ahead, so a recurring job
-/// never counts as failed for it.
+/// After a failure, which counts for nothing: nobody would enqueue a recurring job again that was
+/// given up.
 const AFTER_FAILURE: Duration = Duration::from_hours(1);
 
-/// Time for keys, and the same again for sealing: together below the limit of a handler.
-const BUDGET: Duration = Duration::from_secs(40);
+/// Time for stray events, for keys, and for sealing: together below the limit of a handler.
+const BUDGET: Duration = Duration::from_secs(30);
 
 /// Makes missing partitions, then removes old keys and seals old months.
 pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
-    let partitions = ctx.store().ensure_partitions().await?;
-    tracing::info!(partitions, "partitions made");
     let recurs = job.args.get("recurs") == Some(&json!(true));
-    let history = match history(ctx).await {
-        Err(error) if recurs => {
-            tracing::error!(error = %chain(&error), "history not kept up, trying again");
-            return Err(snooze(AFTER_FAILURE, "after a failure"));
+    match keep_up(ctx).await {
+        Ok(done) if recurs => {
+            Ok(Done::Again { after: if done.is_complete() { EVERY } else { SOON } })
         }
-        other => other?,
-    };
-    match (recurs, history.is_complete) {
-        (true, true) => Err(snooze(EVERY, "until tomorrow")),
-        (true, false) => Err(snooze(SOON, "work is left")),
-        (false, _) => Ok(Done::Value(history.told(partitions))),
+        Ok(done) => Ok(Done::Value(done.told())),
+        Err(error) if recurs => {
+            tracing::error!(error = %chain(&error), "upkeep failed, trying again in an hour");
+            Err(JobError::Snooze { after: AFTER_FAILURE, reason: "after a failure".to_owned() })
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+/// All of the upkeep. What is wrong with history does not cost the months ahead: they come first.
+async fn keep_up(ctx: &Context) -> Result<Upkeep, store::Error> {
+    let partitions = ctx.store().ensure_partitions(Instant::now() + BUDGET).await?;
+    let Partitions { made, moved, .. } = partitions;
+    tracing::info!(made, moved, "partitions made");
+    Ok(Upkeep { partitions, history: history(ctx).await? })
+}
+
+/// What was done.
+struct Upkeep {
+    partitions: Partitions,
+    history: History,
 }
 
 /// What was done to history.
@@ -54,15 +66,20 @@ struct History {
     is_complete: bool,
 }
 
-impl History {
-    fn told(&self, partitions: i32) -> Value {
+impl Upkeep {
+    fn is_complete(&self) -> bool {
+        self.partitions.is_complete && self.history.is_complete
+    }
+
+    fn told(&self) -> Value {
         json!({
-            "partitions": partitions,
-            "keys_removed": self.keys,
-            "sealed_events": self.sealed.events,
-            "sealed_months": self.sealed.months,
-            "default_partition_rows": self.stray,
-            "complete": self.is_complete,
+            "partitions": self.partitions.made,
+            "moved_events": self.partitions.moved,
+            "keys_removed": self.history.keys,
+            "sealed_events": self.history.sealed.events,
+            "sealed_months": self.history.sealed.months,
+            "default_partition_rows": self.history.stray,
+            "complete": self.is_complete(),
         })
     }
 }
@@ -72,6 +89,13 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
     let stray = store.measure_history().await?;
     if stray > 0 {
         tracing::error!(rows = stray, "events lie in the default partition");
+        let text = format!(
+            "{stray} events lie in the default partition of the log: they met no month and wait to \
+             be moved to one; look whether a clock is wrong"
+        );
+        ctx.notes().set(About::DefaultPartition, text);
+    } else {
+        ctx.notes().clear(About::DefaultPartition);
     }
     let removed = store.forget_keys(config.keys_for, Instant::now() + BUDGET).await?;
     let sealed = match config.seal_after {
@@ -87,12 +111,8 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
     Ok(History { keys: removed.keys, sealed, stray, is_complete })
 }
 
-fn snooze(after: Duration, reason: &str) -> JobError {
-    JobError::Snooze { after, reason: reason.to_owned() }
-}
-
 /// Enqueues the recurring job, once per installation.
-pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
+pub(super) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     let options = store::EnqueueOptions { key: Some("recurring".to_owned()), ..Default::default() };
     ctx.store().enqueue(KIND, &json!({"recurs": true}), &options).await?;
     Ok(())

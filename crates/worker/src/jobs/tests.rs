@@ -46,6 +46,8 @@ async fn run(job: Run) -> Result<Done, JobError> {
         "test_snooze" if job.attempt == 1 => {
             Err(JobError::Snooze { after: Duration::from_millis(20), reason: "later".to_owned() })
         }
+        "test_recurring" if job.attempt % 2 == 1 => Err(JobError::retry("every other time")),
+        "test_recurring" => Ok(Done::Again { after: Duration::from_millis(5) }),
         // Ends only by being cancelled.
         "test_hang" => std::future::pending().await,
         "test_hang_once" if job.attempt == 1 => std::future::pending().await,

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use domain::decide::decide;
 use domain::effect::Effect;
-use domain::event::{Event, RecordedEvent, readable};
+use domain::event::{Event, NewerVersion, RecordedEvent, readable};
 use domain::ids::Subject;
 use domain::state::{State, evolve};
 use domain::timer::Policy;
@@ -17,6 +17,22 @@ use domain::view::{Row, RowKey, leaving, rows};
 use store::{ParkedEvent, Reaction};
 
 use crate::execution::panic_text;
+
+/// Why an event cannot be folded.
+struct Failure {
+    error: String,
+    /// Its version is newer than this build.
+    awaits_build: bool,
+}
+
+/// Whether this build knows the version of an event.
+pub(super) fn readable_here(stored: &RecordedEvent) -> Result<(), NewerVersion> {
+    #[cfg(test)]
+    if super::tests::is_mended(stored) {
+        return Ok(());
+    }
+    readable(stored.stored())
+}
 
 /// A subject in a batch.
 struct Slot {
@@ -67,27 +83,26 @@ impl<'a> Batch<'a> {
     /// Applies one event: its state, its effects. One of a subject that is set aside waits.
     pub(super) fn apply(&mut self, stored: &RecordedEvent, is_parked: bool) {
         if is_parked || self.parked.contains(&stored.subject) {
-            self.set_aside(stored, None);
-        } else if let Err(error) = self.fold(stored) {
+            self.set_aside(stored, None, false);
+        } else if let Err(Failure { error, awaits_build }) = self.fold(stored) {
             tracing::error!(
                 slice = stored.slice, position = stored.position, subject = %stored.subject, error,
                 "event set aside, with the later ones of its subject"
             );
             self.parked.insert(stored.subject.clone());
-            self.set_aside(stored, Some(error));
+            self.set_aside(stored, Some(error), awaits_build);
         }
     }
 
-    fn set_aside(&mut self, stored: &RecordedEvent, error: Option<String>) {
+    fn set_aside(&mut self, stored: &RecordedEvent, error: Option<String>, awaits_build: bool) {
         let (position, subject) = (stored.position, stored.subject.clone());
-        self.reaction.parked.push(ParkedEvent { position, subject, error });
+        self.reaction.parked.push(ParkedEvent { position, subject, error, awaits_build });
     }
 
     /// Folds one event and keeps its effects. On an error nothing of it is kept.
-    fn fold(&mut self, stored: &RecordedEvent) -> Result<(), String> {
-        readable(stored.stored()).map_err(|newer| {
-            format!("{newer}, then `tallylight parked retry {}:{}`", stored.slice, stored.position)
-        })?;
+    fn fold(&mut self, stored: &RecordedEvent) -> Result<(), Failure> {
+        readable_here(stored)
+            .map_err(|newer| Failure { error: newer.to_string(), awaits_build: true })?;
         let mut fresh = Slot { state: None, touched: None };
         let slot = self.slots.get_mut(&stored.subject).unwrap_or(&mut fresh);
         let before = slot.state.take();
@@ -105,7 +120,8 @@ impl<'a> Batch<'a> {
             Ok(folded) => folded,
             Err(panic) => {
                 slot.state = before;
-                return Err(format!("the fold panicked: {}", panic_text(panic.as_ref())));
+                let error = format!("the fold panicked: {}", panic_text(panic.as_ref()));
+                return Err(Failure { error, awaits_build: false });
             }
         };
         self.unrecognized += u64::from(is_unrecognized);

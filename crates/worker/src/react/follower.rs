@@ -123,6 +123,9 @@ impl Follower {
         };
         self.lease = lease;
         self.parked = store.parked_counts(slice).await?.into_iter().collect();
+        if !self.parked.is_empty() {
+            self.retry_readable().await?;
+        }
         self.ctx.progress().opened(&lease, self.waiting());
         Ok(Round::More)
     }
@@ -303,7 +306,8 @@ impl Follower {
         }
         ctx.metrics().events_unrecognized.inc_by(unrecognized);
         if committed.jobs > 0 {
-            ctx.jobs_enqueued();
+            let slice = committed.lease.slice;
+            ctx.jobs_enqueued(slice, self.leases.has(Consumer::Jobs, slice));
         }
         if committed.events > 0 {
             ctx.events_appended(committed.lease.slice);
@@ -332,6 +336,7 @@ impl Follower {
             position: event.position,
             subject: event.subject.clone(),
             error: Some(error),
+            awaits_build: false,
         };
         let reaction = Reaction {
             to: event.position,

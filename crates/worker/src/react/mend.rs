@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 use domain::event::RecordedEvent;
 use domain::ids::Subject;
-use store::{Error, Mended, Next, PendingRequest, Reaction, Request};
+use store::{Error, Mended, Next, ParkedEvent, PendingRequest, Reaction, Request};
 
-use super::batch::{Batch, Folded};
+use super::batch::{Batch, Folded, readable_here};
 use super::follower::{Follower, concerns_data};
 use crate::leases::chain;
 
@@ -18,6 +18,25 @@ use crate::leases::chain;
 const AT_ONCE: usize = 200;
 
 impl Follower {
+    /// Asks for the retry of events that a build before this one could not read.
+    pub(super) async fn retry_readable(&self) -> Result<(), Error> {
+        let (store, slice) = (self.ctx.store(), self.lease.slice);
+        for (subject, position) in store.awaiting_build(slice).await? {
+            let event = store.read_event(slice, position).await?;
+            if event.is_none_or(|event| readable_here(&event).is_err()) {
+                continue;
+            }
+            let by = concat!("worker ", env!("CARGO_PKG_VERSION"));
+            let reason = Some("this build knows its version");
+            match store.request_parked(&subject, position, Request::Retry, by, reason).await {
+                // Somebody else has asked, and was answered.
+                Ok(()) | Err(Error::NotParked { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Performs the requests that wait, step by step, until none is left.
     pub(super) async fn perform_requests(&mut self) -> Result<(), Error> {
         loop {
@@ -26,9 +45,14 @@ impl Follower {
                 return Ok(());
             }
             for request in requests {
-                match request.request {
-                    Request::Skip => self.skip(&request).await?,
-                    Request::Retry => self.retry(&request).await?,
+                let performed = match request.request {
+                    Request::Skip => self.skip(&request).await,
+                    Request::Retry => self.retry(&request).await,
+                };
+                match performed {
+                    // Nothing happened, and the later request is read next.
+                    Err(Error::RequestReplaced { .. }) => self.cache.clear(),
+                    performed => performed?,
                 }
             }
         }
@@ -42,6 +66,7 @@ impl Follower {
         tracing::warn!(slice, position = request.position, %subject, "event skipped as asked for");
         let mended = Mended {
             requested: request.position,
+            requested_at: request.requested_at,
             skipped: Some(request.position),
             applied: Vec::new(),
             next: next.map(|position| Next::GoesOn { position }),
@@ -64,9 +89,14 @@ impl Follower {
         self.cache.clear();
         let mended = Mended {
             requested: request.position,
+            requested_at: request.requested_at,
             skipped: None,
             applied: Vec::new(),
-            next: Some(Next::Failed { position: request.position, error: chain(&error) }),
+            next: Some(Next::Failed {
+                position: request.position,
+                error: chain(&error),
+                awaits_build: false,
+            }),
         };
         self.commit_mended(&request.subject, mended, None).await
     }
@@ -88,14 +118,16 @@ impl Follower {
         let failed = std::mem::take(&mut folded.reaction.parked).into_iter().next();
         let next = if let Some(failed) = failed {
             applied.retain(|position| *position < failed.position);
-            let error = failed.error.unwrap_or_default();
-            Some(Next::Failed { position: failed.position, error })
+            let error = failed.error.clone().unwrap_or_default();
+            let ParkedEvent { position, awaits_build, .. } = failed;
+            Some(Next::Failed { position, error, awaits_build })
         } else {
             let last = applied.last().copied().unwrap_or_default();
             let rest = positions.into_iter().find(|position| *position > last);
             rest.map(|position| Next::GoesOn { position })
         };
-        let mended = Mended { requested: request.position, skipped: None, applied, next };
+        let (requested, requested_at) = (request.position, request.requested_at);
+        let mended = Mended { requested, requested_at, skipped: None, applied, next };
         self.commit_mended(&request.subject, mended, Some(folded)).await
     }
 

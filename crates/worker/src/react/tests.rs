@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use domain::effect::Effect;
 use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionRequested};
 use domain::ids::Subject;
-use store::{ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store};
+use serde_json::json;
+use store::{
+    EnqueueOptions, ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store,
+};
 use uuid::Uuid;
 
 use crate::context::now;
@@ -27,6 +30,11 @@ pub(super) fn poisoned(stored: &RecordedEvent, mut effects: Vec<Effect>) -> Vec<
         effects.push(Effect::Append(event));
     }
     effects
+}
+
+/// Whether an event is among those that are mended.
+pub(super) fn is_mended(stored: &RecordedEvent) -> bool {
+    MENDED.lock().unwrap().contains(&stored.event_id)
 }
 
 /// Appends an event that is poisoned, by its type.
@@ -181,6 +189,40 @@ async fn a_skip_passes_one_event_over_for_a_rebuild_too() {
 }
 
 #[tokio::test]
+async fn rows_that_differ_from_the_log_are_found_counted_and_told_until_they_are_mended() {
+    let store = store::testing::store().await;
+    append_request(&store, 1).await;
+    let worker = start(&store, config());
+    applied(&store).await;
+    let verify = async || {
+        let args = json!({ "part": 1 });
+        let id = store.enqueue("verify", &args, &EnqueueOptions::default()).await.unwrap();
+        let subject = Subject::job(id);
+        let told = until(async || store.read_subject(&subject, 0, 1).await.unwrap().pop()).await;
+        let Event::JobCompleted(ended) = Event::decode(&told) else { panic!("{told:?}") };
+        (ended.value.unwrap()["differing"].clone(), worker.context().health())
+    };
+    let (differing, health) = verify().await;
+    assert_eq!((differing, health.notes), (json!(0), Vec::new()));
+
+    store::testing::forge_requests(&store).await;
+    let (differing, health) = verify().await;
+    assert_eq!(differing, json!(1));
+    assert!(health.is_well(), "it works on");
+    let slice = store.slice_of(&Subject::request("a", Uuid::from_u128(1)));
+    let note = &health.notes[0];
+    assert!(note.contains(&format!("1 rows of slice {slice}")), "{note}");
+    assert!(note.contains("session_request") && note.contains(&format!("{slice}:1")), "{note}");
+    assert_eq!(worker.context().metrics().verify_mismatch.get(), 1);
+
+    store.rebuild(&RebuildOptions::default(), &RebuildProgress::default()).await.unwrap();
+    let (differing, health) = verify().await;
+    assert_eq!((differing, health.notes), (json!(0), Vec::new()));
+    assert!(worker.context().metrics().replay_events_per_second.get() > 0.0);
+    worker.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_request_outlives_the_worker_that_it_was_meant_for() {
     let (store, worker, subject, _) = parked("TestPanics").await;
     worker.shutdown().await;
@@ -207,7 +249,33 @@ async fn an_event_of_a_newer_version_waits_for_a_newer_build() {
     let parked = &store.parked().await.unwrap()[0];
     assert_eq!(parked.subject, subject);
     let error = parked.error.as_deref().unwrap();
-    assert!(error.contains("version 99") && error.contains("parked retry"), "{error}");
+    assert!(error.contains("version 99"), "{error}");
+}
+
+#[tokio::test]
+async fn an_event_of_a_newer_version_is_applied_by_the_first_build_that_knows_it() {
+    let (store, worker, poisoned, _) = parked("TestPanics").await;
+    let subject = Subject::request("a", Uuid::from_u128(7));
+    let mut newer = request(Uuid::from_u128(8));
+    newer.schema_version = 99;
+    newer.subject = subject.clone();
+    let id = newer.event_id;
+    store.append_one(newer).await.unwrap();
+    append_request(&store, 7).await;
+    until(async || (store.parked().await.unwrap().len() == 2).then_some(())).await;
+    worker.shutdown().await;
+
+    MENDED.lock().unwrap().insert(id);
+    let worker = start(&store, config());
+    let left = until(async || {
+        let parked = store.parked().await.unwrap();
+        (parked.len() == 1).then_some(parked)
+    })
+    .await;
+    assert!(is_known(&store, Uuid::from_u128(7)).await, "what waited behind it is applied");
+    worker.shutdown().await;
+    // What a new build alone does not mend waits for a person.
+    assert_eq!((&left[0].subject, left[0].attempts), (&poisoned, 1));
 }
 
 #[tokio::test]

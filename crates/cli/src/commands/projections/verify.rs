@@ -41,12 +41,7 @@ fn slices(store: &Store, what: &Verify) -> Result<Vec<i16>> {
         return Ok(vec![slice]);
     }
     let Some(of) = what.sample else { return Ok(all) };
-    let day = Timestamp::from(SystemTime::now()).timestamp().div_euclid(24 * 60 * 60);
-    let today = day.rem_euclid(i64::from(of));
-    Ok(all
-        .into_iter()
-        .filter(|slice| i64::from(*slice).rem_euclid(i64::from(of)) == today)
-        .collect())
+    Ok(store.sample(of, Timestamp::from(SystemTime::now())))
 }
 
 fn tell(verified: &Verified) {

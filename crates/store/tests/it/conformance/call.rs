@@ -45,10 +45,24 @@ pub(super) enum How {
     Completed,
     Retry { hours: u64 },
     Snooze { hours: u64 },
+    Again { hours: u64 },
     Discarded,
     Quarantined,
     Released,
 }
+
+/// An event to set aside.
+#[derive(Debug, Clone)]
+pub(super) struct Parked {
+    pub(super) position: i64,
+    pub(super) subject: Subject,
+    pub(super) error: Option<&'static str>,
+    pub(super) awaits_build: bool,
+}
+
+/// Whether a request is the one that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IsPresent(pub(super) bool);
 
 /// A reaction.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +76,9 @@ pub(super) struct React {
     pub(super) videos: Vec<(i64, &'static str)>,
     pub(super) jobs: Vec<Job>,
     pub(super) events: Vec<Event>,
-    pub(super) parked: Vec<(i64, Subject, Option<&'static str>)>,
-    pub(super) mended: Option<store::Mended>,
+    pub(super) parked: Vec<Parked>,
+    /// It is about the request that waits, or about one that was replaced.
+    pub(super) mended: Option<(store::Mended, IsPresent)>,
 }
 
 /// A job from outside.
@@ -94,6 +109,10 @@ pub(super) enum Call {
         slice: i16,
         position: i64,
         limit: i64,
+    },
+    ReadOne {
+        slice: i16,
+        position: i64,
     },
     ReadSubject {
         subject: Subject,
@@ -178,10 +197,14 @@ impl Call {
         match dice.below(100) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
-            14..18 => Self::Read {
+            14..17 => Self::Read {
                 slice,
                 position: dice.near(tables.slices[usize::try_from(slice).unwrap()].head()),
                 limit: dice.number(0..5),
+            },
+            17 => Self::ReadOne {
+                slice,
+                position: dice.near(tables.slices[usize::try_from(slice).unwrap()].head()),
             },
             18..20 => Self::ReadSubject {
                 subject: dice.subject(slice),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use domain::ids::Subject;
+use domain::ids::{Subject, Timestamp};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use store::testing::{SliceTables, Tables};
 use store::{Consumer, Mended, Next, Request};
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, Job, React, Run};
+use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Parked, React, Run};
 
 /// Slices with load.
 const SLICES: i16 = 2;
@@ -188,24 +188,35 @@ impl Dice<'_> {
         react.events = self.some(2, |dice| dice.event(slice));
         if self.once_in(3) && to > from {
             let error = self.once_in(2).then_some("it fails");
-            react.parked = vec![(to, self.subject(slice), error)];
+            let (subject, awaits_build) = (self.subject(slice), self.once_in(2));
+            react.parked = vec![Parked { position: to, subject, error, awaits_build }];
         }
         react
     }
 
     /// What became of a request about what is set aside.
-    fn mended(&mut self, slice: i16) -> Option<Mended> {
-        let waiting: Vec<i64> = self.of(slice).parked.keys().copied().collect();
+    fn mended(&mut self, slice: i16) -> Option<(Mended, IsPresent)> {
+        let rows = &self.of(slice).parked;
+        let waiting: Vec<i64> = rows.keys().copied().collect();
+        let asked = rows.iter().find(|(_, row)| row.requested_at.is_some());
         let (first, last) = (*waiting.first()?, *waiting.last()?);
-        let requested = if self.once_in(4) { self.one_of(&waiting) } else { first };
+        let first = asked.map_or(first, |(position, _)| *position);
+        let requested = if self.once_in(6) { self.one_of(&waiting) } else { first };
         let next = match self.below(3) {
-            0 => Some(Next::Failed { position: last, error: "again\0".to_owned() }),
+            0 => Some(Next::Failed {
+                position: last,
+                error: "again\0".to_owned(),
+                awaits_build: self.once_in(2),
+            }),
             1 => Some(Next::GoesOn { position: last }),
             _ => None,
         };
         let skipped = self.once_in(2).then_some(requested);
         let applied = if self.once_in(2) { vec![self.one_of(&waiting)] } else { Vec::new() };
-        Some(Mended { requested, skipped, applied, next })
+        // Each store knows when it was asked.
+        let requested_at = Timestamp::default();
+        let mended = Mended { requested, requested_at, skipped, applied, next };
+        Some((mended, IsPresent(!self.once_in(8))))
     }
 
     pub(super) fn request_parked(&mut self, slice: i16) -> Call {
@@ -269,12 +280,13 @@ impl Dice<'_> {
     }
 
     fn run(&mut self, slice: i16, id: Uuid, attempt: i32) -> Run {
-        let how = match self.below(7) {
+        let how = match self.below(8) {
             0 => How::Retry { hours: self.rng.random_range(1..4) },
             1 => How::Snooze { hours: self.rng.random_range(1..4) },
             2 => How::Discarded,
             3 => How::Quarantined,
             4 => How::Released,
+            5 => How::Again { hours: self.rng.random_range(0..4) },
             _ => How::Completed,
         };
         let attempt = if self.once_in(6) { attempt - 1 } else { attempt };

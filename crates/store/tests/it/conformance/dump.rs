@@ -65,8 +65,14 @@ impl Side {
         for (position, row) in &tables.parked {
             let request = row.request.map(store::Request::name);
             lines.push(format!(
-                "parked {slice}:{position} {} {:?} {} {request:?} {:?} {}",
-                row.subject, row.error, row.attempts, row.requested_by, row.is_skipped
+                "parked {slice}:{position} {} {:?} {} {request:?} {:?} {} {} {}",
+                row.subject,
+                row.error,
+                row.attempts,
+                row.requested_by,
+                row.requested_at.is_some(),
+                row.awaits_build,
+                row.is_skipped
             ));
         }
         let live = tables.jobs.iter().map(|(id, job)| self.job_line(slice, *id, job, "live"));
@@ -233,19 +239,23 @@ async fn projections(pool: &PgPool) -> Vec<String> {
     states.chain(accounts).chain(videos).collect()
 }
 
-type Parked = (i16, i64, String, Option<String>, i32, Option<String>, Option<String>, bool);
+type Parked =
+    (i16, i64, String, Option<String>, i32, Option<String>, Option<String>, bool, bool, bool);
 
 async fn parked(pool: &PgPool) -> Vec<String> {
     let rows: Vec<Parked> = all(
         pool,
         "SELECT slice, position, subject, error, attempts, request, requested_by,
-                skipped_at IS NOT NULL
+                requested_at IS NOT NULL, awaits_build, skipped_at IS NOT NULL
            FROM tallylight.parked",
     )
     .await;
-    let line = |(slice, position, subject, error, attempts, request, by, is_skipped): Parked| {
+    let line = |row: Parked| {
+        let (slice, position, subject, error, attempts, request, by, is_asked, awaits, is_skipped) =
+            row;
         format!(
-            "parked {slice}:{position} {subject} {error:?} {attempts} {request:?} {by:?} {is_skipped}"
+            "parked {slice}:{position} {subject} {error:?} {attempts} {request:?} {by:?} \
+             {is_asked} {awaits} {is_skipped}"
         )
     };
     rows.into_iter().map(line).collect()

@@ -13,11 +13,12 @@ use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, ParkedEvent, Reaction, Work,
+    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
+    PendingRequest, Reaction, Work,
 };
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, Job, React, Run};
+use super::call::{Call, Enqueue, Event, How, IsPresent, Job, React, Run};
 use crate::support::Db;
 
 /// How far a clock is ahead of the machine's, in hours.
@@ -98,7 +99,6 @@ impl Side {
     }
 
     /// Makes a call and tells its answer.
-    #[expect(clippy::too_many_lines, reason = "an arm for each call")]
     pub(super) async fn make(&mut self, call: &Call) -> String {
         match call {
             Call::Append { slice, batch, events } => {
@@ -114,20 +114,16 @@ impl Side {
             }
             Call::Leave(process) => told(self.work().leave(*process).await),
             Call::React(react) => {
-                let (lease, reaction) = self.reaction(react);
+                let (lease, mut reaction) = self.reaction(react);
+                if let Some((mended, IsPresent(true))) = &react.mended {
+                    let requested_at = self.asked_at(react.slice, mended.requested).await;
+                    reaction.mended = Some(Mended { requested_at, ..mended.clone() });
+                }
                 let committed = self.work().commit_reaction(&lease, &reaction, hours(3)).await;
                 told(committed.map(|c| (c.lease.position, c.jobs, c.events)))
             }
             Call::RequestParked { subject, position, request } => {
-                let asked = match &self.of {
-                    Of::Postgres(db) => {
-                        db.store.request_parked(subject, *position, *request, "me", None).await
-                    }
-                    Of::Memory(memory, _) => {
-                        memory.request_parked(subject, *position, *request, "me")
-                    }
-                };
-                told(asked)
+                told(self.work().request_parked(subject, *position, *request, "me", None).await)
             }
             Call::Enqueue(enqueue) => self.enqueue(enqueue).await,
             Call::RetryDead(id) => {
@@ -146,6 +142,7 @@ impl Side {
                 String::new()
             }
             Call::Read { .. }
+            | Call::ReadOne { .. }
             | Call::ReadSubject { .. }
             | Call::Heads(_)
             | Call::Claim { .. }
@@ -171,6 +168,10 @@ impl Side {
                 let read = work.read_after(*slice, *position, since, *limit).await;
                 told(read.map(|events| told_events(&events)))
             }
+            Call::ReadOne { slice, position } => {
+                let read = work.read_event(*slice, *position).await;
+                told(read.map(|event| event.as_ref().map(super::dump::event)))
+            }
             Call::ReadSubject { subject, position, limit } => {
                 let read = work.read_subject(subject, *position, *limit).await;
                 told(read.map(|events| told_events(&events)))
@@ -195,9 +196,14 @@ impl Side {
             }
             Call::Parked { slice, subject, limit } => {
                 let counts = told(work.parked_counts(*slice).await);
-                let requests = told(work.parked_requests(*slice).await);
+                // The moment of a request is each store's own.
+                let request = |r: PendingRequest| (r.subject, r.position, r.request);
+                let requests = work.parked_requests(*slice).await;
+                let requests =
+                    told(requests.map(|all| all.into_iter().map(request).collect::<Vec<_>>()));
+                let awaiting = told(work.awaiting_build(*slice).await);
                 let positions = told(work.parked_positions(*slice, subject, *limit).await);
-                format!("{counts} {requests} {positions}")
+                format!("{counts} {requests} {awaiting} {positions}")
             }
             Call::Due { process, per_slice } => {
                 let due = work.due_jobs(*process, *per_slice).await;
@@ -253,6 +259,28 @@ impl Side {
         }
     }
 
+    /// When somebody asked for something about what is set aside.
+    async fn asked_at(&self, slice: i16, position: i64) -> Timestamp {
+        let asked = match &self.of {
+            Of::Postgres(db) => sqlx::query_scalar(
+                "SELECT requested_at FROM tallylight.parked
+                  WHERE consumer = $1 AND slice = $2 AND position = $3",
+            )
+            .bind(Consumer::React.name())
+            .bind(slice)
+            .bind(position)
+            .fetch_optional(&db.pool)
+            .await
+            .unwrap()
+            .flatten(),
+            Of::Memory(memory, _) => memory.look(|tables| {
+                let of = &tables.slices[usize::try_from(slice).unwrap()];
+                of.parked.get(&position).and_then(|row| row.requested_at)
+            }),
+        };
+        asked.unwrap_or_default()
+    }
+
     async fn pass(&self, hours: i64) {
         match &self.of {
             Of::Postgres(db) => {
@@ -306,6 +334,7 @@ impl Side {
             How::Completed => Ending::Completed,
             How::Retry { hours: after } => Ending::Retry { error: error(), after: hours(after) },
             How::Snooze { hours: after } => Ending::Snooze { after: hours(after) },
+            How::Again { hours: after } => Ending::Again { after: hours(after) },
             How::Discarded => Ending::Discarded { error: error() },
             How::Quarantined => Ending::Quarantined { error: error() },
             How::Released => Ending::Released,
@@ -333,10 +362,11 @@ impl Side {
             })
         };
         let rows = react.accounts.iter().map(account).chain(react.videos.iter().map(video));
-        let parked = react.parked.iter().map(|(position, subject, error)| ParkedEvent {
-            position: *position,
-            subject: subject.clone(),
-            error: error.map(str::to_owned),
+        let parked = react.parked.iter().map(|parked| ParkedEvent {
+            position: parked.position,
+            subject: parked.subject.clone(),
+            error: parked.error.map(str::to_owned),
+            awaits_build: parked.awaits_build,
         });
         let states = react.states.iter().map(|(s, json)| (s.clone(), state(json), react.to));
         let reaction = Reaction {
@@ -347,7 +377,7 @@ impl Side {
             jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
             events: react.events.iter().map(new_event).collect(),
             parked: parked.collect(),
-            mended: react.mended.clone(),
+            mended: react.mended.as_ref().map(|(mended, _)| mended.clone()),
         };
         (lease, reaction)
     }
@@ -410,6 +440,8 @@ fn kind_of(error: &Error) -> &'static str {
         "no such job"
     } else if let Error::NotParked { .. } = error {
         "not parked"
+    } else if let Error::RequestReplaced { .. } = error {
+        "replaced"
     } else if let Error::Hole { .. } = error {
         "hole"
     } else {
