@@ -8,7 +8,8 @@
 //! since that is what the locks of the SQL come to; how the statements of concurrent transactions
 //! meet is shown on PostgreSQL itself, by `tests/it/interleavings.rs`.
 //!
-//! Not its job: history in segments, rebuilds, what the API reads.
+//! Not its job: history in segments, rebuilds, verification, the keys of accounts, what the API
+//! reads.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
