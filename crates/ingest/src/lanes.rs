@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use domain::event::NewEvent;
 use domain::ids::Timestamp;
-use store::{Notifier, Store};
+use store::{Log, Notifier};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,9 @@ pub struct Config {
     pub grace: Duration,
     /// The clock that dates what the lanes themselves append.
     pub clock: fn() -> Timestamp,
+    /// Newer batches overtake what is in the spool: a fault, to show that it would be noticed.
+    #[cfg(feature = "testing")]
+    pub overtakes_spool: bool,
 }
 
 impl Default for Config {
@@ -78,6 +81,8 @@ impl Default for Config {
             attempt: Duration::from_secs(8),
             grace: Duration::from_secs(10),
             clock: || SystemTime::now().into(),
+            #[cfg(feature = "testing")]
+            overtakes_spool: false,
         }
     }
 }
@@ -121,7 +126,7 @@ struct Inner {
 /// What the lanes have in common.
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    store: Box<dyn Log>,
     notifier: Notifier,
     spool: Spool,
     metrics: Arc<Metrics>,
@@ -153,7 +158,7 @@ impl Lanes {
     /// `spool`. They end with [`Lanes::drain`], or with the last clone once everything queued is
     /// kept.
     pub fn start(
-        store: Store,
+        store: impl Log + 'static,
         notifier: Notifier,
         spool: Spool,
         metrics: Arc<Metrics>,
@@ -161,6 +166,7 @@ impl Lanes {
     ) -> Self {
         let rooms = config.queued_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let closing = CancellationToken::new();
+        let store = Box::new(store);
         let shared = Shared { store, notifier, spool, metrics, config, closing };
         let shared = Arc::new(shared);
         let tasks = TaskTracker::new();

@@ -147,6 +147,44 @@ impl SpoolDir {
     /// [`Error::SpoolOfAnother`] where files of another installation are left, [`Error::Spool`]
     /// where a file cannot be read.
     pub fn open(self, known: Known, metrics: Arc<Metrics>) -> Result<Spool, Error> {
+        let dir = self.config.dir.clone();
+        self.open_on(known, metrics, |writer, queue, lock| {
+            let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
+                writer.run(queue);
+                drop(lock);
+            });
+            thread.map_err(Error::spool("start the thread that writes the spool", &dir))?;
+            Ok(())
+        })
+    }
+
+    /// As [`open`](Self::open), with all work on the files done on the runtime's own thread: for
+    /// simulations, where what waits for a disk must not let time pass.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(feature = "testing")]
+    pub fn open_inline(self, known: Known, metrics: Arc<Metrics>) -> Result<Spool, Error> {
+        let mut spool = self.open_on(known, metrics, |writer, queue, lock| {
+            tokio::spawn(async move {
+                writer.run_inline(queue).await;
+                drop(lock);
+            });
+            Ok(())
+        })?;
+        if let Some(inner) = Arc::get_mut(&mut spool.inner) {
+            inner.is_inline = true;
+        }
+        Ok(spool)
+    }
+
+    /// Opens the spool, and has `start` run its writer until that has nothing more to do.
+    fn open_on(
+        self,
+        known: Known,
+        metrics: Arc<Metrics>,
+        start: impl FnOnce(Writer, mpsc::Receiver<Task>, File) -> Result<(), Error>,
+    ) -> Result<Spool, Error> {
         let Listed { files: listed, next } = dir::list(&self.config.dir)?;
         let mut files = BTreeMap::new();
         let mut left: HashMap<i16, VecDeque<Place>> = HashMap::new();
@@ -164,13 +202,17 @@ impl SpoolDir {
         let failing = Arc::new(AtomicBool::new(false));
         let dir = self.config.dir.clone();
         let writer = Writer::new(self.config, known, (files, next), Arc::clone(&failing), metrics);
-        let lock = self.lock;
-        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
-            writer.run(queue);
-            drop(lock);
-        });
-        thread.map_err(Error::spool("start the thread that writes the spool", &dir))?;
-        Ok(Spool { inner: Arc::new(Inner { dir, tasks, failing, left: Mutex::new(left) }) })
+        start(writer, queue, self.lock)?;
+        let left = Mutex::new(left);
+        let inner = Inner {
+            dir,
+            tasks,
+            failing,
+            left,
+            #[cfg(feature = "testing")]
+            is_inline: false,
+        };
+        Ok(Spool { inner: Arc::new(inner) })
     }
 }
 
@@ -188,6 +230,9 @@ struct Inner {
     failing: Arc<AtomicBool>,
     /// What an earlier process left, until its lane takes it.
     left: Mutex<HashMap<i16, VecDeque<Place>>>,
+    /// Files are read on the runtime's own thread.
+    #[cfg(feature = "testing")]
+    is_inline: bool,
 }
 
 /// Why a batch was not spooled.
@@ -228,14 +273,11 @@ impl Spool {
     /// that fails. Another try may succeed.
     pub(crate) async fn read(&self, place: Place) -> std::io::Result<Option<Frozen>> {
         let path = dir::path(&self.inner.dir, place.file);
-        let read = move || {
-            let mut bytes = vec![0; place.length];
-            match File::open(path)?.read_exact_at(&mut bytes, place.offset) {
-                Ok(()) => Ok(record::read(&bytes, place.marker)),
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
+        #[cfg(feature = "testing")]
+        if self.inner.is_inline {
+            return read(&path, place);
+        }
+        let read = move || read(&path, place);
         tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
     }
 
@@ -259,6 +301,16 @@ impl Spool {
     /// Whether the last batch that was to be spooled was not: the spool is full or its disk fails.
     pub fn is_failing(&self) -> bool {
         self.inner.failing.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads a batch, as [`Spool::read`] does.
+fn read(path: &Path, place: Place) -> std::io::Result<Option<Frozen>> {
+    let mut bytes = vec![0; place.length];
+    match File::open(path)?.read_exact_at(&mut bytes, place.offset) {
+        Ok(()) => Ok(record::read(&bytes, place.marker)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

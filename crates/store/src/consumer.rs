@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{Error, Store};
 
 /// A consumer of slices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Consumer {
     /// Reads the log, folds it, decides.
     React,

@@ -34,6 +34,7 @@ mod read;
 mod rebuild;
 mod seal;
 mod together;
+mod traits;
 mod verify;
 mod wake;
 
@@ -70,6 +71,7 @@ pub use read::{
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use seal::SealingKey;
 pub use together::AppendedAll;
+pub use traits::{Answer, Log, Work};
 pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 

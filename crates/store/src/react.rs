@@ -18,7 +18,7 @@ use crate::parked::{self, Mended, ParkedEvent};
 use crate::{Error, Store, jobs, log, projection};
 
 /// What a batch of events of one slice leads to.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Reaction {
     /// The last position of the batch.
     pub to: i64,

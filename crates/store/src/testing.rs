@@ -1,5 +1,6 @@
-//! A database of its own for every test, made from a migrated template on the one throwaway
-//! cluster of the test binary.
+//! Stores for tests: a database of its own for every test, made from a migrated template on the one
+//! throwaway cluster of the test binary; and [`Memory`], the store without a database, on a clock
+//! and over lines that the test rules.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,6 +8,16 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 use crate::{Config, Store, create_database, migrate};
+
+mod jobs;
+mod memory;
+mod reactions;
+mod tables;
+
+pub use jobs::{DeadRow, JobRow};
+pub use memory::{Fate, Line, Memory};
+pub use reactions::{ParkedRow, Reacted};
+pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
 
 /// The template, migrated once per test binary.
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
+use domain::slice::SliceCount;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
@@ -74,10 +75,7 @@ pub enum Parting {
 impl Store {
     /// One of each `of` slices, at least one; others each day, so that all have their turn.
     pub fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
-        let slices = i64::from(self.slices.get());
-        let of = i64::from(of).clamp(1, slices);
-        let today = day.timestamp().div_euclid(24 * 60 * 60).rem_euclid(of);
-        self.slices.slices().filter(|slice| i64::from(*slice).rem_euclid(of) == today).collect()
+        sample(self.slices, of, day)
     }
 
     /// Compares the live rows of a slice with a fold of the log up to its checkpoint.
@@ -130,6 +128,13 @@ impl Store {
         }
         Ok(verified)
     }
+}
+
+/// One of each `of` slices, as [`Store::sample`].
+pub(crate) fn sample(slices: SliceCount, of: u16, day: Timestamp) -> Vec<i16> {
+    let of = i64::from(of).clamp(1, i64::from(slices.get()));
+    let today = day.timestamp().div_euclid(24 * 60 * 60).rem_euclid(of);
+    slices.slices().filter(|slice| i64::from(*slice).rem_euclid(of) == today).collect()
 }
 
 /// Copies the live rows of a slice to tables of this session, in one snapshot with its checkpoint

@@ -5,8 +5,11 @@
 //! transaction: a task of its own sends at most one in five milliseconds, after the commits.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream, Stream};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::mpsc;
@@ -49,16 +52,21 @@ impl Hint {
         if payload == LEASES {
             return Self::Leases;
         }
-        News::read(payload)
-            .map_or(Self::Everything, |News { events, jobs }| Self::Slices { events, jobs })
+        News::read(payload).map_or(Self::Everything, Self::from)
     }
 }
 
 /// What a notification tells of.
 #[derive(Debug, Default)]
-struct News {
+pub(crate) struct News {
     events: BTreeSet<i16>,
     jobs: BTreeSet<i16>,
+}
+
+impl From<News> for Hint {
+    fn from(News { events, jobs }: News) -> Self {
+        Self::Slices { events, jobs }
+    }
 }
 
 /// Something new.
@@ -108,6 +116,26 @@ pub struct Notifier {
 }
 
 impl Notifier {
+    /// Starts a task that tells `send` what is new, never twice in a short time.
+    pub(crate) fn start<F>(send: impl Fn(News) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let (news, mut queue) = mpsc::channel(BACKLOG);
+        tokio::spawn(async move {
+            while let Some(first) = queue.recv().await {
+                let mut told = News::default();
+                told.add(first);
+                while let Ok(more) = queue.try_recv() {
+                    told.add(more);
+                }
+                send(told).await;
+                tokio::time::sleep(DEBOUNCE).await;
+            }
+        });
+        Self { news }
+    }
+
     /// Notes that `slice` has new events. Never waits.
     pub fn moved(&self, slice: i16) {
         // A full queue means that a notification is due anyway.
@@ -121,42 +149,44 @@ impl Notifier {
 }
 
 /// Hears of new things.
-#[derive(Debug)]
 pub struct Wakes {
-    listener: PgListener,
+    hints: BoxStream<'static, Result<Hint, Error>>,
+}
+
+impl fmt::Debug for Wakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakes").finish_non_exhaustive()
+    }
 }
 
 impl Wakes {
+    /// Hears `hints`.
+    pub(crate) fn of(hints: impl Stream<Item = Result<Hint, Error>> + Send + 'static) -> Self {
+        Self { hints: hints.boxed() }
+    }
+
     /// Waits for a hint. After a lost connection it reconnects and returns too, since hints may
     /// have been missed.
     ///
     /// # Errors
     /// [`Error::Unreachable`] while the database is away: wait and call again.
     pub async fn recv(&mut self) -> Result<Hint, Error> {
-        let heard = self.listener.try_recv().await?;
-        Ok(heard.map_or(Hint::Everything, |heard| Hint::read(heard.payload())))
+        self.hints.next().await.unwrap_or(Ok(Hint::Everything))
     }
 }
 
 impl Store {
     /// Starts the task that notifies; it ends when the last `Notifier` is dropped.
     pub fn notifier(&self) -> Notifier {
-        let (news, mut queue) = mpsc::channel(BACKLOG);
         let pool = self.pool.clone();
-        tokio::spawn(async move {
-            while let Some(first) = queue.recv().await {
-                let mut told = News::default();
-                told.add(first);
-                while let Ok(more) = queue.try_recv() {
-                    told.add(more);
-                }
-                if let Err(error) = notify(&pool, &told.payload()).await {
+        Notifier::start(move |news| {
+            let pool = pool.clone();
+            async move {
+                if let Err(error) = notify(&pool, &news.payload()).await {
                     tracing::debug!(error = %error, "notification not sent; polling will find it");
                 }
-                tokio::time::sleep(DEBOUNCE).await;
             }
-        });
-        Notifier { news }
+        })
     }
 
     /// Wakes the holder of a slice at once.
@@ -175,7 +205,13 @@ impl Store {
     pub async fn listen(&self) -> Result<Wakes, Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
-        Ok(Wakes { listener })
+        let hints = stream::unfold(listener, |mut listener| async {
+            let heard = listener.try_recv().await;
+            let heard = heard
+                .map(|heard| heard.map_or(Hint::Everything, |heard| Hint::read(heard.payload())));
+            Some((heard.map_err(Error::from), listener))
+        });
+        Ok(Wakes::of(hints))
     }
 }
 

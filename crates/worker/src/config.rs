@@ -1,8 +1,10 @@
 //! Settings of a worker process.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use domain::ids::Timestamp;
 use domain::timer::Policy;
+use rand::RngExt as _;
 
 /// Settings; the defaults suit production.
 #[derive(Debug, Clone)]
@@ -34,6 +36,10 @@ pub struct Config {
     pub verify_every: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
     pub keys_for: Duration,
+    /// The clock that dates what this process observes.
+    pub clock: fn() -> Timestamp,
+    /// Chance, from 0 to 1: it spreads what is tried again.
+    pub chance: fn() -> f64,
 }
 
 impl Default for Config {
@@ -52,6 +58,8 @@ impl Default for Config {
             seal_after: None,
             verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
+            clock: || SystemTime::now().into(),
+            chance: || rand::rng().random(),
         }
     }
 }

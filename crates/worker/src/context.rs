@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use domain::ids::Timestamp;
 use platform::Client;
-use store::{Hint, Notifier, SealingKey, Store};
+use store::{Hint, Notifier, SealingKey, Work};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
@@ -14,6 +14,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::progress::{Health, Progress};
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Script;
 
 /// What handlers and loops share.
 #[derive(Debug, Clone)]
@@ -21,7 +23,7 @@ pub struct Context(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    store: Store,
+    store: Box<dyn Work>,
     notifier: Notifier,
     platforms: HashMap<String, Client>,
     sealing_key: SealingKey,
@@ -39,41 +41,50 @@ struct Inner {
     lease: Notify,
     /// Leases that were taken.
     claim: Notify,
+    /// Handlers in the place of the real ones.
+    #[cfg(any(test, feature = "testing"))]
+    script: Option<Arc<dyn Script>>,
 }
 
 impl Context {
     /// The context of a process. `platforms` holds a client for each source. The process id is
     /// new at every start: a reused one would hide a crash.
     pub fn new(
-        store: Store,
+        store: impl Work + 'static,
         platforms: HashMap<String, Client>,
         sealing_key: SealingKey,
         config: Config,
     ) -> Self {
-        let notifier = store.notifier();
-        let progress = Progress::default();
-        let slices = usize::from(store.slices().get().unsigned_abs());
-        Self(Arc::new(Inner {
-            metrics: Metrics::new(progress.clone()),
-            progress,
-            notes: Notes::default(),
-            slices: (0..slices).map(|_| Notify::new()).collect(),
-            folds: Arc::new(Semaphore::new(config.folds.max(1))),
-            store,
-            notifier,
-            platforms,
-            sealing_key,
-            config,
-            process: Uuid::now_v7(),
-            job: Notify::new(),
-            lease: Notify::new(),
-            claim: Notify::new(),
-        }))
+        Self(Arc::new(Inner::new(Box::new(store), platforms, sealing_key, config)))
+    }
+
+    /// The context of a process that a test rules: its id, and its handlers by a script.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn scripted(
+        store: impl Work + 'static,
+        config: Config,
+        process: Uuid,
+        script: Arc<dyn Script>,
+    ) -> Self {
+        let key = SealingKey::new([7; 32]);
+        let inner = Inner::new(Box::new(store), HashMap::new(), key, config);
+        Self(Arc::new(Inner { process, script: Some(script), ..inner }))
+    }
+
+    /// The script for jobs of `kind`, if it has one.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn script(&self, kind: &str) -> Option<&dyn Script> {
+        self.0.script.as_deref().filter(|script| script.knows(kind))
     }
 
     /// The database.
-    pub(crate) fn store(&self) -> &Store {
-        &self.0.store
+    pub(crate) fn store(&self) -> &dyn Work {
+        self.0.store.as_ref()
+    }
+
+    /// The present, by the clock of this process: `received_at` of what it observes.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.config.clock)()
     }
 
     /// The client of a source; `None`: this process does not know it.
@@ -200,7 +211,38 @@ impl Context {
     }
 }
 
-/// The present, by this machine's clock: `received_at` of what this process observes.
+impl Inner {
+    fn new(
+        store: Box<dyn Work>,
+        platforms: HashMap<String, Client>,
+        sealing_key: SealingKey,
+        config: Config,
+    ) -> Self {
+        let notifier = store.notifier();
+        let progress = Progress::default();
+        let slices = usize::from(store.slices().get().unsigned_abs());
+        Self {
+            metrics: Metrics::new(progress.clone()),
+            progress,
+            notes: Notes::default(),
+            slices: (0..slices).map(|_| Notify::new()).collect(),
+            folds: Arc::new(Semaphore::new(config.folds.max(1))),
+            store,
+            notifier,
+            platforms,
+            sealing_key,
+            config,
+            process: Uuid::now_v7(),
+            job: Notify::new(),
+            lease: Notify::new(),
+            claim: Notify::new(),
+            #[cfg(any(test, feature = "testing"))]
+            script: None,
+        }
+    }
+}
+
+/// The present, by this machine's clock.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }

@@ -4,12 +4,12 @@
 //! runs only after its start was marked durably; it ends, and its outcome is appended, in one
 //! fenced transaction. Timers and forwards have no handler: their effect is that transaction.
 
-use std::collections::HashMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::effect::{FORWARD, TIMER};
 use store::{Consumer, DueJob, Ending, Error, Finish, Started};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,9 +20,12 @@ use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
 mod direct;
+mod doubt;
 mod outcome;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use doubt::Doubt;
 
 /// Due jobs read at once of each slice and priority.
 const PER_SLICE: u8 = 64;
@@ -57,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
     /// Runs that have ended and whose end is not stored: tried again while the lease is ours.
     pub(crate) owed: Vec<Ended>,
+    /// Starts that may have been marked: not to be looked for before that is settled.
+    pub(crate) doubts: Vec<Doubt>,
 }
 
 impl Engine {
@@ -66,24 +71,30 @@ impl Engine {
         let mut look = Look::now();
         while !stop.is_cancelled() {
             self.pay().await;
+            if self.settle().await {
+                look = Look::now();
+            }
             if look.is_due() {
                 look = self.claim().await;
             }
             tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
                 () = stop.cancelled() => {}
-                () = self.ctx.job_wake() => look = Look::now(),
-                () = tokio::time::sleep_until(look.at.into()) => {}
                 Some(ended) = self.ended.recv() => {
                     let is_over = self.finish(ended).await;
                     if look.is_held_up || !is_over {
                         look = Look::now();
                     }
                 }
+                () = self.ctx.job_wake() => look = Look::now(),
+                () = tokio::time::sleep_until(look.at) => {}
             }
         }
         let mut cut_off = false;
         while self.running.count() > 0 {
             tokio::select! {
+                biased;
                 () = cut.cancelled(), if !cut_off => {
                     cut_off = true;
                     self.running.abort_all();
@@ -100,7 +111,7 @@ impl Engine {
     }
 
     /// Claims what is due and fits. Returns when to look again.
-    async fn claim(&self) -> Look {
+    async fn claim(&mut self) -> Look {
         let poll = self.ctx.config().poll;
         self.ctx.metrics().job_looks.inc();
         let is_held_up = self.try_claim().await.unwrap_or_else(|error| {
@@ -114,21 +125,23 @@ impl Engine {
 
     /// Claims what is due and fits. Returns whether something due was left, which fits once a run
     /// has ended.
-    async fn try_claim(&self) -> Result<bool, Error> {
+    async fn try_claim(&mut self) -> Result<bool, Error> {
         let due = self.ctx.store().due_jobs(self.ctx.process(), i64::from(PER_SLICE)).await?;
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
         let (mut ids, mut subjects) = self.running.taken();
+        ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
         let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
-        let mut by_slice: HashMap<i16, Vec<DueJob>> = HashMap::new();
-        let mut direct: HashMap<i16, Vec<DueJob>> = HashMap::new();
+        let mut by_slice: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
+        let mut direct: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
         // A full page may not be all.
         let mut is_held_up = due.len() >= usize::from(PER_SLICE);
         for job in due {
             if !held.contains_key(&job.slice) || ids.contains(&job.id) {
                 continue;
             }
-            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&job.kind) {
+            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&self.ctx, &job.kind)
+            {
                 direct.entry(job.slice).or_default().push(job);
             } else if slots > 0 && subjects.insert(job.subject.to_string()) {
                 slots -= 1;
@@ -148,14 +161,18 @@ impl Engine {
     }
 
     /// Marks jobs of one slice as started and hands them to the handlers.
-    async fn start(&self, slice: i16, epoch: i64, due: Vec<DueJob>) -> Result<(), Error> {
+    async fn start(&mut self, slice: i16, epoch: i64, due: Vec<DueJob>) -> Result<(), Error> {
         let ids: Vec<Uuid> = due.iter().map(|job| job.id).collect();
         let started = match self.ctx.store().mark_started(slice, epoch, &ids).await {
             Err(Error::Fenced { .. }) => {
                 self.leases.forget(Consumer::Jobs, slice, epoch);
                 return Ok(());
             }
-            other => other?,
+            Err(error) => {
+                self.doubts.push(Doubt::of(slice, epoch, &due));
+                return Err(error);
+            }
+            Ok(started) => started,
         };
         let started: HashMap<Uuid, Started> = started.into_iter().map(|s| (s.id, s)).collect();
         for due in due {
@@ -177,16 +194,17 @@ impl Engine {
     }
 
     /// Sets a job aside that took its process with it again and again.
-    async fn quarantine(&self, job: &ClaimedJob, crashes: i32) {
+    async fn quarantine(&mut self, job: &ClaimedJob, crashes: i32) {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
         self.ctx.metrics().job_ended(&job.kind, "quarantined");
-        let events = outcome::given_up(job, &error);
+        let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
         let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
-        // It is due again, as quarantined, should this not be stored.
-        if let Err(error) = self.store(job.slice, job.epoch, &[finish]).await {
+        if let Err(error) = self.store(job.slice, job.epoch, std::slice::from_ref(&finish)).await {
             tracing::warn!(slice = job.slice, error = %chain(&error), "quarantine not stored");
+            // Given back, it is started and quarantined again.
+            self.doubts.push(Doubt::of_run(job.slice, job.epoch, &finish));
         }
     }
 
@@ -215,7 +233,7 @@ impl Engine {
 
     /// Stores ended runs, all slices at once. Returns those that are to be tried again.
     async fn finish_all(&self, ended: Vec<Ended>) -> Vec<Ended> {
-        let mut by_slice: HashMap<(i16, i64), Vec<Ended>> = HashMap::new();
+        let mut by_slice: BTreeMap<(i16, i64), Vec<Ended>> = BTreeMap::new();
         for ended in ended {
             by_slice.entry((ended.job.slice, ended.job.epoch)).or_default().push(ended);
         }
@@ -264,7 +282,8 @@ impl Engine {
         epoch: i64,
         ended: Vec<Ended>,
     ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
-        let finishes: Vec<Finish> = ended.iter().map(outcome::finish).collect();
+        let finishes: Vec<Finish> =
+            ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {

@@ -169,9 +169,13 @@ pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
 }
 
 /// Whether a handler for `kind` is known.
-pub(crate) fn is_known(kind: &str) -> bool {
-    #[cfg(test)]
-    if tests::is_known(kind) {
+#[cfg_attr(
+    not(any(test, feature = "testing")),
+    expect(unused_variables, reason = "only tests put handlers beside these")
+)]
+pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    if ctx.script(kind).is_some() {
         return true;
     }
     Call::KINDS.contains(&kind) || KINDS.contains(&kind)
@@ -179,9 +183,9 @@ pub(crate) fn is_known(kind: &str) -> bool {
 
 /// Runs the handler of a job.
 pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError> {
-    #[cfg(test)]
-    if tests::is_known(&job.kind) {
-        return tests::run(&job).await;
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(script) = ctx.script(&job.kind) {
+        return script.run(crate::testing::Run::of(job)).await;
     }
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,

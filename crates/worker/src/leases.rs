@@ -4,13 +4,14 @@
 //! is its share, at most ⌈S/N⌉. Holding is known by this process's own monotonic clock, counted
 //! from before the claim was sent; the epoch protects the tables whatever the clocks say.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use store::{Consumer, Error, Lease};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,10 +28,10 @@ struct Held {
 
 /// The leases of this process, shared by its loops.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leases(Arc<Mutex<HashMap<(Consumer, i16), Held>>>);
+pub(crate) struct Leases(Arc<Mutex<BTreeMap<(Consumer, i16), Held>>>);
 
 impl Leases {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Consumer, i16), Held>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Consumer, i16), Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +110,7 @@ impl Leases {
         }
     }
 
-    fn set_leaving(&self, share: &HashSet<i16>) {
+    fn set_leaving(&self, share: &BTreeSet<i16>) {
         for ((_, slice), held) in self.lock().iter_mut() {
             held.leaving = !share.contains(slice);
         }
@@ -135,6 +136,8 @@ pub(crate) async fn keep(
     let mut sight = Sight::default();
     loop {
         tokio::select! {
+            // In this order, so that a simulation can be repeated.
+            biased;
             () = stop.cancelled() => return,
             _ = due.tick() => {}
             () = ctx.lease_wake() => {}
@@ -237,7 +240,7 @@ async fn claim(
     ctx: &Context,
     leases: &Leases,
     consumer: Consumer,
-    share: &HashSet<i16>,
+    share: &BTreeSet<i16>,
 ) -> Result<(), Error> {
     let ttl = ctx.config().lease;
     let held: HashSet<i16> = leases.all(consumer).into_iter().map(|(slice, _)| slice).collect();
@@ -293,14 +296,14 @@ fn margin(ttl: Duration) -> Duration {
 /// Each slice goes to the process that ranks highest for it and has room, slices in order, so all
 /// processes with one view of who lives compute the same. A process that is not on the list yet
 /// counts itself in.
-fn share(slices: i16, process: Uuid, living: &[Uuid]) -> HashSet<i16> {
+fn share(slices: i16, process: Uuid, living: &[Uuid]) -> BTreeSet<i16> {
     let mut processes: Vec<Uuid> = living.to_vec();
     if !processes.contains(&process) {
         processes.push(process);
     }
     let most = usize::from(slices.unsigned_abs()).div_ceil(processes.len());
     let mut load: HashMap<Uuid, usize> = HashMap::new();
-    let mut mine = HashSet::new();
+    let mut mine = BTreeSet::new();
     for slice in 0..slices {
         let with_room = processes.iter().filter(|p| load.get(p).copied().unwrap_or(0) < most);
         let Some(owner) = with_room.max_by_key(|p| rank(slice, **p)).copied() else { continue };
@@ -353,7 +356,7 @@ mod tests {
         ) {
             let living = processes(n);
             let shares: Vec<_> = living.iter().map(|p| share(slices, *p, &living)).collect();
-            let total: usize = shares.iter().map(HashSet::len).sum();
+            let total: usize = shares.iter().map(BTreeSet::len).sum();
             let all: HashSet<i16> = shares.iter().flatten().copied().collect();
             let most = usize::from(slices.unsigned_abs()).div_ceil(living.len());
             proptest::prop_assert_eq!(total, all.len());

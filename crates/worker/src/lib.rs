@@ -23,6 +23,8 @@ mod progress;
 mod react;
 mod run;
 mod running;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use config::Config;
 pub use context::Context;

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::event::RecordedEvent;
 use domain::ids::Timestamp;
 use store::{Consumer, Lease};
+use tokio::time::Instant;
 
 use crate::context::now;
 

@@ -71,6 +71,8 @@ pub(crate) async fn run(ctx: &Context, leases: &Leases, stop: CancellationToken)
     loop {
         followers.start(ctx, leases, &stop);
         tokio::select! {
+            // In this order, so that a simulation can be repeated.
+            biased;
             () = stop.cancelled() => break,
             () = followers.ended() => {}
             () = ctx.claim_wake() => {}

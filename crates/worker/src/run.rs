@@ -80,6 +80,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
             jobs: claimed_tx,
             ended: ended_rx,
             owed: Vec::new(),
+            doubts: Vec::new(),
         };
         engine.run(stop.clone(), cut.clone())
     });

@@ -1,7 +1,7 @@
 //! The jobs that run in this process: the one book that engine and handlers share. Limits follow
 //! from what runs, so no counter can leak.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store::Consumer;
@@ -22,10 +22,10 @@ struct Running {
 
 /// The jobs that run in this process, shared with their handlers' tasks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RunningJobs(Arc<Mutex<HashMap<Uuid, Running>>>);
+pub(crate) struct RunningJobs(Arc<Mutex<BTreeMap<Uuid, Running>>>);
 
 impl RunningJobs {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Running>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, Running>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

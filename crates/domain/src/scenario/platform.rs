@@ -109,7 +109,7 @@ impl Platform {
     }
 
     /// Does what is called for.
-    pub(super) fn obey(&mut self, call: &Call, now: Timestamp) -> Answer {
+    pub fn obey(&mut self, call: &Call, now: Timestamp) -> Answer {
         Answer::Done(match call {
             Call::CreateLiveStream { .. } => {
                 let id = 320_423 + self.created;

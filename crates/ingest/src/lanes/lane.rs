@@ -71,6 +71,8 @@ impl Lane {
     async fn meanwhile<F: Future + Unpin>(&mut self, mut work: F) -> F::Output {
         loop {
             tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
                 done = &mut work => return done,
                 first = self.next(), if !self.ended => match first {
                     Some(first) => self.take(first).await,
@@ -86,6 +88,7 @@ impl Lane {
             return Some(left);
         }
         tokio::select! {
+            biased;
             queued = self.queue.recv() => queued,
             () = self.shared.closing.cancelled() => {
                 self.queue.close();
@@ -123,7 +126,7 @@ impl Lane {
     async fn keep(&mut self, batch: Batch) {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
-            if !self.backlog.is_empty() {
+            if self.goes_behind() {
                 if let Err(part) = self.spool(part).await {
                     self.give_up(part);
                 }
@@ -151,6 +154,15 @@ impl Lane {
                 },
             }
         }
+    }
+
+    /// Whether newer batches go to the spool too, behind what is there.
+    fn goes_behind(&self) -> bool {
+        #[cfg(feature = "testing")]
+        if self.shared.config.overtakes_spool {
+            return false;
+        }
+        !self.backlog.is_empty()
     }
 
     async fn append(&self, part: &Batch, until: Instant) -> Result<store::AppendedAll, Failed> {

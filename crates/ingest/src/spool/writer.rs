@@ -100,26 +100,40 @@ impl Writer {
     /// Works until the last sender has gone.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Task>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut group = Vec::new();
-            let (mut bytes, mut next) = (0, Some(first));
-            while let Some(task) = next.take() {
-                match task {
-                    Task::Write { slice, body, reply } => {
-                        bytes += body.len();
-                        group.push(Waiting { slice, body, reply });
-                    }
-                    Task::Release { file, records } => self.release(file, records),
-                    Task::Spoil { file } => self.spoil(file),
-                }
-                if bytes < GROUP_BYTES {
-                    next = queue.try_recv().ok();
-                }
-            }
-            if !group.is_empty() {
-                self.write(group);
-            }
-            self.measure();
+            self.work(first, &mut queue);
         }
+    }
+
+    /// As [`run`](Self::run), on the runtime's own thread: the order of what happens is the same
+    /// in every run.
+    #[cfg(feature = "testing")]
+    pub(super) async fn run_inline(mut self, mut queue: mpsc::Receiver<Task>) {
+        while let Some(first) = queue.recv().await {
+            self.work(first, &mut queue);
+        }
+    }
+
+    /// Does what is asked first, and what waits behind it.
+    fn work(&mut self, first: Task, queue: &mut mpsc::Receiver<Task>) {
+        let mut group = Vec::new();
+        let (mut bytes, mut next) = (0, Some(first));
+        while let Some(task) = next.take() {
+            match task {
+                Task::Write { slice, body, reply } => {
+                    bytes += body.len();
+                    group.push(Waiting { slice, body, reply });
+                }
+                Task::Release { file, records } => self.release(file, records),
+                Task::Spoil { file } => self.spoil(file),
+            }
+            if bytes < GROUP_BYTES {
+                next = queue.try_recv().ok();
+            }
+        }
+        if !group.is_empty() {
+            self.write(group);
+        }
+        self.measure();
     }
 
     /// Writes a group, syncs once and answers.

@@ -183,7 +183,8 @@ async fn complete(
     Ok(())
 }
 
-/// Makes jobs due again after their delays; none leaves `run_at` as it was.
+/// Makes jobs due again after their delays; none leaves `run_at` as it was. A failure that was
+/// stored before, with the answer lost, counts once: its run does not run any more.
 async fn reschedule(
     connection: &mut PgConnection,
     slice: i16,
@@ -210,6 +211,7 @@ async fn reschedule(
            FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
                 AS run (id, attempt, delay, error, is_fresh)
           WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+            AND (run.error IS NULL OR j.run_epoch IS NOT NULL)
       RETURNING j.id, j.attempt",
         slice,
         &ids,

@@ -160,6 +160,16 @@ async fn a_run_that_is_told_twice_ends_once() {
 }
 
 #[tokio::test]
+async fn a_failure_that_is_told_again_after_a_lost_answer_counts_once() {
+    let r = running(1).await;
+    let failed = [r.end(0, 1, retry(3600))];
+    assert_eq!(r.finish(&failed).await.len(), 1);
+    assert!(r.finish(&failed).await.is_empty());
+    let errors = r.db.number("SELECT errors::bigint FROM tallylight.job").await;
+    assert_eq!((errors, r.told().await), (1, vec![0]));
+}
+
+#[tokio::test]
 async fn a_retry_counts_a_failure_and_a_snooze_does_not() {
     let r = running(1).await;
     for (attempt, ending) in

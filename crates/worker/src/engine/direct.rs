@@ -11,7 +11,7 @@ use domain::event::{Event, NewEvent, TimerElapsed};
 use domain::ids::derived_id;
 use store::{Consumer, DueJob, Ending, Error, Finish};
 
-use crate::context::{Context, now};
+use crate::context::Context;
 use crate::leases::{Leases, chain};
 
 /// A kind that this build does not know waits this long for a process that does.
@@ -28,7 +28,7 @@ pub(super) async fn perform(
     let mut finishes = Vec::with_capacity(jobs.len());
     for job in jobs {
         match job.kind.as_str() {
-            TIMER => finishes.push(timer(&job)),
+            TIMER => finishes.push(timer(ctx, &job)),
             FORWARD => match forward(ctx, &job).await {
                 Ok(finish) => finishes.push(finish),
                 Err(error) => {
@@ -57,13 +57,13 @@ pub(super) async fn perform(
 }
 
 /// A timer's effect: its event, in the transaction that removes it.
-fn timer(job: &DueJob) -> Finish {
+fn timer(ctx: &Context, job: &DueJob) -> Finish {
     let key = derived_id("timer-elapsed", &[&job.id.to_string()]);
     let Ok(elapsed) = serde_json::from_value::<TimerElapsed>(job.args.clone()) else {
         return undecodable(job);
     };
     let event = Event::TimerElapsed(elapsed);
-    let event = NewEvent::new(job.subject.clone(), &event, now(), key).with_key(key);
+    let event = NewEvent::new(job.subject.clone(), &event, ctx.now(), key).with_key(key);
     done(job, Ending::Completed, vec![caused(event, job)])
 }
 

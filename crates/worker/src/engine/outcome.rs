@@ -6,25 +6,24 @@ use domain::effect::CallArgs;
 use domain::event::{CallFailed, CallSucceeded, Event, JobEnded, NewEvent};
 use domain::ids::derived_id;
 use domain::retry;
-use rand::RngExt;
 use store::{Ending, Finish};
 
 use crate::claimed::{ClaimedJob, Ended, Verdict};
-use crate::context::now;
+use crate::context::Context;
 use crate::jobs::Done;
 
 /// What becomes of a job whose run has ended.
-pub(super) fn finish(ended: &Ended) -> Finish {
+pub(super) fn finish(ctx: &Context, ended: &Ended) -> Finish {
     let job = &ended.job;
     let (ending, events) = match &ended.verdict {
         Verdict::Done(Done::Again { after }) => (Ending::Again { after: *after }, Vec::new()),
-        Verdict::Done(done) => (Ending::Completed, succeeded(job, done)),
-        Verdict::Retry { after, reason } => failed_once(job, *after, reason),
+        Verdict::Done(done) => (Ending::Completed, succeeded(ctx, job, done)),
+        Verdict::Retry { after, reason } => failed_once(ctx, job, *after, reason),
         Verdict::Snooze { after, reason } => {
             tracing::info!(job = %job.id, kind = job.kind, reason, "job waits");
             (Ending::Snooze { after: *after }, Vec::new())
         }
-        Verdict::Fail { reason } => discarded(job, reason),
+        Verdict::Fail { reason } => discarded(ctx, job, reason),
         Verdict::Interrupted => (Ending::Released, Vec::new()),
     };
     Finish { id: job.id, attempt: job.attempt, ending, events }
@@ -43,12 +42,17 @@ pub(super) fn name(ending: &Ending) -> &'static str {
 }
 
 /// A failure: again later, or discarded when the attempts are used up.
-fn failed_once(job: &ClaimedJob, after: Option<Duration>, reason: &str) -> (Ending, Vec<NewEvent>) {
+fn failed_once(
+    ctx: &Context,
+    job: &ClaimedJob,
+    after: Option<Duration>,
+    reason: &str,
+) -> (Ending, Vec<NewEvent>) {
     let errors = job.errors + 1;
     if errors >= job.max_attempts {
-        return discarded(job, &format!("{reason} (after {errors} failures)"));
+        return discarded(ctx, job, &format!("{reason} (after {errors} failures)"));
     }
-    let chance = rand::rng().random::<f64>();
+    let chance = (ctx.config().chance)();
     let after = retry::delay(u32::try_from(errors).unwrap_or(u32::MAX), after, chance);
     tracing::warn!(
         job = %job.id, kind = job.kind, subject = %job.subject, attempt = job.attempt, reason,
@@ -59,13 +63,13 @@ fn failed_once(job: &ClaimedJob, after: Option<Duration>, reason: &str) -> (Endi
     (Ending::Retry { error: reason.to_owned(), after }, Vec::new())
 }
 
-fn discarded(job: &ClaimedJob, reason: &str) -> (Ending, Vec<NewEvent>) {
+fn discarded(ctx: &Context, job: &ClaimedJob, reason: &str) -> (Ending, Vec<NewEvent>) {
     tracing::error!(job = %job.id, kind = job.kind, subject = %job.subject, reason, "job discarded");
-    (Ending::Discarded { error: reason.to_owned() }, given_up(job, reason))
+    (Ending::Discarded { error: reason.to_owned() }, given_up(ctx, job, reason))
 }
 
 /// The event that tells of a job that was given up.
-pub(super) fn given_up(job: &ClaimedJob, reason: &str) -> Vec<NewEvent> {
+pub(super) fn given_up(ctx: &Context, job: &ClaimedJob, reason: &str) -> Vec<NewEvent> {
     let event = match call_args(job) {
         Some(args) => {
             Event::CallFailed(CallFailed { intent: args.intent, reason: reason.to_owned() })
@@ -78,11 +82,11 @@ pub(super) fn given_up(job: &ClaimedJob, reason: &str) -> Vec<NewEvent> {
             error: Some(reason.to_owned()),
         }),
     };
-    vec![told(job, &event)]
+    vec![told(ctx, job, &event)]
 }
 
 /// The event that tells what a job did.
-fn succeeded(job: &ClaimedJob, done: &Done) -> Vec<NewEvent> {
+fn succeeded(ctx: &Context, job: &ClaimedJob, done: &Done) -> Vec<NewEvent> {
     let event = match (call_args(job), done) {
         (Some(args), Done::Call(result)) => {
             Event::CallSucceeded(CallSucceeded { intent: args.intent, result: (**result).clone() })
@@ -95,7 +99,7 @@ fn succeeded(job: &ClaimedJob, done: &Done) -> Vec<NewEvent> {
             error: None,
         }),
     };
-    vec![told(job, &event)]
+    vec![told(ctx, job, &event)]
 }
 
 fn call_args(job: &ClaimedJob) -> Option<CallArgs> {
@@ -104,9 +108,9 @@ fn call_args(job: &ClaimedJob) -> Option<CallArgs> {
 
 /// The outcome's event: one for each job, whichever run ends it. A job that is retried from the
 /// dead letters has another number of starts, and so another outcome.
-fn told(job: &ClaimedJob, event: &Event) -> NewEvent {
+fn told(ctx: &Context, job: &ClaimedJob, event: &Event) -> NewEvent {
     let key = derived_id("outcome", &[&job.id.to_string(), &job.attempt.to_string()]);
-    let mut event = NewEvent::new(job.subject.clone(), event, now(), key).with_key(key);
+    let mut event = NewEvent::new(job.subject.clone(), event, ctx.now(), key).with_key(key);
     event.causation_id = job.causation_id;
     event.correlation_id = job.correlation_id;
     event

@@ -1,25 +1,29 @@
 //! The engine on a real database: what becomes of jobs, whatever their handlers do and whoever
 //! dies.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, ForwardArgs, NewJob, TIMER};
 use domain::event::{Event, NewEvent, RecordedEvent, TimerElapsed};
 use domain::ids::{Subject, Timestamp};
+use domain::slice::SliceCount;
 use domain::timer::TimerKind;
 use serde_json::{Value, json};
-use store::{Consumer, EnqueueOptions, Reaction, SealingKey, Store};
+use store::testing::{Fate, Line, Memory};
+use store::{Consumer, EnqueueOptions, Reaction, Store, Work as _};
 use uuid::Uuid;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Engine;
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
-use crate::jobs::tests::starts_of;
+use crate::jobs::tests::{TestKinds, starts_of};
 use crate::leases::Leases;
 use crate::running::RunningJobs;
 use crate::{Config, Context, Worker};
@@ -38,7 +42,12 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn start(store: &Store, config: Config) -> Worker {
-    Worker::start(Context::new(store.clone(), HashMap::new(), SealingKey::new([7; 32]), config))
+    Worker::start(context(store, config))
+}
+
+/// A process that knows the tests' own kinds too.
+fn context(store: &Store, config: Config) -> Context {
+    Context::scripted(store.clone(), config, Uuid::now_v7(), Arc::new(TestKinds))
 }
 
 /// Waits until `ask` answers.
@@ -384,7 +393,7 @@ async fn forwards_arrive_in_order_and_once() {
 async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
     let (id, subject) = enqueue(store, "test_ok", json!({}), 3).await;
     let slice = store.slice_of(&subject);
-    let ctx = Context::new(store.clone(), HashMap::new(), SealingKey::new([7; 32]), config());
+    let ctx = context(store, config());
     let lease = store.claim(Consumer::Jobs, slice, ctx.process(), LIMIT).await.unwrap().unwrap();
     let leases = Leases::default();
     leases.insert(Consumer::Jobs, lease, Instant::now() + LIMIT);
@@ -398,6 +407,7 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
         jobs: mpsc::channel(1).0,
         ended: mpsc::unbounded_channel().1,
         owed: Vec::new(),
+        doubts: Vec::new(),
     };
     engine.running.add(&job);
     (engine, job)
@@ -441,4 +451,39 @@ async fn an_end_that_is_owed_is_dropped_when_the_lease_has_passed_on() {
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     assert!(!engine.leases.has(Consumer::Jobs, slice));
+}
+
+/// A line that loses the answer of the first start, which is marked, and that of the next, which
+/// is not.
+#[derive(Debug, Default)]
+struct LosesStarts(AtomicU32);
+
+impl Line for LosesStarts {
+    fn fate(&self, call: &'static str) -> Fate {
+        let at_once = Duration::ZERO;
+        if call != "mark_started" {
+            return Fate::AT_ONCE;
+        }
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Fate::Lost { there: at_once, heard: at_once },
+            1 => Fate::Refused,
+            _ => Fate::AT_ONCE,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_was_lost_is_not_lost_itself() {
+    let memory = Memory::new(SliceCount::DEFAULT, now);
+    let id = memory.enqueue("test_ok", &json!({}), &EnqueueOptions::default()).await.unwrap();
+    let store = memory.over(Arc::new(LosesStarts::default()));
+    let worker =
+        Worker::start(Context::scripted(store, config(), Uuid::nil(), Arc::new(TestKinds)));
+    let subject = Subject::job(id);
+    let done = async || {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        memory.read_subject(&subject, 0, 10).await.unwrap().pop()
+    };
+    assert_eq!(until(done).await.event_type, "JobCompleted");
+    worker.shutdown().await;
 }

@@ -11,7 +11,7 @@ use store::CleanupCandidate;
 
 use super::{Done, JobError};
 use crate::claimed::ClaimedJob;
-use crate::context::{Context, now};
+use crate::context::Context;
 
 /// Its name.
 pub(super) const KIND: &str = "clean_up_inactive";
@@ -98,7 +98,7 @@ async fn propose(
     });
     let key = derived_id("cleanup-request", &[&run.to_string(), subject.as_str()]);
     let slice = ctx.store().slice_of(&subject);
-    let mut event = NewEvent::new(subject, &event, now(), key).with_key(key);
+    let mut event = NewEvent::new(subject, &event, ctx.now(), key).with_key(key);
     event.causation_id = job.causation_id;
     event.correlation_id = job.correlation_id;
     ctx.store().append_one(event).await?;

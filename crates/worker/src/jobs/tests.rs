@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{Done, JobError};
-use crate::claimed::ClaimedJob;
+use crate::testing::{Run, Script};
 
 /// Runs that began, of all tests of this binary: job and the number of its start.
 pub(crate) static BEGUN: Mutex<Vec<(Uuid, i32)>> = Mutex::new(Vec::new());
@@ -18,13 +19,22 @@ pub(crate) fn starts_of(job: Uuid) -> Vec<i32> {
     begun.iter().filter(|(id, _)| *id == job).map(|(_, attempt)| *attempt).collect()
 }
 
-/// Whether `kind` is one of the tests' own.
-pub(super) fn is_known(kind: &str) -> bool {
-    kind.starts_with("test_")
+/// The tests' own kinds.
+#[derive(Debug)]
+pub(crate) struct TestKinds;
+
+impl Script for TestKinds {
+    fn knows(&self, kind: &str) -> bool {
+        kind.starts_with("test_")
+    }
+
+    fn run(&self, job: Run) -> BoxFuture<'static, Result<Done, JobError>> {
+        Box::pin(run(job))
+    }
 }
 
 /// Does what the kind says.
-pub(super) async fn run(job: &ClaimedJob) -> Result<Done, JobError> {
+async fn run(job: Run) -> Result<Done, JobError> {
     BEGUN.lock().unwrap().push((job.id, job.attempt));
     let fails_until = job.args["fails_until"].as_i64().unwrap_or(0);
     match job.kind.as_str() {

@@ -4,15 +4,16 @@
 //! It takes no lock that anybody waits for: a slice is put aside in one short snapshot, and folded
 //! outside of it. It mends nothing; a rebuild does.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 use store::{Difference, Parting, Verified};
+use tokio::time::Instant;
 
 use super::{Done, JobError};
 use crate::claimed::ClaimedJob;
-use crate::context::{Context, now};
+use crate::context::Context;
 use crate::leases::chain;
 use crate::notes::About;
 
@@ -49,7 +50,7 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
     let args: Verify = serde_json::from_value(job.args.clone())
         .map_err(|error| JobError::fail(format!("its arguments are wrong: {error}")))?;
     let (mut rows, mut differing, mut failed) = (0, 0, 0);
-    let mut slices = ctx.store().sample(args.part, now());
+    let mut slices = ctx.store().sample(args.part, ctx.now());
     let again = ctx.notes().differing();
     slices.extend(again.into_iter().filter(|slice| !slices.contains(slice)).collect::<Vec<_>>());
     let deadline = Instant::now() + BUDGET;
@@ -108,7 +109,7 @@ fn tell(ctx: &Context, verified: &Verified) {
         "{differing} rows of slice {slice} are not what the log folds to, as of {}; the first is \
          {} {}, {}: `tallylight projections verify --slice {slice}` shows them, `projections \
          rebuild` makes them anew",
-        now().format("%F %T UTC"),
+        ctx.now().format("%F %T UTC"),
         first.table,
         first.key,
         parting(slice, first),
@@ -134,7 +135,7 @@ pub(super) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     }
     let options = store::EnqueueOptions {
         key: Some("recurring".to_owned()),
-        run_at: Some(now() + FIRST),
+        run_at: Some(ctx.now() + FIRST),
         ..Default::default()
     };
     ctx.store().enqueue(KIND, &json!({ "recurs": true }), &options).await?;

@@ -5,12 +5,13 @@
 //! a position that is missing though the head has passed it, which is damage and is cried out.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::event::RecordedEvent;
 use domain::ids::Subject;
 use domain::state::State;
 use store::{Consumer, Error, Lease, ParkedEvent, Reaction};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Folded};
@@ -102,6 +103,7 @@ impl Follower {
     async fn wait(&mut self, stop: &CancellationToken) {
         while self.is_ours() {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.ctx.slice_wake(self.lease.slice) => break,
                 () = tokio::time::sleep(self.ctx.config().poll) => {}
@@ -164,6 +166,7 @@ impl Follower {
         let until = Instant::now() + time;
         while Instant::now() < until && self.is_ours() {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.ctx.config().poll.min(time)) => {}
             }

@@ -1,0 +1,510 @@
+//! The store in memory: the same answers as PostgreSQL gives, on a clock and over a line that a test
+//! rules.
+//!
+//! A *line* stands between one process and the tables, as the network and the driver do between a
+//! process and PostgreSQL: a call may be refused, be slow on the way there or back, or break with
+//! its outcome unknown. What was sent is executed even if the caller has stopped waiting, and even
+//! after the caller has sent it a second time. A call is one transaction and happens in one moment,
+//! since that is what the locks of the SQL come to; how the statements of concurrent transactions
+//! meet is shown on PostgreSQL itself, by `tests/it/interleavings.rs`.
+//!
+//! Not its job: history in segments, rebuilds, verification, the keys of accounts, what the API
+//! reads.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Subject, Timestamp};
+use domain::personal::Pseudonym;
+use domain::slice::SliceCount;
+use domain::state::State;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::tables::{Flaws, Tables, sorted};
+use crate::{
+    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
+    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, PendingRequest,
+    Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
+};
+
+/// Hints that a slow listener may have before it; then it hears that it missed some.
+const HINTS: usize = 256;
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is executed and answered.
+    Answered {
+        /// Time to the tables.
+        there: Duration,
+        /// Time of the answer.
+        back: Duration,
+    },
+    /// No connection: it is not executed.
+    Refused,
+    /// The connection breaks: it is executed, and the caller does not hear how it ended.
+    Lost {
+        /// Time to the tables.
+        there: Duration,
+        /// When the caller hears that the connection is broken: perhaps before the execution.
+        heard: Duration,
+    },
+}
+
+impl Fate {
+    /// Executed and answered at once.
+    pub const AT_ONCE: Self = Self::Answered { there: Duration::ZERO, back: Duration::ZERO };
+}
+
+/// What stands between a process and the tables.
+pub trait Line: fmt::Debug + Send + Sync {
+    /// What becomes of a call, which is named as its method.
+    fn fate(&self, call: &'static str) -> Fate;
+
+    /// Whether the process hears a hint.
+    fn hears(&self) -> bool {
+        true
+    }
+}
+
+/// Nothing ever goes wrong.
+#[derive(Debug)]
+struct Perfect;
+
+impl Line for Perfect {
+    fn fate(&self, _: &'static str) -> Fate {
+        Fate::AT_ONCE
+    }
+}
+
+/// An installation in memory. Clones share its tables.
+#[derive(Clone)]
+pub struct Memory {
+    shared: Arc<Shared>,
+    line: Arc<dyn Line>,
+}
+
+struct Shared {
+    tables: Mutex<Tables>,
+    slices: SliceCount,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    hints: broadcast::Sender<Hint>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// An empty installation, whose database has this clock.
+    pub fn new(slices: SliceCount, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::flawed(slices, clock, Flaws::default())
+    }
+
+    /// An installation without some of its protections.
+    pub fn flawed(
+        slices: SliceCount,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        flaws: Flaws,
+    ) -> Self {
+        let tables = Mutex::new(Tables::new(slices, flaws));
+        let (hints, _) = broadcast::channel(HINTS);
+        let shared = Shared { tables, slices, clock: Box::new(clock), hints };
+        Self { shared: Arc::new(shared), line: Arc::new(Perfect) }
+    }
+
+    /// The same tables, as a process sees them over a line of its own.
+    #[must_use]
+    pub fn over(&self, line: Arc<dyn Line>) -> Self {
+        Self { shared: Arc::clone(&self.shared), line }
+    }
+
+    /// Looks at the tables.
+    pub fn look<T>(&self, at: impl FnOnce(&Tables) -> T) -> T {
+        at(&self.tables())
+    }
+
+    /// Changes the tables in ways that no call does.
+    pub fn meddle<T>(&self, with: impl FnOnce(&mut Tables) -> T) -> T {
+        with(&mut self.tables())
+    }
+
+    /// As `Store::retry_dead`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`].
+    pub fn retry_dead(&self, id: Uuid) -> Result<(), Error> {
+        self.tables().retry_dead((self.shared.clock)(), id)
+    }
+
+    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells all who listen; nobody may.
+    fn tell(&self, hint: Hint) {
+        let _ = self.shared.hints.send(hint);
+    }
+
+    /// Makes a call over the line.
+    fn call<'a, T: Send + 'static>(
+        &self,
+        name: &'static str,
+        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<'a, T> {
+        let memory = self.clone();
+        Box::pin(async move {
+            match memory.line.fate(name) {
+                Fate::AT_ONCE => memory.execute(run),
+                Fate::Refused => Err(broken()),
+                Fate::Answered { there, back } => {
+                    let answer = memory.send(there, run);
+                    let answer = answer.await.unwrap_or_else(|_| Err(broken()));
+                    sleep(back).await;
+                    answer
+                }
+                Fate::Lost { there, heard } => {
+                    drop(memory.send(there, run));
+                    sleep(heard).await;
+                    Err(broken())
+                }
+            }
+        })
+    }
+
+    /// Sends a call, which is executed after a while whether somebody waits for it or not.
+    fn send<T: Send + 'static>(
+        &self,
+        there: Duration,
+        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> oneshot::Receiver<Result<T, Error>> {
+        let (reply, answer) = oneshot::channel();
+        let memory = self.clone();
+        tokio::spawn(async move {
+            sleep(there).await;
+            let _ = reply.send(memory.execute(run));
+        });
+        answer
+    }
+
+    fn execute<T>(
+        &self,
+        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        run(&mut self.tables(), (self.shared.clock)())
+    }
+}
+
+/// The connection is broken, or was refused.
+fn broken() -> Error {
+    let source = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    Error::Unreachable { source: sqlx::Error::Io(source) }
+}
+
+impl Log for Memory {
+    fn slices(&self) -> SliceCount {
+        self.shared.slices
+    }
+
+    fn append<'a>(
+        &'a self,
+        slice: i16,
+        batch: Option<Uuid>,
+        events: &'a [NewEvent],
+    ) -> Answer<'a, Appended> {
+        let events = events.to_vec();
+        self.call("append", move |tables, now| tables.append(now, slice, batch, &events))
+    }
+
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
+        let events = events.to_vec();
+        self.call("append_all", move |tables, now| tables.append_all(now, batch, &events))
+    }
+}
+
+impl Work for Memory {
+    fn installation(&self) -> Uuid {
+        Uuid::from_u128(1)
+    }
+
+    fn notifier(&self) -> Notifier {
+        let memory = self.clone();
+        Notifier::start(move |news| {
+            memory.tell(news.into());
+            std::future::ready(())
+        })
+    }
+
+    fn listen(&self) -> Answer<'_, Wakes> {
+        let heard = (self.shared.hints.subscribe(), Arc::clone(&self.line));
+        let hints = stream::unfold(heard, |(mut hints, line)| async {
+            loop {
+                let hint = match hints.recv().await {
+                    Ok(hint) => hint,
+                    Err(RecvError::Lagged(_)) => Hint::Everything,
+                    Err(RecvError::Closed) => return None,
+                };
+                if line.hears() {
+                    return Some((Ok(hint), (hints, line)));
+                }
+            }
+        });
+        let wakes = Wakes::of(hints);
+        self.call("listen", move |_, _| Ok(wakes))
+    }
+
+    fn leases_given_back(&self) -> Answer<'_, ()> {
+        let memory = self.clone();
+        self.call("leases_given_back", move |_, _| {
+            memory.tell(Hint::Leases);
+            Ok(())
+        })
+    }
+
+    fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>> {
+        let slices = slices.to_vec();
+        self.call("heads", move |tables, _| Ok(tables.heads(&slices)))
+    }
+
+    fn read_after(
+        &self,
+        slice: i16,
+        position: i64,
+        since: Timestamp,
+        limit: i64,
+    ) -> Answer<'_, Vec<RecordedEvent>> {
+        self.call("read_after", move |tables, _| tables.read_after(slice, position, since, limit))
+    }
+
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>> {
+        self.call("read_event", move |tables, _| Ok(tables.read_event(slice, position)))
+    }
+
+    fn read_subject<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordedEvent>> {
+        let subject = subject.clone();
+        self.call("read_subject", move |t, _| Ok(t.read_subject(&subject, position, limit)))
+    }
+
+    fn heartbeat<'a>(
+        &'a self,
+        process: Uuid,
+        _host: &'a str,
+        _version: &'a str,
+        ttl: Duration,
+    ) -> Answer<'a, Vec<Uuid>> {
+        self.call("heartbeat", move |tables, now| Ok(tables.heartbeat(now, process, ttl)))
+    }
+
+    fn leave(&self, process: Uuid) -> Answer<'_, ()> {
+        self.call("leave", move |tables, now| {
+            tables.leave(now, process);
+            Ok(())
+        })
+    }
+
+    fn claim(
+        &self,
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>> {
+        self.call("claim", move |t, now| Ok(t.claim(now, (consumer, slice), process, ttl)))
+    }
+
+    fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>> {
+        self.call("lease", move |tables, _| Ok(tables.lease(consumer, slice, epoch)))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        consumer: Consumer,
+        held: &'a [(i16, i64)],
+        ttl: Duration,
+    ) -> Answer<'a, Vec<i16>> {
+        let held = sorted(held.iter().copied());
+        self.call("renew", move |tables, now| Ok(tables.renew(now, consumer, &held, ttl)))
+    }
+
+    fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()> {
+        self.call("release", move |tables, _| {
+            tables.release(consumer, slice, epoch);
+            Ok(())
+        })
+    }
+
+    fn load_states<'a>(
+        &'a self,
+        slice: i16,
+        subjects: &'a [Subject],
+    ) -> Answer<'a, HashMap<Subject, State>> {
+        let subjects = subjects.to_vec();
+        self.call("load_states", move |tables, _| tables.load_states(slice, &subjects))
+    }
+
+    fn commit_reaction<'a>(
+        &'a self,
+        lease: &'a Lease,
+        reaction: &'a Reaction,
+        ttl: Duration,
+    ) -> Answer<'a, Committed> {
+        let (lease, reaction) = (*lease, reaction.clone());
+        let commit =
+            move |tables: &mut Tables, now| tables.commit_reaction(now, &lease, &reaction, ttl);
+        self.call("commit_reaction", commit)
+    }
+
+    fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        self.call("parked_counts", move |tables, _| Ok(tables.parked_counts(slice)))
+    }
+
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        self.call("awaiting_build", move |tables, _| Ok(tables.awaiting_build(slice)))
+    }
+
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        _reason: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        let (memory, subject, by) = (self.clone(), subject.clone(), by.to_owned());
+        self.call("request_parked", move |tables, now| {
+            tables.request_parked(now, &subject, position, request, &by)?;
+            let events = BTreeSet::from([memory.slice_of(&subject)]);
+            memory.tell(Hint::Slices { events, jobs: BTreeSet::new() });
+            Ok(())
+        })
+    }
+
+    fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>> {
+        self.call("parked_requests", move |tables, _| Ok(tables.parked_requests(slice)))
+    }
+
+    fn parked_positions<'a>(
+        &'a self,
+        slice: i16,
+        subject: &'a Subject,
+        limit: i64,
+    ) -> Answer<'a, Vec<i64>> {
+        let subject = subject.clone();
+        self.call("parked_positions", move |t, _| Ok(t.parked_positions(slice, &subject, limit)))
+    }
+
+    fn enqueue<'a>(
+        &'a self,
+        kind: &'a str,
+        args: &'a Value,
+        options: &'a EnqueueOptions,
+    ) -> Answer<'a, Uuid> {
+        let (kind, args, options) = (kind.to_owned(), args.clone(), options.clone());
+        self.call("enqueue", move |tables, now| tables.enqueue(now, &kind, &args, &options))
+    }
+
+    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>> {
+        self.call("due_jobs", move |tables, now| Ok(tables.due_jobs(now, process, per_slice)))
+    }
+
+    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        self.call("next_due_in", move |tables, now| Ok(tables.next_due_in(now, process)))
+    }
+
+    fn mark_started<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        ids: &'a [Uuid],
+    ) -> Answer<'a, Vec<Started>> {
+        let ids = ids.to_vec();
+        self.call("mark_started", move |tables, _| tables.mark_started(slice, epoch, &ids))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        finishes: &'a [Finish],
+    ) -> Answer<'a, HashSet<Uuid>> {
+        let finishes = finishes.to_vec();
+        self.call("finish", move |tables, now| tables.finish(now, slice, epoch, &finishes))
+    }
+
+    fn seal<'a>(
+        &'a self,
+        _key: &'a SealingKey,
+        subject: &'a Subject,
+        secret: &'a [u8],
+    ) -> Answer<'a, ()> {
+        let (slice, subject, secret) = (self.slice_of(subject), subject.clone(), secret.to_vec());
+        self.call("seal", move |tables, _| {
+            tables.existing(slice)?.sealed.insert(subject, secret);
+            Ok(())
+        })
+    }
+
+    /// Empty: accounts have no keys here, as if all had been erased.
+    fn keyring<'a>(
+        &'a self,
+        _sealing: Option<&'a SealingKey>,
+        _wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring> {
+        self.call("keyring", |_, _| Ok(Keyring::default()))
+    }
+
+    /// None: no row of an account is joined here.
+    fn cleanup_candidates<'a>(
+        &'a self,
+        _source: &'a str,
+        _days: i32,
+        _limit: i64,
+    ) -> Answer<'a, Vec<CleanupCandidate>> {
+        self.call("cleanup_candidates", |_, _| Ok(Vec::new()))
+    }
+
+    /// Memory has no partitions.
+    fn ensure_partitions(&self, _deadline: Instant) -> Answer<'_, Partitions> {
+        let done = Partitions { is_complete: true, ..Partitions::default() };
+        self.call("ensure_partitions", move |_, _| Ok(done))
+    }
+
+    /// Memory has no partitions.
+    fn measure_history(&self) -> Answer<'_, i64> {
+        self.call("measure_history", |_, _| Ok(0))
+    }
+
+    /// Keys are kept.
+    fn forget_keys(&self, _age: Duration, _deadline: Instant) -> Answer<'_, KeysRemoved> {
+        self.call("forget_keys", |_, _| Ok(KeysRemoved { keys: 0, complete: true }))
+    }
+
+    /// Nothing is sealed.
+    fn seal_due(&self, _seal_after: Duration, _deadline: Instant) -> Answer<'_, Sealed> {
+        self.call("seal_due", |_, _| Ok(Sealed::default()))
+    }
+
+    /// Alike without a look: whoever simulates folds the log himself.
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified> {
+        self.call("verify_slice", move |tables, _| {
+            let position = tables.existing(slice)?.react.position;
+            let (differences, parked, folded_in) = (Vec::new(), Vec::new(), Duration::ZERO);
+            Ok(Verified { slice, position, rows: 0, differing: 0, differences, parked, folded_in })
+        })
+    }
+}

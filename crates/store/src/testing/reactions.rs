@@ -1,0 +1,278 @@
+//! The transaction of a reaction on the in-memory tables, and what is set aside: `react.rs`,
+//! `projection.rs` and `parked.rs` without SQL.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use domain::effect::NewJob;
+use domain::ids::{Subject, Timestamp};
+use domain::state::State;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::tables::{
+    SliceTables, Tables, bounded, check_events, check_json, check_text, counted, micros, positions,
+    refused,
+};
+use crate::{
+    Committed, Error, Lease, Mended, Next, ParkedEvent, PendingRequest, Reaction, Request,
+};
+
+/// A row of `parked`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParkedRow {
+    /// The event's subject.
+    pub subject: Subject,
+    /// What went wrong; `None`: it only waits.
+    pub error: Option<String>,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// What somebody wants done.
+    pub request: Option<Request>,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
+    /// When they did.
+    pub requested_at: Option<Timestamp>,
+    /// It waits for a build that knows its version.
+    pub awaits_build: bool,
+    /// It was passed over for good.
+    pub is_skipped: bool,
+}
+
+/// A subject's state as JSON, with the position it follows from.
+type StateRow = (Subject, (Value, i64));
+
+/// A reaction that was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reacted {
+    /// The lease's epoch.
+    pub epoch: i64,
+    /// The position before it.
+    pub from: i64,
+    /// The position after it.
+    pub to: i64,
+}
+
+impl Tables {
+    pub(super) fn load_states(
+        &mut self,
+        slice: i16,
+        subjects: &[Subject],
+    ) -> Result<HashMap<Subject, State>, Error> {
+        let Some(tables) = self.slice(slice) else { return Ok(HashMap::new()) };
+        let mut states = HashMap::new();
+        for subject in subjects {
+            let Some((state, _)) = tables.states.get(subject) else { continue };
+            let state = serde_json::from_value(state.clone()).map_err(|source| {
+                Error::Inconsistent { table: "subject_state", row: subject.to_string(), source }
+            })?;
+            states.insert(subject.clone(), state);
+        }
+        Ok(states)
+    }
+
+    pub(super) fn commit_reaction(
+        &mut self,
+        now: Timestamp,
+        lease: &Lease,
+        reaction: &Reaction,
+        ttl: Duration,
+    ) -> Result<Committed, Error> {
+        let slice = lease.slice;
+        self.check_slice(slice, &reaction.events)?;
+        let no_fence = self.flaws.no_fence;
+        let tables = self.slice(slice).ok_or(Error::Fenced { slice })?;
+        let held = &mut tables.react;
+        if (held.epoch, held.position) != (lease.epoch, lease.position) && !no_fence {
+            return Err(Error::Fenced { slice });
+        }
+        let states = tables.check(slice, reaction)?;
+        let held = &mut tables.react;
+        let from = lease.position;
+        held.position = reaction.to;
+        held.recorded_at = micros(reaction.recorded_at);
+        held.lease_until = now + bounded(ttl);
+        tables.reacted.push(Reacted { epoch: lease.epoch, from, to: reaction.to });
+        tables.states.extend(states);
+        for (row, position) in &reaction.rows {
+            tables.rows.insert(row.key(), (row.clone(), *position));
+        }
+        tables.park(&reaction.parked);
+        if let Some(mended) = &reaction.mended {
+            tables.mend(mended);
+        }
+        let new: Vec<&NewJob> = tables.new_jobs(reaction).collect();
+        let jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
+        let appended = tables.store(now, slice, &reaction.events);
+        let events = positions(&appended, &reaction.events).len();
+        let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
+        Ok(Committed { lease, jobs, events })
+    }
+
+    pub(super) fn parked_counts(&mut self, slice: i16) -> Vec<(Subject, i64)> {
+        let Some(tables) = self.slice(slice) else { return Vec::new() };
+        counted(tables.waiting().map(|(_, row)| &row.subject))
+    }
+
+    pub(super) fn awaiting_build(&mut self, slice: i16) -> Vec<(Subject, i64)> {
+        let Some(tables) = self.slice(slice) else { return Vec::new() };
+        let waiting = tables.waiting().filter(|(_, row)| row.awaits_build && row.request.is_none());
+        waiting.map(|(position, row)| (row.subject.clone(), position)).collect()
+    }
+
+    pub(super) fn parked_requests(&mut self, slice: i16) -> Vec<PendingRequest> {
+        let Some(tables) = self.slice(slice) else { return Vec::new() };
+        let pending = tables.waiting().filter_map(|(position, row)| {
+            let (subject, request) = (row.subject.clone(), row.request?);
+            let requested_at = row.requested_at?;
+            Some(PendingRequest { subject, position, request, requested_at })
+        });
+        pending.collect()
+    }
+
+    pub(super) fn parked_positions(
+        &mut self,
+        slice: i16,
+        subject: &Subject,
+        limit: i64,
+    ) -> Vec<i64> {
+        let Some(tables) = self.slice(slice) else { return Vec::new() };
+        let own = tables.waiting().filter(|(_, row)| row.subject == *subject);
+        own.map(|(position, _)| position).take(usize::try_from(limit).unwrap_or_default()).collect()
+    }
+
+    pub(super) fn request_parked(
+        &mut self,
+        now: Timestamp,
+        subject: &Subject,
+        position: i64,
+        request: Request,
+        by: &str,
+    ) -> Result<(), Error> {
+        let slice = self.count.slice_of(subject);
+        let gone = || Error::NotParked { subject: subject.to_string(), slice, position };
+        let tables = self.slice(slice).ok_or_else(gone)?;
+        let first = tables.waiting().find(|(_, row)| row.subject == *subject);
+        if first.is_none_or(|(first, _)| first != position) {
+            return Err(gone());
+        }
+        let row = tables.parked.get_mut(&position).ok_or_else(gone)?;
+        row.request = Some(request);
+        row.requested_by = Some(by.to_owned());
+        row.requested_at = Some(micros(now));
+        Ok(())
+    }
+}
+
+impl SliceTables {
+    /// Whether PostgreSQL would take all of a reaction; its states as JSON.
+    fn check(&self, slice: i16, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
+        let mut states = Vec::with_capacity(reaction.states.len());
+        for (subject, state, position) in &reaction.states {
+            check_text(subject.as_str())?;
+            let json = serde_json::to_value(state).map_err(|source| Error::Inconsistent {
+                table: "subject_state",
+                row: subject.to_string(),
+                source,
+            })?;
+            check_json(&json)?;
+            states.push((subject.clone(), (json, *position)));
+        }
+        for parked in &reaction.parked {
+            check_text(parked.subject.as_str())?;
+            if self.parked.contains_key(&parked.position) {
+                return Err(refused("the event is set aside already"));
+            }
+        }
+        if let Some(Mended { requested, requested_at, .. }) = &reaction.mended {
+            let present = self.parked.get(requested).and_then(|row| row.requested_at);
+            if present != Some(*requested_at) {
+                return Err(Error::RequestReplaced { slice, position: *requested });
+            }
+        }
+        self.new_jobs(reaction).try_for_each(super::jobs::check)?;
+        check_events(&reaction.events)?;
+        Ok(states)
+    }
+
+    /// The jobs that were not enqueued before, as their keys tell.
+    fn new_jobs<'a>(&self, reaction: &'a Reaction) -> impl Iterator<Item = &'a NewJob> {
+        let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !self.keys.contains(&key));
+        reaction.jobs.iter().filter(is_new)
+    }
+
+    /// What is set aside and waits, in order.
+    fn waiting(&self) -> impl Iterator<Item = (i64, &ParkedRow)> {
+        let waiting = self.parked.iter().filter(|(_, row)| !row.is_skipped);
+        waiting.map(|(position, row)| (*position, row))
+    }
+
+    fn park(&mut self, parked: &[ParkedEvent]) {
+        for event in parked {
+            let row = ParkedRow {
+                subject: event.subject.clone(),
+                error: event.error.clone(),
+                attempts: i32::from(event.error.is_some()),
+                request: None,
+                requested_by: None,
+                requested_at: None,
+                awaits_build: event.awaits_build,
+                is_skipped: false,
+            };
+            self.parked.insert(event.position, row);
+        }
+    }
+
+    fn mend(&mut self, mended: &Mended) {
+        match &mended.next {
+            Some(Next::Failed { position, error, awaits_build }) => {
+                self.fail(mended.requested, *position, error, *awaits_build);
+            }
+            Some(Next::GoesOn { position }) => {
+                let row = self.parked.get(&mended.requested);
+                let asked = row.map(|row| (row.requested_by.clone(), row.requested_at));
+                if let (Some((by, at)), Some(next)) = (asked, self.parked.get_mut(position)) {
+                    next.request = Some(Request::Retry);
+                    next.requested_by = by;
+                    next.requested_at = at;
+                }
+            }
+            None => {}
+        }
+        if let Some(row) = mended.skipped.and_then(|position| self.parked.get_mut(&position)) {
+            row.is_skipped = true;
+        }
+        for position in &mended.applied {
+            self.parked.remove(position);
+        }
+    }
+
+    fn fail(&mut self, requested: i64, position: i64, error: &str, awaits_build: bool) {
+        for at in [requested, position] {
+            let Some(row) = self.parked.get_mut(&at) else { continue };
+            row.request = None;
+            row.requested_by = None;
+            row.requested_at = None;
+        }
+        if let Some(row) = self.parked.get_mut(&position) {
+            row.error = Some(error.replace('\0', "\u{fffd}"));
+            row.awaits_build = awaits_build;
+            row.attempts += 1;
+        }
+    }
+
+    /// Whether a job is new; it is inserted then.
+    fn insert_job(&mut self, now: Timestamp, job: &NewJob) -> bool {
+        if self.jobs.contains_key(&job.id) {
+            return false;
+        }
+        self.add_job(job.id, super::jobs::JobRow::of(job, now));
+        true
+    }
+
+    /// Adds a job, and notes it.
+    pub(super) fn add_job(&mut self, id: Uuid, row: super::jobs::JobRow) {
+        self.enqueued.push(id);
+        self.jobs.insert(id, row);
+    }
+}

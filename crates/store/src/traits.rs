@@ -1,0 +1,466 @@
+//! What ingest and the worker need of a database, as traits, so that their tests can put the
+//! in-memory store (`testing::Memory`) and its faults in its place: docs/adr/0014-store-as-traits.md.
+//!
+//! A call answers by a boxed future: an allocation is nothing beside a round trip. What each call
+//! ensures is said at the method of the same name of [`Store`], which is what production uses.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Subject, Timestamp};
+use domain::personal::Pseudonym;
+use domain::slice::SliceCount;
+use domain::state::State;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
+    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction, Request,
+    Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
+};
+
+/// What a call comes to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// A log that can be appended to: all that ingest's lanes need.
+pub trait Log: fmt::Debug + Send + Sync {
+    /// The number of slices.
+    fn slices(&self) -> SliceCount;
+
+    /// As [`Store::append`].
+    fn append<'a>(
+        &'a self,
+        slice: i16,
+        batch: Option<Uuid>,
+        events: &'a [NewEvent],
+    ) -> Answer<'a, Appended>;
+
+    /// As [`Store::append_all`].
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll>;
+
+    /// As [`Store::slice_of`].
+    fn slice_of(&self, subject: &Subject) -> i16 {
+        self.slices().slice_of(subject)
+    }
+
+    /// As [`Store::append_one`].
+    fn append_one(&self, event: NewEvent) -> Answer<'_, Option<Stored>> {
+        Box::pin(async move {
+            let slice = self.slice_of(&event.subject);
+            let appended = self.append(slice, None, std::slice::from_ref(&event)).await?;
+            Ok(appended.stored(&[event]).next())
+        })
+    }
+}
+
+/// All that a worker needs: it reads the log, holds leases, commits reactions, runs jobs.
+pub trait Work: Log {
+    /// As [`Store::installation`].
+    fn installation(&self) -> Uuid;
+
+    // Hints.
+
+    /// As [`Store::notifier`].
+    fn notifier(&self) -> Notifier;
+    /// As [`Store::listen`].
+    fn listen(&self) -> Answer<'_, Wakes>;
+    /// As [`Store::leases_given_back`].
+    fn leases_given_back(&self) -> Answer<'_, ()>;
+
+    // The log.
+
+    /// As [`Store::heads`].
+    fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>>;
+    /// As [`Store::read_after`].
+    fn read_after(
+        &self,
+        slice: i16,
+        position: i64,
+        since: Timestamp,
+        limit: i64,
+    ) -> Answer<'_, Vec<RecordedEvent>>;
+    /// As [`Store::read_event`].
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>>;
+    /// As [`Store::read_subject`].
+    fn read_subject<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordedEvent>>;
+
+    // Leases.
+
+    /// As [`Store::heartbeat`].
+    fn heartbeat<'a>(
+        &'a self,
+        process: Uuid,
+        host: &'a str,
+        version: &'a str,
+        ttl: Duration,
+    ) -> Answer<'a, Vec<Uuid>>;
+    /// As [`Store::leave`].
+    fn leave(&self, process: Uuid) -> Answer<'_, ()>;
+    /// As [`Store::claim`].
+    fn claim(
+        &self,
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>>;
+    /// As [`Store::lease`].
+    fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>>;
+    /// As [`Store::renew`].
+    fn renew<'a>(
+        &'a self,
+        consumer: Consumer,
+        held: &'a [(i16, i64)],
+        ttl: Duration,
+    ) -> Answer<'a, Vec<i16>>;
+    /// As [`Store::release`].
+    fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()>;
+
+    // Reactions.
+
+    /// As [`Store::load_states`].
+    fn load_states<'a>(
+        &'a self,
+        slice: i16,
+        subjects: &'a [Subject],
+    ) -> Answer<'a, HashMap<Subject, State>>;
+    /// As [`Store::commit_reaction`].
+    fn commit_reaction<'a>(
+        &'a self,
+        lease: &'a Lease,
+        reaction: &'a Reaction,
+        ttl: Duration,
+    ) -> Answer<'a, Committed>;
+    /// As [`Store::parked_counts`].
+    fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
+    /// As [`Store::awaiting_build`].
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
+    /// As [`Store::request_parked`].
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        reason: Option<&'a str>,
+    ) -> Answer<'a, ()>;
+    /// As [`Store::parked_requests`].
+    fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>>;
+    /// As [`Store::parked_positions`].
+    fn parked_positions<'a>(
+        &'a self,
+        slice: i16,
+        subject: &'a Subject,
+        limit: i64,
+    ) -> Answer<'a, Vec<i64>>;
+
+    // Jobs.
+
+    /// As [`Store::enqueue`].
+    fn enqueue<'a>(
+        &'a self,
+        kind: &'a str,
+        args: &'a Value,
+        options: &'a EnqueueOptions,
+    ) -> Answer<'a, Uuid>;
+    /// As [`Store::due_jobs`].
+    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>>;
+    /// As [`Store::next_due_in`].
+    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
+    /// As [`Store::mark_started`].
+    fn mark_started<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        ids: &'a [Uuid],
+    ) -> Answer<'a, Vec<Started>>;
+    /// As [`Store::finish`].
+    fn finish<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        finishes: &'a [Finish],
+    ) -> Answer<'a, HashSet<Uuid>>;
+
+    // What handlers ask for.
+
+    /// As [`Store::seal`].
+    fn seal<'a>(
+        &'a self,
+        key: &'a SealingKey,
+        subject: &'a Subject,
+        secret: &'a [u8],
+    ) -> Answer<'a, ()>;
+    /// As [`Store::keyring`].
+    fn keyring<'a>(
+        &'a self,
+        sealing: Option<&'a SealingKey>,
+        wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring>;
+    /// As [`Store::cleanup_candidates`].
+    fn cleanup_candidates<'a>(
+        &'a self,
+        source: &'a str,
+        days: i32,
+        limit: i64,
+    ) -> Answer<'a, Vec<CleanupCandidate>>;
+    /// As [`Store::ensure_partitions`].
+    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
+    /// As [`Store::measure_history`].
+    fn measure_history(&self) -> Answer<'_, i64>;
+    /// As [`Store::forget_keys`].
+    fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved>;
+    /// As [`Store::seal_due`].
+    fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed>;
+    /// As [`Store::verify_slice`].
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified>;
+
+    /// As [`Store::sample`].
+    fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
+        verify::sample(self.slices(), of, day)
+    }
+}
+
+impl Log for Store {
+    fn slices(&self) -> SliceCount {
+        self.slices()
+    }
+
+    fn append<'a>(
+        &'a self,
+        slice: i16,
+        batch: Option<Uuid>,
+        events: &'a [NewEvent],
+    ) -> Answer<'a, Appended> {
+        Box::pin(self.append(slice, batch, events))
+    }
+
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
+        Box::pin(self.append_all(batch, events))
+    }
+}
+
+impl Work for Store {
+    fn installation(&self) -> Uuid {
+        self.installation()
+    }
+
+    fn notifier(&self) -> Notifier {
+        self.notifier()
+    }
+
+    fn listen(&self) -> Answer<'_, Wakes> {
+        Box::pin(self.listen())
+    }
+
+    fn leases_given_back(&self) -> Answer<'_, ()> {
+        Box::pin(self.leases_given_back())
+    }
+
+    fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>> {
+        Box::pin(self.heads(slices))
+    }
+
+    fn read_after(
+        &self,
+        slice: i16,
+        position: i64,
+        since: Timestamp,
+        limit: i64,
+    ) -> Answer<'_, Vec<RecordedEvent>> {
+        Box::pin(self.read_after(slice, position, since, limit))
+    }
+
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>> {
+        Box::pin(self.read_event(slice, position))
+    }
+
+    fn read_subject<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordedEvent>> {
+        Box::pin(self.read_subject(subject, position, limit))
+    }
+
+    fn heartbeat<'a>(
+        &'a self,
+        process: Uuid,
+        host: &'a str,
+        version: &'a str,
+        ttl: Duration,
+    ) -> Answer<'a, Vec<Uuid>> {
+        Box::pin(self.heartbeat(process, host, version, ttl))
+    }
+
+    fn leave(&self, process: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.leave(process))
+    }
+
+    fn claim(
+        &self,
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>> {
+        Box::pin(self.claim(consumer, slice, process, ttl))
+    }
+
+    fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>> {
+        Box::pin(self.lease(consumer, slice, epoch))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        consumer: Consumer,
+        held: &'a [(i16, i64)],
+        ttl: Duration,
+    ) -> Answer<'a, Vec<i16>> {
+        Box::pin(self.renew(consumer, held, ttl))
+    }
+
+    fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()> {
+        Box::pin(self.release(consumer, slice, epoch))
+    }
+
+    fn load_states<'a>(
+        &'a self,
+        slice: i16,
+        subjects: &'a [Subject],
+    ) -> Answer<'a, HashMap<Subject, State>> {
+        Box::pin(self.load_states(slice, subjects))
+    }
+
+    fn commit_reaction<'a>(
+        &'a self,
+        lease: &'a Lease,
+        reaction: &'a Reaction,
+        ttl: Duration,
+    ) -> Answer<'a, Committed> {
+        Box::pin(self.commit_reaction(lease, reaction, ttl))
+    }
+
+    fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        Box::pin(self.parked_counts(slice))
+    }
+
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        Box::pin(self.awaiting_build(slice))
+    }
+
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        reason: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.request_parked(subject, position, request, by, reason))
+    }
+
+    fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>> {
+        Box::pin(self.parked_requests(slice))
+    }
+
+    fn parked_positions<'a>(
+        &'a self,
+        slice: i16,
+        subject: &'a Subject,
+        limit: i64,
+    ) -> Answer<'a, Vec<i64>> {
+        Box::pin(self.parked_positions(slice, subject, limit))
+    }
+
+    fn enqueue<'a>(
+        &'a self,
+        kind: &'a str,
+        args: &'a Value,
+        options: &'a EnqueueOptions,
+    ) -> Answer<'a, Uuid> {
+        Box::pin(self.enqueue(kind, args, options))
+    }
+
+    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>> {
+        Box::pin(self.due_jobs(process, per_slice))
+    }
+
+    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_due_in(process))
+    }
+
+    fn mark_started<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        ids: &'a [Uuid],
+    ) -> Answer<'a, Vec<Started>> {
+        Box::pin(self.mark_started(slice, epoch, ids))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        finishes: &'a [Finish],
+    ) -> Answer<'a, HashSet<Uuid>> {
+        Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn seal<'a>(
+        &'a self,
+        key: &'a SealingKey,
+        subject: &'a Subject,
+        secret: &'a [u8],
+    ) -> Answer<'a, ()> {
+        Box::pin(self.seal(key, subject, secret))
+    }
+
+    fn keyring<'a>(
+        &'a self,
+        sealing: Option<&'a SealingKey>,
+        wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring> {
+        Box::pin(self.keyring(sealing, wanted))
+    }
+
+    fn cleanup_candidates<'a>(
+        &'a self,
+        source: &'a str,
+        days: i32,
+        limit: i64,
+    ) -> Answer<'a, Vec<CleanupCandidate>> {
+        Box::pin(self.cleanup_candidates(source, days, limit))
+    }
+
+    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {
+        Box::pin(self.ensure_partitions(deadline))
+    }
+
+    fn measure_history(&self) -> Answer<'_, i64> {
+        Box::pin(self.measure_history())
+    }
+
+    fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved> {
+        Box::pin(self.forget_keys(age, deadline))
+    }
+
+    fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed> {
+        Box::pin(self.seal_due(seal_after, deadline))
+    }
+
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified> {
+        Box::pin(self.verify_slice(slice))
+    }
+}

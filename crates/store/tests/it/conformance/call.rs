@@ -1,0 +1,242 @@
+//! The calls that both stores get: what they are made of. Times are hours from the store's present;
+//! ids of jobs are the in-memory store's.
+
+use domain::ids::Subject;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use store::testing::Tables;
+use store::{Consumer, Request};
+use uuid::Uuid;
+
+use super::dice::Dice;
+
+/// An event to append.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    pub(super) id: Uuid,
+    pub(super) subject: Subject,
+    pub(super) name: &'static str,
+    pub(super) key: Option<Uuid>,
+}
+
+/// A job to insert.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) id: Uuid,
+    pub(super) subject: Subject,
+    pub(super) kind: &'static str,
+    pub(super) in_hours: i64,
+    pub(super) priority: i16,
+    pub(super) once_for: Option<Uuid>,
+}
+
+/// A run that ends.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) id: Uuid,
+    pub(super) attempt: i32,
+    pub(super) how: How,
+    pub(super) events: Vec<Event>,
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    Completed,
+    Retry { hours: u64 },
+    Snooze { hours: u64 },
+    Again { hours: u64 },
+    Discarded,
+    Quarantined,
+    Released,
+}
+
+/// An event to set aside.
+#[derive(Debug, Clone)]
+pub(super) struct Parked {
+    pub(super) position: i64,
+    pub(super) subject: Subject,
+    pub(super) error: Option<&'static str>,
+    pub(super) awaits_build: bool,
+}
+
+/// Whether a request is the one that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IsPresent(pub(super) bool);
+
+/// A reaction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct React {
+    pub(super) slice: i16,
+    pub(super) epoch: i64,
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) states: Vec<(Subject, Value)>,
+    pub(super) accounts: Vec<(&'static str, Option<u32>)>,
+    pub(super) videos: Vec<(i64, &'static str)>,
+    pub(super) jobs: Vec<Job>,
+    pub(super) events: Vec<Event>,
+    pub(super) parked: Vec<Parked>,
+    /// It is about the request that waits, or about one that was replaced.
+    pub(super) mended: Option<(store::Mended, IsPresent)>,
+}
+
+/// A job from outside.
+#[derive(Debug, Clone)]
+pub(super) struct Enqueue {
+    pub(super) kind: &'static str,
+    pub(super) args: Value,
+    pub(super) subject: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) in_hours: Option<i64>,
+    pub(super) priority: Option<i16>,
+    pub(super) max_attempts: Option<i32>,
+}
+
+/// A call.
+#[derive(Debug, Clone)]
+pub(super) enum Call {
+    Append {
+        slice: i16,
+        batch: Option<Uuid>,
+        events: Vec<Event>,
+    },
+    AppendAll {
+        batch: Uuid,
+        events: Vec<Event>,
+    },
+    Read {
+        slice: i16,
+        position: i64,
+        limit: i64,
+    },
+    ReadOne {
+        slice: i16,
+        position: i64,
+    },
+    ReadSubject {
+        subject: Subject,
+        position: i64,
+        limit: i64,
+    },
+    Heads(Vec<i16>),
+    Heartbeat {
+        process: Uuid,
+        hours: u64,
+    },
+    Leave(Uuid),
+    Claim {
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        hours: u64,
+    },
+    Lease {
+        consumer: Consumer,
+        slice: i16,
+        epoch: i64,
+    },
+    Renew {
+        consumer: Consumer,
+        held: Vec<(i16, i64)>,
+        hours: u64,
+    },
+    Release {
+        consumer: Consumer,
+        slice: i16,
+        epoch: i64,
+    },
+    LoadStates {
+        slice: i16,
+        subjects: Vec<Subject>,
+    },
+    React(Box<React>),
+    Parked {
+        slice: i16,
+        subject: Subject,
+        limit: i64,
+    },
+    RequestParked {
+        subject: Subject,
+        position: i64,
+        request: Request,
+    },
+    Enqueue(Enqueue),
+    Due {
+        process: Uuid,
+        per_slice: i64,
+    },
+    NextDue(Uuid),
+    Mark {
+        slice: i16,
+        epoch: i64,
+        ids: Vec<Uuid>,
+    },
+    Finish {
+        slice: i16,
+        epoch: i64,
+        runs: Vec<Run>,
+    },
+    RetryDead(Uuid),
+    /// Time passes.
+    Pass {
+        hours: i64,
+    },
+    /// A lease ends now.
+    Expire {
+        consumer: Consumer,
+        slice: i16,
+    },
+}
+
+impl Call {
+    /// Any call, mostly one that makes sense as the tables stand.
+    pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
+        let mut dice = Dice { rng, tables };
+        let slice = dice.slice();
+        match dice.below(100) {
+            0..8 => dice.append(slice),
+            8..14 => dice.append_all(),
+            14..17 => Self::Read {
+                slice,
+                position: dice.near(tables.slices[usize::try_from(slice).unwrap()].head()),
+                limit: dice.number(0..5),
+            },
+            17 => Self::ReadOne {
+                slice,
+                position: dice.near(tables.slices[usize::try_from(slice).unwrap()].head()),
+            },
+            18..20 => Self::ReadSubject {
+                subject: dice.subject(slice),
+                position: dice.number(0..5),
+                limit: dice.number(0..5),
+            },
+            20 => Self::Heads(vec![slice, 5, slice, 99]),
+            21..23 => Self::Heartbeat { process: dice.process(), hours: dice.hours() },
+            23 => Self::Leave(dice.process()),
+            24..32 => Self::Claim {
+                consumer: dice.consumer(),
+                slice,
+                process: dice.process(),
+                hours: dice.hours(),
+            },
+            32 => dice.lease(slice),
+            33..36 => dice.renew(),
+            36..38 => dice.release(slice),
+            38 => Self::LoadStates { slice, subjects: dice.subjects(slice) },
+            39..60 => Self::React(Box::new(dice.react(slice))),
+            60..62 => {
+                Self::Parked { slice, subject: dice.subject(slice), limit: dice.number(0..4) }
+            }
+            62..65 => dice.request_parked(slice),
+            65..72 => Self::Enqueue(dice.enqueue()),
+            72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
+            76..78 => Self::NextDue(dice.process()),
+            78..85 => dice.mark(slice),
+            85..94 => dice.finish(slice),
+            94..96 => Self::RetryDead(dice.dead()),
+            96..98 => Self::Pass { hours: dice.number(1..3) },
+            _ => Self::Expire { consumer: dice.consumer(), slice },
+        }
+    }
+}

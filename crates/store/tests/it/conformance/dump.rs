@@ -1,0 +1,269 @@
+//! All tables of a store as lines that can be compared.
+
+use domain::event::RecordedEvent;
+use domain::ids::{Subject, Timestamp};
+use domain::view::{Row, RowKey};
+use serde_json::Value;
+use sqlx::PgPool;
+use store::Consumer;
+use store::testing::{Checkpoint, JobRow, Memory, SliceTables};
+use uuid::Uuid;
+
+use super::side::{Of, Side};
+
+/// The first difference of two dumps.
+pub(super) fn differ(postgres: &[String], memory: &[String]) -> Result<(), String> {
+    let missing = postgres.iter().find(|line| !memory.contains(line));
+    let extra = memory.iter().find(|line| !postgres.contains(line));
+    if missing.is_none() && extra.is_none() && postgres.len() == memory.len() {
+        return Ok(());
+    }
+    Err(format!("only PostgreSQL has {missing:?}\n  only memory has {extra:?}"))
+}
+
+/// An event, without the moment of its commit.
+pub(super) fn event(event: &RecordedEvent) -> String {
+    let RecordedEvent { slice, position, event_id, subject, event_type, schema_version, .. } =
+        event;
+    let RecordedEvent { received_at, causation_id, correlation_id, meta, payload, .. } = event;
+    format!(
+        "event {slice}:{position} {event_id} {subject} {event_type} {schema_version} {received_at} \
+         {causation_id:?} {correlation_id:?} {meta:?} {payload:?}"
+    )
+}
+
+impl Side {
+    /// All that the store holds, sorted.
+    pub(super) async fn dump(&self) -> Vec<String> {
+        let mut lines = match &self.of {
+            Of::Postgres(db) => self.dump_postgres(&db.pool, &db.store).await,
+            Of::Memory(memory, _) => self.dump_memory(memory),
+        };
+        lines.sort();
+        lines
+    }
+
+    fn dump_memory(&self, memory: &Memory) -> Vec<String> {
+        memory.look(|tables| {
+            let slices = (0_i16..).zip(&tables.slices);
+            slices.flat_map(|(slice, tables)| self.dump_slice(slice, tables)).collect()
+        })
+    }
+
+    fn dump_slice(&self, slice: i16, tables: &SliceTables) -> Vec<String> {
+        let mut lines: Vec<String> = tables.events.iter().map(event).collect();
+        lines.push(format!("head {slice} {}", tables.head()));
+        lines.extend(tables.keys.iter().map(|key| format!("key {slice} {key}")));
+        lines.push(self.checkpoint(Consumer::React, slice, &tables.react));
+        lines.push(self.checkpoint(Consumer::Jobs, slice, &tables.jobs_lease));
+        for (subject, (state, position)) in &tables.states {
+            lines.push(state_line(slice, subject, state, *position));
+        }
+        for (key, (row, position)) in &tables.rows {
+            lines.push(row_line(slice, key, row, *position));
+        }
+        for (position, row) in &tables.parked {
+            let request = row.request.map(store::Request::name);
+            lines.push(format!(
+                "parked {slice}:{position} {} {:?} {} {request:?} {:?} {} {} {}",
+                row.subject,
+                row.error,
+                row.attempts,
+                row.requested_by,
+                row.requested_at.is_some(),
+                row.awaits_build,
+                row.is_skipped
+            ));
+        }
+        let live = tables.jobs.iter().map(|(id, job)| self.job_line(slice, *id, job, "live"));
+        let dead = tables.dead.iter().map(|(id, d)| self.job_line(slice, *id, &d.job, d.state));
+        lines.extend(live);
+        lines.extend(dead);
+        lines
+    }
+
+    fn checkpoint(&self, consumer: Consumer, slice: i16, row: &Checkpoint) -> String {
+        let Checkpoint { owner, epoch, position, recorded_at, lease_until } = row;
+        let is_held = *lease_until > self.now();
+        let name = consumer.name();
+        format!("checkpoint {name} {slice} {owner:?} {epoch} {position} {recorded_at} {is_held}")
+    }
+
+    fn job_line(&self, slice: i16, id: Uuid, job: &JobRow, state: &str) -> String {
+        // The dead have neither a time nor a run.
+        let is_live = state == "live";
+        let due = is_live.then(|| self.told_at(job.run_at));
+        let run = is_live.then_some((job.run_epoch, &job.unique_key));
+        let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
+        format!(
+            "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
+             {attempt} {errors} {} {:?} {due:?} {run:?}",
+            self.told_id(id),
+            job.causation_id,
+            job.correlation_id,
+            job.crashes,
+            job.last_error
+        )
+    }
+
+    async fn dump_postgres(&self, pool: &PgPool, store: &store::Store) -> Vec<String> {
+        let mut lines = Vec::new();
+        for slice in store.slices().slices() {
+            let events = store.read_after(slice, 0, Timestamp::default(), 100_000).await.unwrap();
+            assert!(events.is_sorted_by_key(|event| event.recorded_at), "of slice {slice}");
+            lines.extend(events.iter().map(event));
+        }
+        lines.extend(self.leases(pool).await);
+        lines.extend(projections(pool).await);
+        lines.extend(self.jobs(pool, "tallylight.job", false).await);
+        lines.extend(self.jobs(pool, "tallylight.job_dead", true).await);
+        lines.extend(parked(pool).await);
+        lines
+    }
+
+    async fn leases(&self, pool: &PgPool) -> Vec<String> {
+        let heads: Vec<(i16, i64)> =
+            all(pool, "SELECT slice, position FROM tallylight.slice_head").await;
+        let keys: Vec<(i16, Uuid)> = all(pool, "SELECT slice, key FROM tallylight.event_key").await;
+        let rows: Vec<Lease> = all(
+            pool,
+            "SELECT consumer, slice, owner, epoch, position, recorded_at, lease_until
+               FROM tallylight.checkpoint",
+        )
+        .await;
+        let checkpoint = |(name, slice, owner, epoch, position, recorded_at, lease_until)| {
+            let row = Checkpoint { owner, epoch, position, recorded_at, lease_until };
+            let name: String = name;
+            let is = |consumer: &Consumer| consumer.name() == name;
+            self.checkpoint(Consumer::ALL.into_iter().find(is).unwrap(), slice, &row)
+        };
+        let heads = heads.into_iter().map(|(slice, head)| format!("head {slice} {head}"));
+        let keys = keys.into_iter().map(|(slice, key)| format!("key {slice} {key}"));
+        heads.chain(keys).chain(rows.into_iter().map(checkpoint)).collect()
+    }
+
+    async fn jobs(&self, pool: &PgPool, table: &str, is_dead: bool) -> Vec<String> {
+        let run = if is_dead { "state, 'null'::jsonb" } else { "'live', to_jsonb(j)" };
+        let query = format!(
+            "SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id,
+                    correlation_id, enqueued_at, attempt, errors, crashes, last_error, {run}
+               FROM {table} j"
+        );
+        let rows: Vec<Job> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
+        rows.into_iter().map(|row| row.line(self)).collect()
+    }
+}
+
+type Lease = (String, i16, Option<Uuid>, i64, i64, Timestamp, Timestamp);
+
+/// A row of either table of jobs; `run` is the live one as JSON.
+#[derive(sqlx::FromRow)]
+struct Job(
+    i16,
+    Uuid,
+    String,
+    String,
+    Value,
+    i16,
+    i32,
+    Option<Uuid>,
+    Option<Uuid>,
+    Timestamp,
+    i32,
+    i32,
+    i32,
+    Option<String>,
+    String,
+    Value,
+);
+
+impl Job {
+    fn line(self, side: &Side) -> String {
+        let run = &self.15;
+        let time = |name: &str| run[name].as_str().and_then(|at| at.parse().ok());
+        let row = JobRow {
+            kind: self.2,
+            subject: Subject::from_stored(self.3),
+            args: self.4,
+            run_at: time("run_at").unwrap_or_default(),
+            priority: self.5,
+            max_attempts: self.6,
+            unique_key: run["unique_key"].as_str().map(str::to_owned),
+            causation_id: self.7,
+            correlation_id: self.8,
+            enqueued_at: self.9,
+            attempt: self.10,
+            errors: self.11,
+            crashes: self.12,
+            run_epoch: run["run_epoch"].as_i64(),
+            last_error: self.13,
+        };
+        side.job_line(self.0, self.1, &row, &self.14)
+    }
+}
+
+fn state_line(slice: i16, subject: &Subject, state: &Value, position: i64) -> String {
+    format!("state {slice} {subject} {state} {position}")
+}
+
+fn row_line(slice: i16, key: &RowKey, row: &Row, position: i64) -> String {
+    match row {
+        Row::Account(row) => format!("row {slice} {} {:?} {position}", row.id, row.deleted_at),
+        Row::Video(row) => {
+            format!("row {slice} {} {} {:?} {position}", row.id.0, row.status, row.duration_ms)
+        }
+        Row::Request(_) | Row::Session(_) | Row::LiveStream(_) => {
+            panic!("no call makes the row {key:?}")
+        }
+    }
+}
+
+async fn projections(pool: &PgPool) -> Vec<String> {
+    let states: Vec<(i16, String, Value, i64)> =
+        all(pool, "SELECT slice, subject, state, position FROM tallylight.subject_state").await;
+    let accounts: Vec<(i16, String, Option<Timestamp>, i64)> =
+        all(pool, "SELECT slice, account, deleted_at, position FROM tallylight.account").await;
+    let videos: Vec<(i16, i64, String, Option<i64>, i64)> =
+        all(pool, "SELECT slice, video_id, status, duration_ms, position FROM tallylight.video")
+            .await;
+    let states = states.into_iter().map(|(slice, subject, state, position)| {
+        state_line(slice, &Subject::from_stored(subject), &state, position)
+    });
+    let accounts = accounts
+        .into_iter()
+        .map(|(slice, id, deleted, position)| format!("row {slice} {id} {deleted:?} {position}"));
+    let videos = videos.into_iter().map(|(slice, id, status, duration, position)| {
+        format!("row {slice} {id} {status} {duration:?} {position}")
+    });
+    states.chain(accounts).chain(videos).collect()
+}
+
+type Parked =
+    (i16, i64, String, Option<String>, i32, Option<String>, Option<String>, bool, bool, bool);
+
+async fn parked(pool: &PgPool) -> Vec<String> {
+    let rows: Vec<Parked> = all(
+        pool,
+        "SELECT slice, position, subject, error, attempts, request, requested_by,
+                requested_at IS NOT NULL, awaits_build, skipped_at IS NOT NULL
+           FROM tallylight.parked",
+    )
+    .await;
+    let line = |row: Parked| {
+        let (slice, position, subject, error, attempts, request, by, is_asked, awaits, is_skipped) =
+            row;
+        format!(
+            "parked {slice}:{position} {subject} {error:?} {attempts} {request:?} {by:?} \
+             {is_asked} {awaits} {is_skipped}"
+        )
+    };
+    rows.into_iter().map(line).collect()
+}
+
+async fn all<T>(pool: &PgPool, query: &'static str) -> Vec<T>
+where
+    T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+{
+    sqlx::query_as(query).fetch_all(pool).await.unwrap()
+}

@@ -1,0 +1,450 @@
+//! One of the two stores: makes a call to it and tells its answer in a form that can be compared.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use domain::effect::NewJob;
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Timestamp, VideoId};
+use domain::view::{AccountRow, Row, VideoRow};
+use serde_json::json;
+use store::testing::Memory;
+use store::{
+    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
+    PendingRequest, Reaction, Work,
+};
+use uuid::Uuid;
+
+use super::call::{Call, Enqueue, Event, How, IsPresent, Job, React, Run};
+use crate::support::Db;
+
+/// How far a clock is ahead of the machine's, in hours.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    pub(super) fn now(&self) -> Timestamp {
+        hours_after(SystemTime::now().into(), self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A store.
+pub(super) struct Side {
+    pub(super) of: Of,
+    /// Ids that the store gave to jobs, by the in-memory store's.
+    ids: HashMap<Uuid, Uuid>,
+    enqueued: u64,
+}
+
+/// Which one.
+pub(super) enum Of {
+    Postgres(Db),
+    Memory(Memory, Ahead),
+}
+
+fn hours_after(at: Timestamp, hours: i64) -> Timestamp {
+    let micros = at.timestamp_micros() + hours * 3_600_000_000;
+    Timestamp::from_timestamp_micros(micros).unwrap()
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_hours(hours)
+}
+
+impl Side {
+    pub(super) fn postgres(db: Db) -> Self {
+        Self { of: Of::Postgres(db), ids: HashMap::new(), enqueued: 0 }
+    }
+
+    pub(super) fn memory(memory: Memory, ahead: Ahead) -> Self {
+        Self { of: Of::Memory(memory, ahead), ids: HashMap::new(), enqueued: 0 }
+    }
+
+    fn work(&self) -> &dyn Work {
+        match &self.of {
+            Of::Postgres(db) => &db.store,
+            Of::Memory(memory, _) => memory,
+        }
+    }
+
+    /// The store's present.
+    pub(super) fn now(&self) -> Timestamp {
+        match &self.of {
+            Of::Postgres(_) => SystemTime::now().into(),
+            Of::Memory(_, ahead) => ahead.now(),
+        }
+    }
+
+    /// A time in hours from now, as good as any machine tells it.
+    pub(super) fn told_at(&self, at: Timestamp) -> i64 {
+        let seconds = (at - self.now()).num_seconds();
+        (seconds + 1_800).div_euclid(3_600)
+    }
+
+    fn at(&self, in_hours: i64) -> Timestamp {
+        hours_after(self.now(), in_hours)
+    }
+
+    /// The store's own id of a job.
+    fn own(&self, id: Uuid) -> Uuid {
+        self.ids.get(&id).copied().unwrap_or(id)
+    }
+
+    /// The in-memory store's id of a job.
+    pub(super) fn told_id(&self, own: Uuid) -> Uuid {
+        self.ids.iter().find(|(_, known)| **known == own).map_or(own, |(id, _)| *id)
+    }
+
+    /// Makes a call and tells its answer.
+    pub(super) async fn make(&mut self, call: &Call) -> String {
+        match call {
+            Call::Append { slice, batch, events } => {
+                let events: Vec<NewEvent> = events.iter().map(new_event).collect();
+                told(self.work().append(*slice, *batch, &events).await)
+            }
+            Call::AppendAll { batch, events } => {
+                let events: Vec<NewEvent> = events.iter().map(new_event).collect();
+                told(self.work().append_all(*batch, &events).await)
+            }
+            Call::Heartbeat { process, hours: ttl } => {
+                told(self.work().heartbeat(*process, "here", "0", hours(*ttl)).await)
+            }
+            Call::Leave(process) => told(self.work().leave(*process).await),
+            Call::React(react) => {
+                let (lease, mut reaction) = self.reaction(react);
+                if let Some((mended, IsPresent(true))) = &react.mended {
+                    let requested_at = self.asked_at(react.slice, mended.requested).await;
+                    reaction.mended = Some(Mended { requested_at, ..mended.clone() });
+                }
+                let committed = self.work().commit_reaction(&lease, &reaction, hours(3)).await;
+                told(committed.map(|c| (c.lease.position, c.jobs, c.events)))
+            }
+            Call::RequestParked { subject, position, request } => {
+                told(self.work().request_parked(subject, *position, *request, "me", None).await)
+            }
+            Call::Enqueue(enqueue) => self.enqueue(enqueue).await,
+            Call::RetryDead(id) => {
+                let id = self.own(*id);
+                told(match &self.of {
+                    Of::Postgres(db) => db.store.retry_dead(id).await,
+                    Of::Memory(memory, _) => memory.retry_dead(id),
+                })
+            }
+            Call::Pass { hours } => {
+                self.pass(*hours).await;
+                String::new()
+            }
+            Call::Expire { consumer, slice } => {
+                self.expire(*consumer, *slice).await;
+                String::new()
+            }
+            Call::Read { .. }
+            | Call::ReadOne { .. }
+            | Call::ReadSubject { .. }
+            | Call::Heads(_)
+            | Call::Claim { .. }
+            | Call::Lease { .. }
+            | Call::Renew { .. }
+            | Call::Release { .. }
+            | Call::LoadStates { .. }
+            | Call::Parked { .. }
+            | Call::Due { .. }
+            | Call::NextDue(_)
+            | Call::Mark { .. }
+            | Call::Finish { .. } => self.ask(call).await,
+        }
+    }
+
+    /// Makes the calls of leases, reads and jobs.
+    #[expect(clippy::too_many_lines, reason = "an arm for each call")]
+    async fn ask(&self, call: &Call) -> String {
+        let work = self.work();
+        match call {
+            Call::Read { slice, position, limit } => {
+                let since = Timestamp::default();
+                let read = work.read_after(*slice, *position, since, *limit).await;
+                told(read.map(|events| told_events(&events)))
+            }
+            Call::ReadOne { slice, position } => {
+                let read = work.read_event(*slice, *position).await;
+                told(read.map(|event| event.as_ref().map(super::dump::event)))
+            }
+            Call::ReadSubject { subject, position, limit } => {
+                let read = work.read_subject(subject, *position, *limit).await;
+                told(read.map(|events| told_events(&events)))
+            }
+            Call::Heads(slices) => told(work.heads(slices).await),
+            Call::Claim { consumer, slice, process, hours: ttl } => {
+                told_lease(work.claim(*consumer, *slice, *process, hours(*ttl)).await)
+            }
+            Call::Lease { consumer, slice, epoch } => {
+                told_lease(work.lease(*consumer, *slice, *epoch).await)
+            }
+            Call::Renew { consumer, held, hours: ttl } => {
+                told(work.renew(*consumer, held, hours(*ttl)).await.map(sorted))
+            }
+            Call::Release { consumer, slice, epoch } => {
+                told(work.release(*consumer, *slice, *epoch).await)
+            }
+            Call::LoadStates { slice, subjects } => {
+                let states = work.load_states(*slice, subjects).await;
+                let told_state = |(subject, state)| format!("{subject} {}", json!(state));
+                told(states.map(|states| sorted(states.into_iter().map(told_state).collect())))
+            }
+            Call::Parked { slice, subject, limit } => {
+                let counts = told(work.parked_counts(*slice).await);
+                // The moment of a request is each store's own.
+                let request = |r: PendingRequest| (r.subject, r.position, r.request);
+                let requests = work.parked_requests(*slice).await;
+                let requests =
+                    told(requests.map(|all| all.into_iter().map(request).collect::<Vec<_>>()));
+                let awaiting = told(work.awaiting_build(*slice).await);
+                let positions = told(work.parked_positions(*slice, subject, *limit).await);
+                format!("{counts} {requests} {awaiting} {positions}")
+            }
+            Call::Due { process, per_slice } => {
+                let due = work.due_jobs(*process, *per_slice).await;
+                told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
+            }
+            Call::NextDue(process) => {
+                let next = work.next_due_in(*process).await;
+                told(next.map(|next| next.map(|next| (next.as_secs() + 1_800) / 3_600)))
+            }
+            Call::Mark { slice, epoch, ids } => {
+                let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
+                let started = work.mark_started(*slice, *epoch, &ids).await;
+                let told_start = |s: store::Started| (self.told_id(s.id), s.attempt, s.crashes);
+                told(started.map(|all| sorted(all.into_iter().map(told_start).collect())))
+            }
+            Call::Finish { slice, epoch, runs } => {
+                let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
+                let ended = work.finish(*slice, *epoch, &runs).await;
+                told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
+            }
+            Call::Append { .. }
+            | Call::AppendAll { .. }
+            | Call::Heartbeat { .. }
+            | Call::Leave(_)
+            | Call::React(_)
+            | Call::RequestParked { .. }
+            | Call::Enqueue(_)
+            | Call::RetryDead(_)
+            | Call::Pass { .. }
+            | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
+        }
+    }
+
+    async fn enqueue(&mut self, enqueue: &Enqueue) -> String {
+        let options = EnqueueOptions {
+            subject: enqueue.subject.clone(),
+            run_at: enqueue.in_hours.map(|hours| self.at(hours)),
+            key: enqueue.key.clone(),
+            priority: enqueue.priority,
+            max_attempts: enqueue.max_attempts,
+        };
+        match self.work().enqueue(enqueue.kind, &enqueue.args, &options).await {
+            Ok(id) if self.ids.values().any(|known| *known == id) => {
+                format!("the live job {}", self.told_id(id))
+            }
+            Ok(id) => {
+                // The in-memory store numbers them.
+                self.enqueued += 1;
+                self.ids.insert(Uuid::from_u64_pair(u64::MAX, self.enqueued), id);
+                "a new job".to_owned()
+            }
+            Err(error) => kind_of(&error).to_owned(),
+        }
+    }
+
+    /// When somebody asked for something about what is set aside.
+    async fn asked_at(&self, slice: i16, position: i64) -> Timestamp {
+        let asked = match &self.of {
+            Of::Postgres(db) => sqlx::query_scalar(
+                "SELECT requested_at FROM tallylight.parked
+                  WHERE consumer = $1 AND slice = $2 AND position = $3",
+            )
+            .bind(Consumer::React.name())
+            .bind(slice)
+            .bind(position)
+            .fetch_optional(&db.pool)
+            .await
+            .unwrap()
+            .flatten(),
+            Of::Memory(memory, _) => memory.look(|tables| {
+                let of = &tables.slices[usize::try_from(slice).unwrap()];
+                of.parked.get(&position).and_then(|row| row.requested_at)
+            }),
+        };
+        asked.unwrap_or_default()
+    }
+
+    async fn pass(&self, hours: i64) {
+        match &self.of {
+            Of::Postgres(db) => {
+                let by = hours;
+                for statement in [
+                    "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
+                ] {
+                    sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
+                }
+            }
+            Of::Memory(_, ahead) => {
+                ahead.0.fetch_add(hours, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn expire(&self, consumer: Consumer, slice: i16) {
+        match &self.of {
+            Of::Postgres(db) => db.expire(consumer, slice).await,
+            Of::Memory(memory, _) => memory.meddle(|tables| {
+                let tables = &mut tables.slices[usize::try_from(slice).unwrap()];
+                let lease = match consumer {
+                    Consumer::React => &mut tables.react,
+                    Consumer::Jobs => &mut tables.jobs_lease,
+                };
+                lease.lease_until = Timestamp::default();
+            }),
+        }
+    }
+
+    fn job(&self, job: &Job) -> NewJob {
+        NewJob {
+            id: job.id,
+            kind: job.kind.to_owned(),
+            subject: job.subject.clone(),
+            args: json!({"n": 1}),
+            run_at: self.at(job.in_hours),
+            priority: job.priority,
+            max_attempts: 3,
+            once_for: job.once_for,
+            causation_id: Some(job.id),
+            correlation_id: None,
+        }
+    }
+
+    fn run(&self, run: &Run) -> Finish {
+        let error = || "it\0failed".to_owned();
+        let ending = match run.how {
+            How::Completed => Ending::Completed,
+            How::Retry { hours: after } => Ending::Retry { error: error(), after: hours(after) },
+            How::Snooze { hours: after } => Ending::Snooze { after: hours(after) },
+            How::Again { hours: after } => Ending::Again { after: hours(after) },
+            How::Discarded => Ending::Discarded { error: error() },
+            How::Quarantined => Ending::Quarantined { error: error() },
+            How::Released => Ending::Released,
+        };
+        let events = run.events.iter().map(new_event).collect();
+        Finish { id: self.own(run.id), attempt: run.attempt, ending, events }
+    }
+
+    fn reaction(&self, react: &React) -> (Lease, Reaction) {
+        let recorded_at = Timestamp::from_timestamp(1_700_000_000 + react.to, 0).unwrap();
+        let lease =
+            Lease { slice: react.slice, epoch: react.epoch, position: react.from, recorded_at };
+        let state = |state: &serde_json::Value| serde_json::from_value(state.clone()).unwrap();
+        let account = |(id, deleted): &(&str, Option<u32>)| {
+            let deleted_at = deleted.map(|s| Timestamp::from_timestamp(i64::from(s), 0).unwrap());
+            Row::Account(AccountRow { source: "a".to_owned(), id: (*id).to_owned(), deleted_at })
+        };
+        let video = |(id, status): &(i64, &str)| {
+            Row::Video(VideoRow {
+                source: "a".to_owned(),
+                id: VideoId(*id),
+                live_stream: None,
+                status: (*status).to_owned(),
+                duration_ms: Some(*id),
+            })
+        };
+        let rows = react.accounts.iter().map(account).chain(react.videos.iter().map(video));
+        let parked = react.parked.iter().map(|parked| ParkedEvent {
+            position: parked.position,
+            subject: parked.subject.clone(),
+            error: parked.error.map(str::to_owned),
+            awaits_build: parked.awaits_build,
+        });
+        let states = react.states.iter().map(|(s, json)| (s.clone(), state(json), react.to));
+        let reaction = Reaction {
+            to: react.to,
+            recorded_at,
+            states: states.collect(),
+            rows: rows.map(|row| (row, react.to)).collect(),
+            jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
+            events: react.events.iter().map(new_event).collect(),
+            parked: parked.collect(),
+            mended: react.mended.as_ref().map(|(mended, _)| mended.clone()),
+        };
+        (lease, reaction)
+    }
+
+    fn told_job(&self, job: &DueJob) -> String {
+        let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
+        let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
+        let (subject, causation) = (&job.subject, job.causation_id);
+        format!(
+            "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?}"
+        )
+    }
+}
+
+fn new_event(event: &Event) -> NewEvent {
+    NewEvent {
+        event_id: event.id,
+        subject: event.subject.clone(),
+        event_type: event.name.to_owned(),
+        schema_version: 3,
+        key: event.key,
+        received_at: Timestamp::from_timestamp(1_700_000_000, 123_456_789).unwrap(),
+        causation_id: event.key,
+        correlation_id: None,
+        meta: event.key.map(|_| json!({"remote": "ä"}).into()),
+        payload: event.id.as_bytes().to_vec(),
+    }
+}
+
+/// What an answer comes to: the value, or the kind of its error.
+fn told<T: Debug>(answer: Result<T, Error>) -> String {
+    match answer {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => kind_of(&error).to_owned(),
+    }
+}
+
+fn told_lease(answer: Result<Option<Lease>, Error>) -> String {
+    told(answer.map(|lease| lease.map(|l| (l.slice, l.epoch, l.position, l.recorded_at))))
+}
+
+fn told_events(events: &[RecordedEvent]) -> Vec<String> {
+    events.iter().map(super::dump::event).collect()
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort();
+    values
+}
+
+/// What kind of error it is: what callers tell apart.
+fn kind_of(error: &Error) -> &'static str {
+    if let Error::Fenced { .. } = error {
+        "fenced"
+    } else if let Error::Data { .. } = error {
+        "refused"
+    } else if let Error::Invalid { .. } = error {
+        "invalid"
+    } else if let Error::NoSuchJob { .. } = error {
+        "no such job"
+    } else if let Error::NotParked { .. } = error {
+        "not parked"
+    } else if let Error::RequestReplaced { .. } = error {
+        "replaced"
+    } else if let Error::Hole { .. } = error {
+        "hole"
+    } else {
+        panic!("an error that no call should come to: {error:?}")
+    }
+}

@@ -1,0 +1,48 @@
+//! A worker in a test: jobs run by a script instead of the handlers that call the platform, and the
+//! process has the id that the test gives it. The store may be `store::testing::Memory`, and the
+//! clock of `Config` the test's own: docs/adr/0014-store-as-traits.md.
+
+use std::fmt;
+
+use domain::ids::Subject;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::claimed::ClaimedJob;
+use crate::jobs::{Done, JobError};
+
+/// Handlers in the place of the real ones.
+pub trait Script: fmt::Debug + Send + Sync {
+    /// Whether it runs jobs of `kind`.
+    fn knows(&self, kind: &str) -> bool;
+
+    /// Runs a job.
+    fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>>;
+}
+
+/// A start of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// The job.
+    pub id: Uuid,
+    /// Its slice.
+    pub slice: i16,
+    /// The lease it runs under.
+    pub epoch: i64,
+    /// Its kind.
+    pub kind: String,
+    /// What it is about.
+    pub subject: Subject,
+    /// The handler's arguments.
+    pub args: Value,
+    /// This start's number, from 1.
+    pub attempt: i32,
+}
+
+impl Run {
+    pub(crate) fn of(job: ClaimedJob) -> Self {
+        let ClaimedJob { id, slice, epoch, kind, subject, args, attempt, .. } = job;
+        Self { id, slice, epoch, kind, subject, args, attempt }
+    }
+}
