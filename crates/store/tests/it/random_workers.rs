@@ -50,11 +50,10 @@ struct Load {
 }
 
 impl Load {
-    /// Counts a worker that was fenced; ends the load when enough has happened.
+    /// Counts a worker that was fenced; no more is appended when enough has happened.
     fn count_fenced(&self) {
         let fenced = self.fenced.fetch_add(1, Ordering::Relaxed) + 1;
         if fenced >= 5 && self.appended.load(Ordering::Relaxed) >= self.events {
-            self.has_ended.store(true, Ordering::Relaxed);
             self.room.close();
         }
     }
@@ -125,7 +124,9 @@ async fn load(seed: u64, mut db: Db, events: usize) -> Arc<Load> {
     }
     // A worker ends the load when enough has happened.
     timeout(PATIENCE, async {
+        // The last of them may still append after the end.
         appenders.join_all().await;
+        load.has_ended.store(true, Ordering::Relaxed);
         workers.join_all().await;
     })
     .await
