@@ -65,6 +65,7 @@ impl Script for Handlers {
     fn run(&self, run: Run) -> Pin<Box<dyn Future<Output = Result<Done, JobError>> + Send>> {
         let (platform, line) = (self.platform.clone(), Arc::clone(&self.line));
         Box::pin(async move {
+            // Paused time: the run takes none of ours.
             tokio::time::sleep(took(&run)).await;
             if line.is_dead() {
                 // What a dead process would have done is not done.

@@ -269,32 +269,22 @@ pub(crate) async fn append<E: Borrow<NewEvent>>(
     if events.is_empty() {
         return Ok(Appended::default());
     }
-    let events: Vec<&NewEvent> = events.iter().map(Borrow::borrow).collect();
-    let ids: Vec<Uuid> = events.iter().map(|e| e.event_id).collect();
-    let subjects: Vec<&str> = events.iter().map(|e| e.subject.as_str()).collect();
-    let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
-    let versions: Vec<i16> = events.iter().map(|e| e.schema_version).collect();
-    let keys = column(&events, |e| e.key);
-    let received: Vec<Timestamp> = events.iter().map(|e| e.received_at).collect();
-    let causations = column(&events, |e| e.causation_id);
-    let correlations = column(&events, |e| e.correlation_id);
-    let metas = column(&events, |e| e.meta.as_ref().map(Meta::as_str));
-    let payloads: Vec<&[u8]> = events.iter().map(|e| e.payload.as_slice()).collect();
+    let of = Columns::of(&events.iter().map(Borrow::borrow).collect::<Vec<_>>());
     let row = sqlx::query!(
         "SELECT after_position, skipped
            FROM tallylight.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         slice,
         batch,
-        &ids,
-        &subjects as &[&str],
-        &types as &[&str],
-        &versions,
-        keys.as_deref() as Option<&[Option<Uuid>]>,
-        &received,
-        causations.as_deref() as Option<&[Option<Uuid>]>,
-        correlations.as_deref() as Option<&[Option<Uuid>]>,
-        metas.as_deref() as Option<&[Option<&str>]>,
-        &payloads as &[&[u8]],
+        &of.ids,
+        &of.subjects as &[&str],
+        &of.types as &[&str],
+        &of.versions,
+        of.keys.as_deref() as Option<&[Option<Uuid>]>,
+        &of.received,
+        of.causations.as_deref() as Option<&[Option<Uuid>]>,
+        of.correlations.as_deref() as Option<&[Option<Uuid>]>,
+        of.metas.as_deref() as Option<&[Option<&str>]>,
+        &of.payloads as &[&[u8]],
     )
     .fetch_one(connection)
     .await?;
@@ -304,8 +294,40 @@ pub(crate) async fn append<E: Borrow<NewEvent>>(
     Ok(Appended { after: row.after_position, skipped })
 }
 
+/// Events by column, as both functions that append take them.
+pub(crate) struct Columns<'a> {
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) subjects: Vec<&'a str>,
+    pub(crate) types: Vec<&'a str>,
+    pub(crate) versions: Vec<i16>,
+    pub(crate) keys: Option<Vec<Option<Uuid>>>,
+    pub(crate) received: Vec<Timestamp>,
+    pub(crate) causations: Option<Vec<Option<Uuid>>>,
+    pub(crate) correlations: Option<Vec<Option<Uuid>>>,
+    pub(crate) metas: Option<Vec<Option<&'a str>>>,
+    pub(crate) payloads: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    /// The columns of some events.
+    pub(crate) fn of(events: &[&'a NewEvent]) -> Self {
+        Self {
+            ids: events.iter().map(|e| e.event_id).collect(),
+            subjects: events.iter().map(|e| e.subject.as_str()).collect(),
+            types: events.iter().map(|e| e.event_type.as_str()).collect(),
+            versions: events.iter().map(|e| e.schema_version).collect(),
+            keys: column(events, |e| e.key),
+            received: events.iter().map(|e| e.received_at).collect(),
+            causations: column(events, |e| e.causation_id),
+            correlations: column(events, |e| e.correlation_id),
+            metas: column(events, |e| e.meta.as_ref().map(Meta::as_str)),
+            payloads: events.iter().map(|e| e.payload.as_slice()).collect(),
+        }
+    }
+}
+
 /// One value of each event; `None` where no event has one: the database then reads no array.
-pub(crate) fn column<'a, T>(
+fn column<'a, T>(
     events: &[&'a NewEvent],
     of: impl Fn(&'a NewEvent) -> Option<T>,
 ) -> Option<Vec<Option<T>>> {

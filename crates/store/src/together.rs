@@ -8,13 +8,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::event::{Meta, NewEvent};
-use domain::ids::Timestamp;
+use domain::event::NewEvent;
 use futures_util::future::try_join_all;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::log::{self, column};
+use crate::log::{self, Columns};
 use crate::{Error, Store};
 
 /// What an append to several slices did.
@@ -129,33 +128,23 @@ async fn together(
         parts.iter().map(|part| i32::try_from(part.events.len()).unwrap_or(i32::MAX)).collect();
     // By slice, as the function takes them.
     let numbers: Vec<usize> = parts.iter().flat_map(|part| &part.events).copied().collect();
-    let events: Vec<&NewEvent> = numbers.iter().map(|n| &events[*n]).collect();
-    let ids: Vec<Uuid> = events.iter().map(|e| e.event_id).collect();
-    let subjects: Vec<&str> = events.iter().map(|e| e.subject.as_str()).collect();
-    let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
-    let versions: Vec<i16> = events.iter().map(|e| e.schema_version).collect();
-    let keys = column(&events, |e| e.key);
-    let received: Vec<Timestamp> = events.iter().map(|e| e.received_at).collect();
-    let causations = column(&events, |e| e.causation_id);
-    let correlations = column(&events, |e| e.correlation_id);
-    let metas = column(&events, |e| e.meta.as_ref().map(Meta::as_str));
-    let payloads: Vec<&[u8]> = events.iter().map(|e| e.payload.as_slice()).collect();
+    let of = Columns::of(&numbers.iter().map(|n| &events[*n]).collect::<Vec<_>>());
     let row = sqlx::query!(
         r#"SELECT after_position AS "after!: Vec<Option<i64>>", skipped
              FROM tallylight.append_batches($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
         &slices,
         &batches,
         &counts,
-        &ids,
-        &subjects as &[&str],
-        &types as &[&str],
-        &versions,
-        keys.as_deref() as Option<&[Option<Uuid>]>,
-        &received,
-        causations.as_deref() as Option<&[Option<Uuid>]>,
-        correlations.as_deref() as Option<&[Option<Uuid>]>,
-        metas.as_deref() as Option<&[Option<&str>]>,
-        &payloads as &[&[u8]],
+        &of.ids,
+        &of.subjects as &[&str],
+        &of.types as &[&str],
+        &of.versions,
+        of.keys.as_deref() as Option<&[Option<Uuid>]>,
+        &of.received,
+        of.causations.as_deref() as Option<&[Option<Uuid>]>,
+        of.correlations.as_deref() as Option<&[Option<Uuid>]>,
+        of.metas.as_deref() as Option<&[Option<&str>]>,
+        &of.payloads as &[&[u8]],
     )
     .fetch_one(connection)
     .await?;

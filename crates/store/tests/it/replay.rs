@@ -376,14 +376,21 @@ async fn a_row_that_missed_an_event_is_traced_to_that_event() {
     assert_eq!((&stranger.folded, stranger.parting), (&None, Parting::NoEvent));
 }
 
-#[tokio::test]
-async fn parked_subjects_are_named_and_not_compared_with_what_they_wait_for() {
+/// A database with applied sessions but for one live stream, which is set aside from its first event.
+async fn with_a_stream_set_aside() -> (Db, Vec<Lease>, Subject) {
     let db = db().await;
     let log = log();
     append(&db.store, &log).await;
-    let mut leases = leases(&db).await;
+    let mut claimed = leases(&db).await;
     let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
-    apply_all(&db.store, &mut leases, &HashSet::from([stream.clone()])).await;
+    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    (db, claimed, stream.clone())
+}
+
+#[tokio::test]
+async fn parked_subjects_are_named_and_not_compared_with_what_they_wait_for() {
+    let (db, _, stream) = with_a_stream_set_aside().await;
+    let stream = &stream;
     let slice = db.store.slice_of(stream);
     let verified = db.store.verify_slice(slice).await.unwrap();
     assert_eq!(verified.differing, 0, "{:#?}", verified.differences);
@@ -392,12 +399,8 @@ async fn parked_subjects_are_named_and_not_compared_with_what_they_wait_for() {
 
 #[tokio::test]
 async fn a_subject_retried_while_a_rebuild_is_in_work_is_folded_anew() {
-    let db = db().await;
-    let log = log();
-    append(&db.store, &log).await;
-    let mut claimed = leases(&db).await;
-    let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
-    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    let (db, _, stream) = with_a_stream_set_aside().await;
+    let stream = &stream;
     rebuild_up_to(&db.store, RebuildState::CatchingUp).await.unwrap();
     // As a retry does: what was set aside is not any more. Its live rows are not what is asked.
     db.sql("DELETE FROM tallylight.parked").await;
@@ -433,12 +436,8 @@ async fn a_log_that_lies_in_another_order_comes_to_the_same() {
 
 #[tokio::test]
 async fn events_between_a_retry_and_the_swap_are_in_the_subject_that_is_folded_anew() {
-    let db = db().await;
-    let log = log();
-    append(&db.store, &log).await;
-    let mut claimed = leases(&db).await;
-    let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
-    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    let (db, mut claimed, stream) = with_a_stream_set_aside().await;
+    let stream = &stream;
     rebuild_up_to(&db.store, RebuildState::CatchingUp).await.unwrap();
     db.sql("DELETE FROM tallylight.parked").await;
     // What the live consumer makes of it is not asked: the swap puts the fold in its place.
@@ -462,12 +461,7 @@ async fn events_between_a_retry_and_the_swap_are_in_the_subject_that_is_folded_a
 
 #[tokio::test]
 async fn a_subject_is_folded_anew_while_consumers_work() {
-    let db = db().await;
-    let log = log();
-    append(&db.store, &log).await;
-    let mut claimed = leases(&db).await;
-    let stream = log.iter().map(|e| &e.subject).find(|s| s.as_str().contains("/stream/")).unwrap();
-    apply_all(&db.store, &mut claimed, &HashSet::from([stream.clone()])).await;
+    let (db, _, _) = with_a_stream_set_aside().await;
     rebuild_up_to(&db.store, RebuildState::Ready).await.unwrap();
     db.sql("DELETE FROM tallylight.parked").await;
     // Whoever reads the log waits, and is looked at.
