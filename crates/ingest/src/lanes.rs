@@ -73,7 +73,7 @@ impl Default for Config {
             queued_bytes: 64 << 20,
             batch_events: 1000,
             batch_bytes: 1 << 20,
-            slices_per_lane: 4,
+            slices_per_lane: 16,
             // Senders wait for 5 s at least, and a commit takes milliseconds.
             spool_after: Duration::from_secs(1),
             deadline: Duration::from_secs(20),

@@ -70,19 +70,21 @@ impl Backlog {
         self.measure();
     }
 
-    /// The record that is to be drained next.
-    pub(super) fn next(&self) -> Option<Place> {
-        self.records.front().map(|(place, _)| *place)
+    /// The records that are to be drained next, at most `most`, all of one file.
+    pub(super) fn next(&self, most: usize) -> Vec<Place> {
+        let places = self.records.iter().map(|(place, _)| *place);
+        let Some(first) = places.clone().next() else { return Vec::new() };
+        places.take_while(|place| place.file() == first.file()).take(most).collect()
     }
 
-    /// Notes that this record is committed, and which live streams it touched. Returns what may be
-    /// released, where the next record is in another file or there is none.
-    pub(super) fn done(&mut self, touched: BTreeSet<Subject>) -> Option<Closed> {
-        let (last, _) = self.records.pop_front()?;
+    /// Notes that the first `records` are committed, and which live streams they touched. Returns
+    /// what may be released, where the next record is in another file or there is none.
+    pub(super) fn done(&mut self, records: usize, touched: BTreeSet<Subject>) -> Option<Closed> {
+        let (last, _) = self.records.drain(..records).next_back()?;
         self.measure();
-        self.drained += 1;
+        self.drained += records as u64;
         self.touched.extend(touched);
-        if self.next().is_some_and(|next| next.file() == last.file()) {
+        if self.records.front().is_some_and(|(next, _)| next.file() == last.file()) {
             return None;
         }
         let (records, touched) =
@@ -99,14 +101,41 @@ impl Backlog {
 }
 
 impl Shared {
-    /// Commits a record, however long it takes, and returns the live streams it touched.
-    pub(super) async fn drain(&self, place: Place) -> BTreeSet<Subject> {
-        if let Some(frozen) = self.read(place).await {
-            let touched = touched(&frozen.events);
-            self.commit(frozen).await;
-            return touched;
+    /// Commits records in their order, however long it takes, and returns the live streams they
+    /// touched. What was one batch is one again: a commit for each record would drain more slowly
+    /// than a busy lane spools.
+    pub(super) async fn drain(&self, places: Vec<Place>) -> BTreeSet<Subject> {
+        let mut frozen = Vec::with_capacity(places.len());
+        for place in places {
+            match self.read(place).await {
+                Some(read) => frozen.push(read),
+                None => self.lost(place).await,
+            }
         }
-        // Its file is kept, and says in its name that it is damaged.
+        let touched = frozen.iter().flat_map(|frozen| touched(&frozen.events)).collect();
+        for batch in frozen.chunk_by(|one, next| one.id == next.id && one.slice < next.slice) {
+            self.commit_all(batch).await;
+        }
+        touched
+    }
+
+    /// Commits the records of one batch, of which each has a slice.
+    async fn commit_all(&self, batch: &[Frozen]) {
+        if let [first, _, ..] = batch {
+            let events: Vec<NewEvent> =
+                batch.iter().flat_map(|frozen| &frozen.events).cloned().collect();
+            // Each slice claims the batch's id, as it does where it is committed alone.
+            if self.append(first.id, &events, None).await.is_ok() {
+                return;
+            }
+        }
+        for frozen in batch {
+            self.commit(frozen.clone()).await;
+        }
+    }
+
+    /// Tells of a record that is damaged. Its file is kept, and says so in its name.
+    async fn lost(&self, place: Place) {
         self.spool.spoil(place.file()).await;
         self.metrics.spool_lost_records.inc();
         tracing::error!(
@@ -115,7 +144,6 @@ impl Shared {
             "a spooled batch cannot be read any more: its file is kept. Check the disk, and recover \
              the batch from that file"
         );
-        BTreeSet::new()
     }
 
     /// Reads a record, however long the system cannot; `None` where it is damaged.

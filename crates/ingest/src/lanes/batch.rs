@@ -132,7 +132,7 @@ impl Batch {
         &self.events
     }
 
-    /// The events of each slice, in order; the slices as they first come.
+    /// The events of each slice, in order; the slices in ascending order.
     pub(super) fn by_slice(
         &self,
         slice_of: impl Fn(&NewEvent) -> i16,
@@ -140,9 +140,9 @@ impl Batch {
         let mut parts: Vec<(i16, Vec<&NewEvent>)> = Vec::new();
         for event in &self.events {
             let slice = slice_of(event);
-            match parts.iter_mut().find(|(of, _)| *of == slice) {
-                Some((_, events)) => events.push(event),
-                None => parts.push((slice, vec![event])),
+            match parts.binary_search_by_key(&slice, |(of, _)| *of) {
+                Ok(at) => parts[at].1.push(event),
+                Err(at) => parts.insert(at, (slice, vec![event])),
             }
         }
         parts

@@ -6,16 +6,23 @@
 //! neighbours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::append::Failed;
 use super::backlog::Backlog;
 use super::batch::{Batch, Halved, Waiter};
 use super::{Kept, Pulse, Queued, Shared};
 use crate::Rejected;
+
+/// Drained batches for each that is spooled meanwhile, where the database works.
+const PER_BATCH: u32 = 2;
+
+/// Longest wait for the next batch to be spooled while the backlog is drained.
+const SPOOL_EVERY: Duration = Duration::from_millis(100);
 
 /// The queue of some slices and what it needs.
 pub(super) struct Lane {
@@ -54,28 +61,51 @@ impl Lane {
         }
     }
 
-    /// Drains the backlog, and meanwhile takes what is queued.
+    /// Drains the backlog, and meanwhile spools what is queued: a batch for every [`PER_BATCH`]
+    /// that are drained, so that the backlog shrinks however many callers there are, and one every
+    /// [`SPOOL_EVERY`], so that they are answered where the database is away.
     async fn drain(&mut self) {
-        while let Some(place) = self.backlog.next() {
+        let mut next_batch = Instant::now();
+        for drained in 1.. {
+            let places = self.backlog.next(self.slices.len());
+            let records = places.len();
+            if records == 0 {
+                break;
+            }
             let shared = Arc::clone(&self.shared);
-            let draining = Box::pin(async move { shared.drain(place).await });
-            let touched = self.meanwhile(draining).await;
-            let Some(closed) = self.backlog.done(touched) else { continue };
+            let draining = Box::pin(async move { shared.drain(places).await });
+            let touched = self.meanwhile(draining, &mut next_batch).await;
+            if drained % PER_BATCH == 0 {
+                next_batch = Instant::now();
+            }
+            let Some(closed) = self.backlog.done(records, touched) else { continue };
             let shared = Arc::clone(&self.shared);
             let closing = Box::pin(async move { shared.close(closed).await });
-            self.meanwhile(closing).await;
+            self.meanwhile(closing, &mut next_batch).await;
         }
     }
 
-    /// Does some work to its end, and takes what is queued until then.
-    async fn meanwhile<F: Future + Unpin>(&mut self, mut work: F) -> F::Output {
+    /// Does some work to its end. Until then, from `next_batch` on, spools what is queued.
+    async fn meanwhile<F: Future + Unpin>(
+        &mut self,
+        mut work: F,
+        next_batch: &mut Instant,
+    ) -> F::Output {
         loop {
+            let is_open = !self.ended;
+            let first = async {
+                sleep_until(*next_batch).await;
+                self.next().await
+            };
             tokio::select! {
                 // In this order, so that a simulation can be repeated.
                 biased;
                 done = &mut work => return done,
-                first = self.next(), if !self.ended => match first {
-                    Some(first) => self.take(first).await,
+                first = first, if is_open => match first {
+                    Some(first) => {
+                        self.take(first).await;
+                        *next_batch = Instant::now() + SPOOL_EVERY;
+                    }
                     None => self.ended = true,
                 },
             }

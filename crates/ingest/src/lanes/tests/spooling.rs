@@ -79,6 +79,24 @@ async fn order_is_kept_from_live_to_spool_and_back() {
     assert!(!asked.is_empty());
 }
 
+// One thread: all events are queued before the lane takes the first.
+#[tokio::test]
+async fn a_batch_of_several_slices_is_drained_in_one_commit() {
+    let wire = Wire::new(4).await;
+    let lanes = wire.lanes(impatient());
+    wire.down();
+    let events = (0..32).map(|n| event(&format!("a/video/{n}"), &[n])).collect();
+    let ended = append_all(&lanes, events).await;
+    assert!(ended.iter().all(|ended| *ended == Ok(Kept::Spooled)), "{ended:?}");
+    assert!(lanes.metrics().spool_records() > 4, "a record for each slice");
+    wire.up();
+    drained(&wire, &lanes).await;
+    assert_eq!(stored(&wire.direct).await.0.len(), 32);
+    // The try before it may have come through, unheard.
+    let commits = told(&lanes, "append_batch_events_count");
+    assert!(commits < 3.0, "{commits}");
+}
+
 #[tokio::test]
 async fn each_live_stream_is_looked_at_once_after_a_drain() {
     let wire = Wire::new(4).await;
