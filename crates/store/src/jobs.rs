@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::consumer::{Consumer, fence};
 use crate::{Error, Store};
 
+mod acquit;
 mod finish;
 
 pub use finish::{Ending, Finish};

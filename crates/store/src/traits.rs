@@ -190,6 +190,8 @@ pub trait Work: Log {
         epoch: i64,
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>>;
+    /// As [`Store::acquit`].
+    fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64>;
 
     // What handlers ask for.
 
@@ -416,6 +418,10 @@ impl Work for Store {
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>> {
         Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {
+        Box::pin(self.acquit(slice, epoch, runs))
     }
 
     fn seal<'a>(

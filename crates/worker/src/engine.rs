@@ -295,6 +295,7 @@ impl Engine {
                 tracing::warn!(slice, epoch, "lease lost: outcomes dropped, the jobs run again");
                 self.ctx.metrics().fenced(Consumer::Jobs);
                 self.leases.forget(Consumer::Jobs, slice, epoch);
+                self.acquit(slice, epoch, &finishes).await;
                 Ok(Vec::new())
             }
             Err(error @ Error::Data { .. }) => Err((ended, error)),
@@ -302,6 +303,15 @@ impl Engine {
                 tracing::warn!(slice, error = %chain(&error), "outcomes not stored, trying again");
                 Ok(ended)
             }
+        }
+    }
+
+    /// Says of runs that lost their lease that their process did not die with them.
+    async fn acquit(&self, slice: i16, epoch: i64, runs: &[Finish]) {
+        let runs: Vec<(Uuid, i32)> = runs.iter().map(|run| (run.id, run.attempt)).collect();
+        if let Err(error) = self.ctx.store().acquit(slice, epoch, &runs).await {
+            // Not again: it may have been heard. At worst each counts a crash too many.
+            tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
         }
     }
 

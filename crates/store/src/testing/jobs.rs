@@ -261,6 +261,22 @@ impl Tables {
         Ok(ending.into_iter().map(|finish| finish.id).collect())
     }
 
+    pub(super) fn acquit(&mut self, slice: i16, epoch: i64, runs: &[(Uuid, i32)]) -> u64 {
+        let Some(tables) = self.slice(slice) else { return 0 };
+        let mut acquitted = 0;
+        for (id, attempt) in runs {
+            let Some(job) = tables.jobs.get_mut(id) else { continue };
+            if job.attempt > *attempt && job.crashes > 0 {
+                job.crashes -= 1;
+                acquitted += 1;
+            } else if job.attempt == *attempt && job.run_epoch == Some(epoch) {
+                job.run_epoch = None;
+                acquitted += 1;
+            }
+        }
+        acquitted
+    }
+
     pub(super) fn retry_dead(&mut self, now: Timestamp, id: Uuid) -> Result<(), Error> {
         for tables in &mut self.slices {
             let Some(DeadRow { job, .. }) = tables.dead.remove(&id) else { continue };

@@ -446,6 +446,11 @@ impl Work for Memory {
         self.call("finish", move |tables, now| tables.finish(now, slice, epoch, &finishes))
     }
 
+    fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {
+        let runs = runs.to_vec();
+        self.call("acquit", move |tables, _| Ok(tables.acquit(slice, epoch, &runs)))
+    }
+
     fn seal<'a>(
         &'a self,
         _key: &'a SealingKey,

@@ -13,7 +13,7 @@ use domain::slice::SliceCount;
 use domain::timer::TimerKind;
 use serde_json::{Value, json};
 use store::testing::{Fate, Line, Memory};
-use store::{Consumer, EnqueueOptions, Reaction, Store, Work as _};
+use store::{Consumer, Ending, EnqueueOptions, Finish, Reaction, Store, Work as _};
 use uuid::Uuid;
 
 use tokio::sync::mpsc;
@@ -451,6 +451,42 @@ async fn an_end_that_is_owed_is_dropped_when_the_lease_has_passed_on() {
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     assert!(!engine.leases.has(Consumer::Jobs, slice));
+}
+
+/// Takes the slice of a job over, again.
+async fn take_over(store: &Store, slice: i16, epoch: i64) -> i64 {
+    store.release(Consumer::Jobs, slice, epoch).await.unwrap();
+    store.claim(Consumer::Jobs, slice, Uuid::now_v7(), LIMIT).await.unwrap().unwrap().epoch
+}
+
+/// Crashes of a job as the next start of it finds them, after the lease was lost and its successor
+/// started it, or did not yet.
+async fn crashes_after_a_lost_lease(is_started: bool, is_alive: bool) -> i32 {
+    let store = store::testing::store().await;
+    let (mut engine, job) = engine_with_started_job(&store).await;
+    let (id, slice) = (job.id, job.slice);
+    let mut epoch = take_over(&store, slice, job.epoch).await;
+    if is_started {
+        assert_eq!(store.mark_started(slice, epoch, &[id]).await.unwrap()[0].crashes, 1);
+    }
+    if is_alive {
+        engine.owed.push(Ended { job, verdict: Verdict::Interrupted });
+        engine.pay().await;
+    }
+    if is_started {
+        let again = Finish { id, attempt: 2, ending: Ending::Released, events: Vec::new() };
+        assert_eq!(store.finish(slice, epoch, &[again]).await.unwrap().len(), 1);
+        epoch = take_over(&store, slice, epoch).await;
+    }
+    store.mark_started(slice, epoch, &[id]).await.unwrap()[0].crashes
+}
+
+#[tokio::test]
+async fn a_lost_lease_is_a_crash_only_where_the_process_died() {
+    for is_started in [true, false] {
+        assert_eq!(crashes_after_a_lost_lease(is_started, true).await, 0);
+        assert_eq!(crashes_after_a_lost_lease(is_started, false).await, 1);
+    }
 }
 
 /// A line that loses the answer of the first start, which is marked, and that of the next, which

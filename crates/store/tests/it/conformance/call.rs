@@ -177,6 +177,11 @@ pub(super) enum Call {
         epoch: i64,
         runs: Vec<Run>,
     },
+    Acquit {
+        slice: i16,
+        epoch: i64,
+        runs: Vec<(Uuid, i32)>,
+    },
     RetryDead(Uuid),
     /// Time passes.
     Pass {
@@ -233,7 +238,8 @@ impl Call {
             72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),
-            85..94 => dice.finish(slice),
+            85..93 => dice.finish(slice),
+            93 => dice.acquit(slice),
             94..96 => Self::RetryDead(dice.dead()),
             96..98 => Self::Pass { hours: dice.number(1..3) },
             _ => Self::Expire { consumer: dice.consumer(), slice },

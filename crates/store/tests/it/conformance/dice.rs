@@ -279,6 +279,16 @@ impl Dice<'_> {
         Call::Finish { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
     }
 
+    /// Runs as they stand, or as they stood before the last start.
+    pub(super) fn acquit(&mut self, slice: i16) -> Call {
+        let mut runs = self.live_jobs(slice);
+        runs.retain(|_| self.once_in(2));
+        for (_, attempt) in &mut runs {
+            *attempt -= i32::from(self.once_in(2));
+        }
+        Call::Acquit { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
+    }
+
     fn run(&mut self, slice: i16, id: Uuid, attempt: i32) -> Run {
         let how = match self.below(8) {
             0 => How::Retry { hours: self.rng.random_range(1..4) },

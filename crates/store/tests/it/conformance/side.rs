@@ -154,7 +154,8 @@ impl Side {
             | Call::Due { .. }
             | Call::NextDue(_)
             | Call::Mark { .. }
-            | Call::Finish { .. } => self.ask(call).await,
+            | Call::Finish { .. }
+            | Call::Acquit { .. } => self.ask(call).await,
         }
     }
 
@@ -223,6 +224,10 @@ impl Side {
                 let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
                 let ended = work.finish(*slice, *epoch, &runs).await;
                 told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
+            }
+            Call::Acquit { slice, epoch, runs } => {
+                let runs: Vec<_> = runs.iter().map(|(id, n)| (self.own(*id), *n)).collect();
+                told(work.acquit(*slice, *epoch, &runs).await)
             }
             Call::Append { .. }
             | Call::AppendAll { .. }
