@@ -299,7 +299,7 @@ impl Store {
                     crashes = crashes + (run_epoch IS NOT NULL)::int,
                     unique_key = CASE WHEN key_until_started THEN NULL ELSE unique_key END
               WHERE slice = $1 AND id = ANY ($3) AND (run_epoch IS NULL OR run_epoch < $2)
-                AND run_at <= now()
+                AND (edits = 0 OR run_at <= now())
           RETURNING id, attempt, crashes, CASE WHEN edits > 0 THEN args END AS args",
             slice,
             epoch,

@@ -291,7 +291,8 @@ impl Tables {
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         let mut started = Vec::new();
         for (id, job) in tables.jobs.iter_mut().filter(|(id, _)| ids.contains(id)) {
-            if !job.may_start(now, epoch) {
+            let is_pushed_back = job.edits > 0 && job.run_at > now;
+            if is_pushed_back || job.run_epoch.is_some_and(|run| run >= epoch) {
                 continue;
             }
             job.attempt += 1;

@@ -155,6 +155,10 @@ impl Tables {
         epoch: i64,
         pauses: &Pauses,
     ) -> Result<bool, Error> {
+        let is_any = |tables: &SliceTables| tables.jobs.values().any(|j| j.lane == Lane::Aside);
+        if !self.slice(slice).is_some_and(|tables| is_any(tables)) {
+            return Ok(true);
+        }
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         for job in tables.jobs.values_mut().filter(|job| job.lane == Lane::Aside) {
             if !pauses.hold_one(&job.kind, &job.queue, job.key()) {

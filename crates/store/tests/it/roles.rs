@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "installation",
     "slice_head",
     "event",
@@ -28,6 +28,8 @@ const TABLES: [&str; 18] = [
     "parked",
     "job",
     "job_dead",
+    "job_key",
+    "job_pause",
     "subject_state",
     "session_request",
     "session",
@@ -148,7 +150,7 @@ async fn ingest_can_append_and_nothing_else() {
 async fn readonly_reads_all_but_secrets() {
     let db = db().await;
     let pool = PgPool::connect(&login(&db, "readonly").await).await.unwrap();
-    let hidden = ["sealed", "account_key", "migration", "event_key"];
+    let hidden = ["sealed", "account_key", "migration", "event_key", "job_key"];
     for table in TABLES.iter().filter(|table| !hidden.contains(table)) {
         let select = format!("SELECT * FROM tallylight.{table}");
         pool.execute(sqlx::AssertSqlSafe(select)).await.unwrap();
