@@ -198,6 +198,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind, "Not possible now", detail)
     }
 
+    /// 429: a limit key has as many jobs as it may have.
+    pub(crate) fn too_many(detail: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-jobs", "Too many jobs", detail)
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
     /// 501: the installation is not set up for it.
     pub(crate) fn not_set_up(detail: &str) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not-set-up", "Not set up", detail)

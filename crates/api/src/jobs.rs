@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use domain::ids::Subject;
 use serde::Serialize;
 use serde_json::Value;
-use store::EnqueueOptions;
+use store::{EnqueueOptions, KeyStates, OnConflict};
 use uuid::Uuid;
 
 use crate::Api;
@@ -31,8 +31,10 @@ pub(crate) fn routes() -> Router<Api> {
 /// A job that was enqueued.
 #[derive(Debug, Serialize)]
 struct Enqueued {
-    /// Its id; that of the live job with the same key, if there was one.
-    id: Uuid,
+    /// Its id; that of the job with the same key, if there was one; none where it was ignored.
+    id: Option<Uuid>,
+    /// Whether it was added now.
+    is_new: bool,
 }
 
 async fn enqueue(
@@ -43,10 +45,13 @@ async fn enqueue(
     let args = args(&mut fields);
     let options = options(&mut fields);
     fields.finish()?;
-    let id = api.store().enqueue(&kind, &args, &options).await.map_err(refused)?;
-    let subject = subject(&kind, id, options);
-    api.0.notifier.enqueued(api.store().slice_of(&subject));
-    Ok((StatusCode::CREATED, Json(Enqueued { id })))
+    let enqueued = api.store().enqueue_job(&kind, &args, &options).await.map_err(refused)?;
+    if let Some(id) = enqueued.id {
+        let subject = subject(&kind, id, options);
+        api.0.notifier.enqueued(api.store().slice_of(&subject));
+    }
+    let enqueued = Enqueued { id: enqueued.id, is_new: enqueued.is_new };
+    Ok((StatusCode::CREATED, Json(enqueued)))
 }
 
 /// The kind, one of those the workers run.
@@ -81,13 +86,44 @@ fn options(fields: &mut Fields) -> EnqueueOptions {
         max_attempts: fields
             .integer("max_attempts", 1..=MAX_ATTEMPTS)
             .and_then(|n| n.try_into().ok()),
+        queue: fields.text("queue", 63),
+        limit_key: fields.text("limit_key", 255),
+        limit: fields.integer("limit", 1..=1_000).and_then(|n| n.try_into().ok()),
+        limit_waiting: fields.integer("limit_waiting", 1..=10_000).and_then(|n| n.try_into().ok()),
+        fair_key: fields.text("fair_key", 255),
+        on_conflict: choice(fields, "on_conflict", &ON_CONFLICT),
+        key_states: choice(fields, "key_states", &KEY_STATES),
+        key_period: fields.integer("key_period", 1..=99_999_999).and_then(|n| n.try_into().ok()),
     }
 }
 
-/// Whose workers to wake: the subject that the database gives a job. A hint only; a wrong one
+/// What a key that is taken may come to.
+const ON_CONFLICT: [(&str, OnConflict); 4] = [
+    ("existing", OnConflict::Existing),
+    ("ignore", OnConflict::Ignore),
+    ("replace", OnConflict::Replace),
+    ("debounce", OnConflict::Debounce),
+];
+
+/// How long a job may have its key.
+const KEY_STATES: [(&str, KeyStates); 2] =
+    [("live", KeyStates::Live), ("until_started", KeyStates::UntilStarted)];
+
+/// One of some words.
+fn choice<T: Copy>(fields: &mut Fields, name: &'static str, of: &[(&str, T)]) -> Option<T> {
+    let word = fields.text(name, 63)?;
+    let found = of.iter().find(|(known, _)| *known == word).map(|(_, value)| *value);
+    if found.is_none() {
+        let words: Vec<&str> = of.iter().map(|(known, _)| *known).collect();
+        fields.wrong(name, format!("must be one of {}", words.join(", ")));
+    }
+    found
+}
+
+/// Whose workers to wake: the key by which the database places a job. A hint only; a wrong one
 /// costs the time until the next look.
 fn subject(kind: &str, id: Uuid, options: EnqueueOptions) -> Subject {
-    match (options.subject, options.key) {
+    match (options.limit_key.or(options.subject), options.key) {
         (Some(subject), _) => Subject::from_stored(subject),
         (None, Some(key)) => Subject::from_stored(format!("job/{kind}/{key}")),
         (None, None) => Subject::job(id),
@@ -96,6 +132,9 @@ fn subject(kind: &str, id: Uuid, options: EnqueueOptions) -> Subject {
 
 /// What the database itself refuses is the caller's to change; its words stay in the log.
 fn refused(error: store::Error) -> Problem {
+    if let store::Error::TooMany { reason } = &error {
+        return Problem::too_many(reason);
+    }
     if let store::Error::Invalid { reason } = &error {
         tracing::warn!(reason, "job refused by the database");
         return Problem::invalid_field(

@@ -33,6 +33,7 @@ mod installation;
 mod jobs;
 mod live_streams;
 mod metrics;
+mod pauses;
 mod sessions;
 mod token;
 
@@ -152,6 +153,7 @@ pub fn router(api: Api) -> Router {
         .merge(live_streams::routes())
         .merge(installation::routes())
         .merge(jobs::routes())
+        .merge(pauses::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(api.config().body_limit))

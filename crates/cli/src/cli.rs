@@ -291,6 +291,21 @@ pub(crate) enum Jobs {
         /// The job
         id: Uuid,
     },
+    /// Start nothing more of a queue, a kind or a key; what runs goes on
+    Pause {
+        #[command(flatten)]
+        what: Paused,
+        /// Why, for those who wonder later
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// End a pause
+    Resume {
+        #[command(flatten)]
+        what: Paused,
+    },
+    /// List what is paused
+    Paused,
     /// Enqueue a plain job
     Enqueue {
         /// Its kind: clean_up_inactive, maintain or verify
@@ -302,6 +317,21 @@ pub(crate) enum Jobs {
         #[arg(long)]
         key: Option<String>,
     },
+}
+
+/// What is paused.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Paused {
+    /// Jobs of a queue; those that the plan decides are of the queue "platform"
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// Jobs of a kind
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Jobs of a limit key, or of a subject without one
+    #[arg(long)]
+    pub(crate) key: Option<String>,
 }
 
 /// Commands on projections.

@@ -134,6 +134,12 @@ pub enum Error {
         /// Why, for the caller.
         reason: String,
     },
+    /// A limit key has as many live jobs as it may have: later there may be room.
+    #[error("{reason}")]
+    TooMany {
+        /// Which key, for the caller.
+        reason: String,
+    },
     /// No such job.
     #[error("find dead job {id}")]
     NoSuchJob {
@@ -335,6 +341,7 @@ impl Error {
             | Self::Data { .. }
             | Self::Inconsistent { .. }
             | Self::Invalid { .. }
+            | Self::TooMany { .. }
             | Self::NoHistory { .. }
             | Self::NoSuchJob { .. }
             | Self::NotParked { .. }
@@ -371,6 +378,7 @@ impl From<sqlx::Error> for Error {
             let code = error.code().unwrap_or_default().into_owned();
             return match code.get(..2).unwrap_or_default() {
                 "22" | "23" | "54" => Self::Data { source },
+                "TL" if code == "TL030" => Self::TooMany { reason: error.message().to_owned() },
                 // Our own functions' refusals, in their words.
                 "TL" => Self::Invalid { reason: error.message().to_owned() },
                 "08" => Self::Unreachable { source },

@@ -1,4 +1,4 @@
-//! The jobs table: enqueue, claim, mark; dead letters. How runs end is in `finish`.
+//! The jobs table: claim, mark; dead letters. Jobs come in by `enqueue`, how runs end is in `finish`.
 //!
 //! Only the holder of a slice's `jobs` lease touches its jobs, so a claim is a plain read. The
 //! token of a run is (epoch, attempt): the attempt is raised by the start mark and never goes back.
@@ -15,9 +15,24 @@ use crate::consumer::{Consumer, fence};
 use crate::{Error, Store};
 
 mod acquit;
+pub(crate) mod elsewhere;
+mod enqueue;
 mod finish;
+mod lanes;
+mod pauses;
 
+pub(crate) use enqueue::ignored;
+pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
 pub use finish::{Ending, Finish};
+pub(crate) use lanes::MOVE;
+pub use pauses::{Pause, PauseScope, Pauses};
+
+/// Due jobs read at once of each fair key and priority: as many as may start before the others had
+/// their turn.
+pub(crate) const PER_FAIR_KEY: i64 = 8;
+
+/// Fair keys of a slice read at once; the next look goes on behind them.
+pub const FAIR_KEYS: i64 = 128;
 
 /// A job that is due.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,10 +59,98 @@ pub struct DueJob {
     pub causation_id: Option<Uuid>,
     /// What started the whole chain.
     pub correlation_id: Option<Uuid>,
+    /// 1 (first) to 4.
+    pub priority: i16,
+    /// What it is paused with.
+    pub queue: String,
+    /// How it was found.
+    pub lane: Lane,
+    /// Takes the place of the subject as its key.
+    pub limit_key: Option<String>,
+    /// Jobs of its key that may run at once, from 1.
+    pub limit: i16,
+    /// Whose it is.
+    pub fair_key: Option<String>,
+}
+
+impl DueJob {
+    /// What is limited: its limit key, else its subject.
+    pub fn key(&self) -> &str {
+        self.limit_key.as_deref().unwrap_or(self.subject.as_str())
+    }
+}
+
+/// How a job is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// By time.
+    Open,
+    /// By its key: others of it were in the way.
+    Parked,
+    /// Not at all: it is paused and was in the way.
+    Aside,
+    /// By its fair key.
+    Shared,
+}
+
+impl Lane {
+    fn of(number: i16) -> Self {
+        match number {
+            1 => Self::Parked,
+            2 => Self::Aside,
+            3 => Self::Shared,
+            _ => Self::Open,
+        }
+    }
+}
+
+/// A job as the table has it.
+struct DueRow {
+    slice: i16,
+    id: Uuid,
+    kind: String,
+    subject: String,
+    args: Value,
+    run_at: Timestamp,
+    attempt: i32,
+    errors: i32,
+    max_attempts: i32,
+    causation_id: Option<Uuid>,
+    correlation_id: Option<Uuid>,
+    priority: i16,
+    queue: String,
+    lane: i16,
+    limit_key: Option<String>,
+    max_running: Option<i16>,
+    fair_key: Option<String>,
+}
+
+impl From<DueRow> for DueJob {
+    fn from(row: DueRow) -> Self {
+        Self {
+            slice: row.slice,
+            id: row.id,
+            kind: row.kind,
+            subject: Subject::from_stored(row.subject),
+            args: row.args,
+            run_at: row.run_at,
+            attempt: row.attempt,
+            errors: row.errors,
+            max_attempts: row.max_attempts,
+            causation_id: row.causation_id,
+            correlation_id: row.correlation_id,
+            priority: row.priority,
+            queue: row.queue,
+            lane: Lane::of(row.lane),
+            limit_key: row.limit_key,
+            limit: row.max_running.unwrap_or(1),
+            fair_key: row.fair_key,
+        }
+    }
 }
 
 /// A job whose start is marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Started {
     /// The job.
     pub id: Uuid,
@@ -55,27 +158,8 @@ pub struct Started {
     pub attempt: i32,
     /// Starts that ended with their process.
     pub crashes: i32,
-}
-
-/// Options of a plain job.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
-pub struct EnqueueOptions {
-    /// What it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// When it is due; none: now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_at: Option<Timestamp>,
-    /// At most one live job of the kind and subject has this key. Without a subject, the key
-    /// decides it, so that it stands for the kind alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// 1 (first) to 4.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i16>,
-    /// Failures after which it is discarded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_attempts: Option<i32>,
+    /// Its arguments, where they may have been replaced since it was read.
+    pub args: Option<Value>,
 }
 
 /// A dead letter.
@@ -113,74 +197,79 @@ pub struct JobCounts {
 }
 
 impl Store {
-    /// Enqueues a plain job, by the same SQL function that other services call. Returns its id, or
-    /// that of the live job that has the key.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the reason where kind, args or options are refused.
-    pub async fn enqueue(
-        &self,
-        kind: &str,
-        args: &Value,
-        options: &EnqueueOptions,
-    ) -> Result<Uuid, Error> {
-        let options = serde_json::to_value(options).unwrap_or_default();
-        let id = sqlx::query_scalar!("SELECT tallylight.enqueue($1, $2, $3)", kind, args, options)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)
-            .map_err(refusal)?;
-        id.ok_or_else(|| Error::Invalid { reason: "the job was not accepted".to_owned() })
-    }
-
     /// The due jobs of all slices that `process` holds: up to `per_slice` of each slice and
-    /// priority, marked ones of this epoch left out. A read without locks.
-    pub async fn due_jobs(&self, process: Uuid, per_slice: i64) -> Result<Vec<DueJob>, Error> {
-        let rows = sqlx::query!(
-            r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
-                      j.max_attempts, j.causation_id, j.correlation_id
+    /// priority, and some of each of its [`FAIR_KEYS`] first fair keys after `fair_after` (empty:
+    /// from the beginning). Marked ones of this epoch, parked and paused ones are left out. A read
+    /// without locks.
+    pub async fn due_jobs(
+        &self,
+        process: Uuid,
+        per_slice: i64,
+        fair_after: &str,
+    ) -> Result<Vec<DueJob>, Error> {
+        // Fair keys are found one after another by the index: as many steps as keys.
+        let rows = sqlx::query_as!(
+            DueRow,
+            r#"SELECT j.slice AS "slice!", j.id AS "id!", j.kind AS "kind!",
+                      j.subject AS "subject!", j.args AS "args!", j.run_at AS "run_at!",
+                      j.attempt AS "attempt!", j.errors AS "errors!",
+                      j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
+                      j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
+                      j.limit_key, j.max_running, j.fair_key
                  FROM tallylight.checkpoint c
-                CROSS JOIN (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
                 CROSS JOIN LATERAL (
-                      SELECT * FROM tallylight.job
-                       WHERE slice = c.slice AND priority = p.priority AND run_at <= now()
-                         AND (run_epoch IS NULL OR run_epoch < c.epoch)
-                       ORDER BY run_at, id LIMIT $3) AS j
+                      SELECT q.* FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
+                       CROSS JOIN LATERAL (
+                             SELECT * FROM tallylight.job
+                              WHERE slice = c.slice AND lane = 0 AND priority = p.priority
+                                AND run_at <= now() AND (run_epoch IS NULL OR run_epoch < c.epoch)
+                              ORDER BY run_at, id LIMIT $3) AS q
+                      UNION ALL
+                      SELECT q.* FROM (
+                             WITH RECURSIVE f (fair_key) AS (
+                               (SELECT fair_key FROM tallylight.job
+                                 WHERE slice = c.slice AND lane = 3 AND fair_key > $4
+                                 ORDER BY fair_key LIMIT 1)
+                               UNION ALL
+                               SELECT (SELECT n.fair_key FROM tallylight.job n
+                                        WHERE n.slice = c.slice AND n.lane = 3
+                                          AND n.fair_key > f.fair_key
+                                        ORDER BY n.fair_key LIMIT 1)
+                                 FROM f WHERE f.fair_key IS NOT NULL)
+                             SELECT fair_key FROM f WHERE fair_key IS NOT NULL LIMIT $5) AS f
+                       CROSS JOIN (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
+                       CROSS JOIN LATERAL (
+                             SELECT * FROM tallylight.job
+                              WHERE slice = c.slice AND lane = 3 AND fair_key = f.fair_key
+                                AND priority = p.priority AND run_at <= now()
+                                AND (run_epoch IS NULL OR run_epoch < c.epoch)
+                              ORDER BY run_at, id LIMIT $6) AS q) AS j
                 WHERE c.consumer = $1 AND c.owner = $2
                 ORDER BY j.priority, j.run_at, j.id"#,
             Consumer::Jobs.name(),
             process,
             per_slice,
+            fair_after,
+            FAIR_KEYS,
+            PER_FAIR_KEY,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| DueJob {
-                slice: r.slice,
-                id: r.id,
-                kind: r.kind,
-                subject: Subject::from_stored(r.subject),
-                args: r.args,
-                run_at: r.run_at,
-                attempt: r.attempt,
-                errors: r.errors,
-                max_attempts: r.max_attempts,
-                causation_id: r.causation_id,
-                correlation_id: r.correlation_id,
-            })
-            .collect())
+        Ok(rows.into_iter().map(DueJob::from).collect())
     }
 
     /// How long until the next job of the slices that `process` holds is due; `None`: none waits.
+    /// What is parked or set aside was due.
     pub async fn next_due_in(&self, process: Uuid) -> Result<Option<Duration>, Error> {
         let next = sqlx::query_scalar!(
             r#"SELECT (extract(epoch FROM min(j.run_at) - now()) * 1000000)::bigint
                  FROM tallylight.checkpoint c
+                CROSS JOIN (VALUES (0::smallint), (3)) AS l (lane)
                 CROSS JOIN (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
                 CROSS JOIN LATERAL (
                       SELECT run_at FROM tallylight.job
-                       WHERE slice = c.slice AND priority = p.priority AND run_at > now()
+                       WHERE slice = c.slice AND lane = l.lane AND priority = p.priority
+                         AND run_at > now()
                        ORDER BY run_at LIMIT 1) AS j
                 WHERE c.consumer = $1 AND c.owner = $2"#,
             Consumer::Jobs.name(),
@@ -192,7 +281,8 @@ impl Store {
     }
 
     /// Marks jobs of a slice as started, durably, before their handlers run. Only those that come
-    /// back may run. A mark of an older epoch was a run that ended with its process.
+    /// back may run. A mark of an older epoch was a run that ended with its process. A job that was
+    /// pushed back since it was read stays.
     ///
     /// # Errors
     /// [`Error::Fenced`] where the lease has passed on.
@@ -207,9 +297,11 @@ impl Store {
         let rows = sqlx::query!(
             "UPDATE tallylight.job
                 SET attempt = attempt + 1, run_epoch = $2, started_at = now(),
-                    crashes = crashes + (run_epoch IS NOT NULL)::int
+                    crashes = crashes + (run_epoch IS NOT NULL)::int,
+                    unique_key = CASE WHEN key_until_started THEN NULL ELSE unique_key END
               WHERE slice = $1 AND id = ANY ($3) AND (run_epoch IS NULL OR run_epoch < $2)
-          RETURNING id, attempt, crashes",
+                AND (edits = 0 OR run_at <= now())
+          RETURNING id, attempt, crashes, CASE WHEN edits > 0 THEN args END AS args",
             slice,
             epoch,
             ids,
@@ -219,7 +311,7 @@ impl Store {
         tx.commit().await?;
         Ok(rows
             .into_iter()
-            .map(|r| Started { id: r.id, attempt: r.attempt, crashes: r.crashes })
+            .map(|r| Started { id: r.id, attempt: r.attempt, crashes: r.crashes, args: r.args })
             .collect())
     }
 
@@ -256,9 +348,11 @@ impl Store {
             r#"WITH dead AS (DELETE FROM tallylight.job_dead WHERE id = $1 RETURNING *),
                     moved AS (
                INSERT INTO tallylight.job (slice, id, kind, subject, args, priority, max_attempts,
-                                           causation_id, correlation_id, enqueued_at, attempt)
+                                           causation_id, correlation_id, enqueued_at, attempt,
+                                           queue, limit_key, max_running, fair_key, lane)
                SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id,
-                      correlation_id, enqueued_at, attempt FROM dead
+                      correlation_id, enqueued_at, attempt, queue, limit_key, max_running, fair_key,
+                      CASE WHEN fair_key IS NULL THEN 0 ELSE 3 END FROM dead
                ON CONFLICT DO NOTHING)
                SELECT count(*) AS "count!" FROM dead"#,
             id,
@@ -309,8 +403,8 @@ pub(crate) async fn insert(
     let correlations: Vec<Option<Uuid>> = jobs.iter().map(|j| j.correlation_id).collect();
     let inserted = sqlx::query!(
         "INSERT INTO tallylight.job (slice, id, kind, subject, args, run_at, priority,
-                                     max_attempts, causation_id, correlation_id)
-         SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[],
+                                     max_attempts, causation_id, correlation_id, queue)
+         SELECT $1, u.*, 'platform' FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[],
                 $6::timestamptz[], $7::smallint[], $8::int[], $9::uuid[], $10::uuid[]) AS u
          ON CONFLICT DO NOTHING",
         slice,
@@ -327,14 +421,4 @@ pub(crate) async fn insert(
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected())
-}
-
-/// A refusal by the SQL function, in its own words.
-fn refusal(error: Error) -> Error {
-    if let Error::Data { source } = &error
-        && let Some(database) = source.as_database_error()
-    {
-        return Error::Invalid { reason: database.message().to_owned() };
-    }
-    error
 }

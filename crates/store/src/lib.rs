@@ -59,7 +59,10 @@ pub use history::{
 pub use install::{
     Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
 };
-pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
+pub use jobs::{
+    DeadJob, DueJob, Ending, EnqueueOptions, Enqueued, FAIR_KEYS, Finish, JobCounts, KeyStates,
+    Lane, OnConflict, Pause, PauseScope, Pauses, Started,
+};
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
 pub use partitions::Partitions;

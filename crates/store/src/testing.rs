@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use crate::{Config, Store, create_database, migrate};
 
 mod jobs;
+mod lanes;
 mod memory;
 mod reactions;
 mod tables;

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
-    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction, Request,
-    Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
+    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction,
+    Request, Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
 };
 
 /// What a call comes to.
@@ -173,7 +173,46 @@ pub trait Work: Log {
         options: &'a EnqueueOptions,
     ) -> Answer<'a, Uuid>;
     /// As [`Store::due_jobs`].
-    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>>;
+    fn due_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        per_slice: i64,
+        fair_after: &'a str,
+    ) -> Answer<'a, Vec<DueJob>>;
+    /// As [`Store::pauses`].
+    fn pauses(&self) -> Answer<'_, Pauses>;
+    /// As [`Store::fair_page_end`].
+    fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>>;
+    /// As [`Store::parked_keys`].
+    fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>>;
+    /// As [`Store::still_parked`].
+    fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>>;
+    /// As [`Store::parked_jobs`].
+    fn parked_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        keys: &'a [(i16, String)],
+        per_key: i64,
+    ) -> Answer<'a, Vec<DueJob>>;
+    /// As [`Store::park`].
+    fn park<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        keys: &'a [String],
+        fair_keys: &'a [String],
+    ) -> Answer<'a, u64>;
+    /// As [`Store::set_aside`].
+    fn set_aside<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        pauses: &'a Pauses,
+        fair_keys: &'a [String],
+        ids: &'a [Uuid],
+    ) -> Answer<'a, u64>;
+    /// As [`Store::take_back`].
+    fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool>;
     /// As [`Store::next_due_in`].
     fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
     /// As [`Store::mark_started`].
@@ -221,6 +260,8 @@ pub trait Work: Log {
     fn measure_history(&self) -> Answer<'_, i64>;
     /// As [`Store::forget_keys`].
     fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved>;
+    /// As [`Store::forget_job_keys`].
+    fn forget_job_keys(&self, deadline: Instant) -> Answer<'_, KeysRemoved>;
     /// As [`Store::seal_due`].
     fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed>;
     /// As [`Store::verify_slice`].
@@ -394,8 +435,63 @@ impl Work for Store {
         Box::pin(self.enqueue(kind, args, options))
     }
 
-    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>> {
-        Box::pin(self.due_jobs(process, per_slice))
+    fn due_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        per_slice: i64,
+        fair_after: &'a str,
+    ) -> Answer<'a, Vec<DueJob>> {
+        Box::pin(self.due_jobs(process, per_slice, fair_after))
+    }
+
+    fn pauses(&self) -> Answer<'_, Pauses> {
+        Box::pin(self.pauses())
+    }
+
+    fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(self.fair_page_end(process, after))
+    }
+
+    fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>> {
+        Box::pin(self.parked_keys(slices))
+    }
+
+    fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
+        Box::pin(self.still_parked(keys))
+    }
+
+    fn parked_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        keys: &'a [(i16, String)],
+        per_key: i64,
+    ) -> Answer<'a, Vec<DueJob>> {
+        Box::pin(self.parked_jobs(process, keys, per_key))
+    }
+
+    fn park<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        keys: &'a [String],
+        fair_keys: &'a [String],
+    ) -> Answer<'a, u64> {
+        Box::pin(self.park(slice, epoch, keys, fair_keys))
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        pauses: &'a Pauses,
+        fair_keys: &'a [String],
+        ids: &'a [Uuid],
+    ) -> Answer<'a, u64> {
+        Box::pin(self.set_aside(slice, epoch, pauses, fair_keys, ids))
+    }
+
+    fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool> {
+        Box::pin(self.take_back(slice, epoch, pauses))
     }
 
     fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
@@ -460,6 +556,10 @@ impl Work for Store {
 
     fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved> {
         Box::pin(self.forget_keys(age, deadline))
+    }
+
+    fn forget_job_keys(&self, deadline: Instant) -> Answer<'_, KeysRemoved> {
+        Box::pin(self.forget_job_keys(deadline))
     }
 
     fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed> {

@@ -34,12 +34,18 @@ pub(crate) struct ClaimedJob {
     pub(crate) causation_id: Option<Uuid>,
     /// What started the whole chain.
     pub(crate) correlation_id: Option<Uuid>,
+    /// What its limit counts.
+    pub(crate) key: String,
+    /// Whose it is.
+    pub(crate) fair_key: Option<String>,
 }
 
 impl ClaimedJob {
     /// A due job, started under `epoch`.
     pub(crate) fn new(due: DueJob, epoch: i64, attempt: i32) -> Self {
         Self {
+            key: due.key().to_owned(),
+            fair_key: due.fair_key,
             slice: due.slice,
             epoch,
             id: due.id,

@@ -19,13 +19,18 @@ use crate::jobs::{self, Done};
 use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
+mod choose;
 mod direct;
 mod doubt;
+mod lanes;
 mod outcome;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use choose::{Offer, choose};
 pub(crate) use doubt::Doubt;
+use lanes::Full;
+pub(crate) use lanes::Lanes;
 
 /// Due jobs read at once of each slice and priority.
 const PER_SLICE: u8 = 64;
@@ -62,6 +67,17 @@ pub(crate) struct Engine {
     pub(crate) owed: Vec<Ended>,
     /// Starts that may have been marked: not to be looked for before that is settled.
     pub(crate) doubts: Vec<Doubt>,
+    /// What is kept out of the way of other jobs.
+    pub(crate) lanes: Lanes,
+}
+
+/// What a claim leaves.
+#[derive(Debug, Default)]
+struct Left {
+    /// Something due, which fits once a run has ended.
+    is_held_up: bool,
+    /// Something that was not looked at: it stood behind what is out of the way now.
+    is_more: bool,
 }
 
 impl Engine {
@@ -114,50 +130,56 @@ impl Engine {
     async fn claim(&mut self) -> Look {
         let poll = self.ctx.config().poll;
         self.ctx.metrics().job_looks.inc();
-        let is_held_up = self.try_claim().await.unwrap_or_else(|error| {
+        let left = self.try_claim().await.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
-            true
+            Left { is_held_up: true, is_more: false }
         });
+        if left.is_more {
+            return Look::now();
+        }
         let next = self.ctx.store().next_due_in(self.ctx.process()).await;
         let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
-        Look { at: Instant::now() + wait, is_held_up }
+        Look { at: Instant::now() + wait, is_held_up: left.is_held_up }
     }
 
-    /// Claims what is due and fits. Returns whether something due was left, which fits once a run
-    /// has ended.
-    async fn try_claim(&mut self) -> Result<bool, Error> {
-        let due = self.ctx.store().due_jobs(self.ctx.process(), i64::from(PER_SLICE)).await?;
+    /// Claims what is due and fits.
+    async fn try_claim(&mut self) -> Result<Left, Error> {
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
-        let (mut ids, mut subjects) = self.running.taken();
-        ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
-        let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
-        let mut by_slice: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
-        let mut direct: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
-        // A full page may not be all.
-        let mut is_held_up = due.len() >= usize::from(PER_SLICE);
-        for job in due {
-            if !held.contains_key(&job.slice) || ids.contains(&job.id) {
-                continue;
-            }
-            if matches!(job.kind.as_str(), TIMER | FORWARD) || !jobs::is_known(&self.ctx, &job.kind)
-            {
-                direct.entry(job.slice).or_default().push(job);
-            } else if slots > 0 && subjects.insert(job.subject.to_string()) {
-                slots -= 1;
-                ids.insert(job.id);
-                by_slice.entry(job.slice).or_default().push(job);
-            } else {
-                is_held_up = true;
-            }
+        let (ready, mut is_more) = self.keep_lanes(&held).await?;
+        let (store, process) = (self.ctx.store(), self.ctx.process());
+        let mut due = store.due_jobs(process, i64::from(PER_SLICE), &self.lanes.fair_after).await?;
+        let full = Full::of(&due);
+        let mut taken = self.running.taken();
+        taken.ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
+        let slots = self.ctx.config().concurrency.saturating_sub(taken.ids.len());
+        let parked = self.parked(&ready, &taken, slots).await?;
+        if !parked.is_empty() {
+            due.extend(parked);
+            due.sort_by_key(|job| (job.priority, job.run_at, job.id));
         }
-        for (slice, jobs) in direct {
-            direct::perform(&self.ctx, &self.leases, slice, held[&slice], jobs).await;
+        due.retain(|job| ready.contains_key(&job.slice) && !taken.ids.contains(&job.id));
+        let (direct, due): (Vec<DueJob>, _) = due.into_iter().partition(|job| self.is_direct(job));
+        let pauses = self.lanes.pauses.clone();
+        let offer = Offer { taken, slots, pauses: &pauses, parked: &self.lanes.parked };
+        let mut chosen = choose(due, offer, &mut self.lanes.shares);
+        for (slice, jobs) in by_slice(direct) {
+            direct::perform(&self.ctx, &self.leases, slice, ready[&slice], jobs).await;
         }
-        for (slice, jobs) in by_slice {
-            self.start(slice, held[&slice], jobs).await?;
+        for (slice, jobs) in by_slice(std::mem::take(&mut chosen.start)) {
+            self.start(slice, ready[&slice], jobs).await?;
         }
-        Ok(is_held_up)
+        is_more |= self.clear_way(&ready, &full, &chosen).await?;
+        // A full page may not be all, and of a parked key only what may start was read.
+        let is_held_up = chosen.is_held_up || full.any() || !self.lanes.parked.is_empty();
+        Ok(Left { is_held_up, is_more })
+    }
+
+    /// Whether a job is performed by the engine itself. A kind that is not known only waits: that
+    /// is work too, and not done for paused ones.
+    fn is_direct(&self, job: &DueJob) -> bool {
+        matches!(job.kind.as_str(), TIMER | FORWARD)
+            || !jobs::is_known(&self.ctx, &job.kind) && !self.lanes.pauses.hold(job)
     }
 
     /// Marks jobs of one slice as started and hands them to the handlers.
@@ -175,8 +197,9 @@ impl Engine {
             Ok(started) => started,
         };
         let started: HashMap<Uuid, Started> = started.into_iter().map(|s| (s.id, s)).collect();
-        for due in due {
+        for mut due in due {
             let Some(mark) = started.get(&due.id) else { continue };
+            due.args = mark.args.clone().unwrap_or(due.args);
             self.ctx.metrics().job_claimed(&due.kind);
             let job = ClaimedJob::new(due, epoch, mark.attempt);
             if mark.crashes > MAX_CRASHES {
@@ -336,6 +359,14 @@ impl Engine {
             is_held
         });
     }
+}
+
+fn by_slice(jobs: Vec<DueJob>) -> BTreeMap<i16, Vec<DueJob>> {
+    let mut slices: BTreeMap<i16, Vec<DueJob>> = BTreeMap::new();
+    for job in jobs {
+        slices.entry(job.slice).or_default().push(job);
+    }
+    slices
 }
 
 /// A run whose outcome the database refuses has failed, so that its job is not held up for ever.

@@ -81,6 +81,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
             ended: ended_rx,
             owed: Vec::new(),
             doubts: Vec::new(),
+            lanes: crate::engine::Lanes::default(),
         };
         engine.run(stop.clone(), cut.clone())
     });

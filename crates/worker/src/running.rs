@@ -1,7 +1,7 @@
 //! The jobs that run in this process: the one book that engine and handlers share. Limits follow
 //! from what runs, so no counter can leak.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store::Consumer;
@@ -16,7 +16,8 @@ use crate::leases::Leases;
 struct Running {
     slice: i16,
     epoch: i64,
-    subject: String,
+    key: String,
+    fair_key: String,
     handle: Option<AbortHandle>,
 }
 
@@ -68,7 +69,8 @@ impl RunningJobs {
         let running = Running {
             slice: job.slice,
             epoch: job.epoch,
-            subject: job.subject.to_string(),
+            key: job.key.clone(),
+            fair_key: job.fair_key.clone().unwrap_or_default(),
             handle: None,
         };
         self.lock().insert(job.id, running);
@@ -78,10 +80,25 @@ impl RunningJobs {
         self.lock().remove(&id);
     }
 
-    /// The ids and subjects that run.
-    pub(crate) fn taken(&self) -> (HashSet<Uuid>, HashSet<String>) {
+    /// What runs.
+    pub(crate) fn taken(&self) -> Taken {
         let running = self.lock();
-        let subjects = running.values().map(|r| r.subject.clone()).collect();
-        (running.keys().copied().collect(), subjects)
+        let mut taken = Taken { ids: running.keys().copied().collect(), ..Taken::default() };
+        for job in running.values() {
+            *taken.keys.entry(job.key.clone()).or_default() += 1;
+            *taken.fair_keys.entry(job.fair_key.clone()).or_default() += 1;
+        }
+        taken
     }
+}
+
+/// What runs, counted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken {
+    /// The jobs.
+    pub(crate) ids: HashSet<Uuid>,
+    /// How many of each key.
+    pub(crate) keys: HashMap<String, usize>,
+    /// How many of each fair key; those without one count as one.
+    pub(crate) fair_keys: HashMap<String, usize>,
 }

@@ -26,6 +26,9 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (get(), "/v1/live-streams".to_owned(), Scope::LiveStreamsRead),
         (get(), "/v1/live-streams/1".to_owned(), Scope::LiveStreamsRead),
         (post(), "/v1/jobs".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/jobs:pause".to_owned(), Scope::Admin),
+        (post(), "/v1/jobs:resume".to_owned(), Scope::Admin),
+        (get(), "/v1/jobs:paused".to_owned(), Scope::Admin),
     ]
 }
 

@@ -92,3 +92,45 @@ async fn all_wrong_options_are_named() {
     assert_eq!(app.post("/v1/jobs", &json!({})).await.wrong_fields(), ["kind"]);
     assert_eq!(app.store.job_counts().await.unwrap().available, 0);
 }
+
+#[tokio::test]
+async fn a_limit_key_that_is_full_is_a_429_that_says_so() {
+    let app = App::start().await;
+    let body = json!({ "kind": "send_mail", "limit_key": "account/7", "limit": 2,
+        "limit_waiting": 1, "fair_key": "7", "queue": "mails" });
+    app.post("/v1/jobs", &body).await.ok(201);
+    let answer = app.post("/v1/jobs", &body).await;
+    assert_eq!(answer.status.as_u16(), 429, "{}", answer.text);
+    assert!(answer.text.contains("too-many-jobs") && answer.text.contains("account/7"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_comes_to_what_was_asked_for() {
+    let app = App::start().await;
+    let with = |mode: &str| json!({ "kind": "send_mail", "key": "k", "on_conflict": mode });
+    let first = app.post("/v1/jobs", &with("replace")).await.ok(201).clone();
+    assert_eq!(first["is_new"], json!(true));
+    let second = app.post("/v1/jobs", &with("replace")).await.ok(201).clone();
+    assert_eq!((&second["id"], &second["is_new"]), (&first["id"], &json!(false)));
+    assert_eq!(app.post("/v1/jobs", &with("ignore")).await.ok(201)["id"], Value::Null);
+    assert_eq!(app.post("/v1/jobs", &with("panic")).await.wrong_fields(), ["on_conflict"]);
+}
+
+#[tokio::test]
+async fn a_pause_is_told_until_it_is_ended() {
+    let app = App::start().await;
+    let queue = json!({ "queue": "mails" });
+    let because = json!({ "queue": "mails", "reason": "the mail server is down" });
+    assert_eq!(app.post("/v1/jobs:pause", &because).await.ok(200)["changed"], json!(true));
+    assert_eq!(app.post("/v1/jobs:pause", &queue).await.ok(200)["changed"], json!(false));
+    let paused = app.get("/v1/jobs:paused").await.ok(200)["items"].clone();
+    assert_eq!((&paused[0]["scope"], &paused[0]["name"]), (&json!("queue"), &json!("mails")));
+    assert_eq!(paused[0]["reason"], json!("the mail server is down"));
+    assert_eq!(app.post("/v1/jobs:resume", &queue).await.ok(200)["changed"], json!(true));
+    assert_eq!(app.get("/v1/jobs:paused").await.ok(200)["items"], json!([]));
+    for body in [json!({}), json!({ "queue": "a", "kind": "b" })] {
+        assert_eq!(app.post("/v1/jobs:pause", &body).await.wrong_fields(), ["queue"]);
+    }
+    let timers = app.post("/v1/jobs:pause", &json!({ "kind": "timer" })).await;
+    assert_eq!(timers.wrong_fields(), ["kind"]);
+}

@@ -11,6 +11,7 @@ use domain::event::NewEvent;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::elsewhere;
 use crate::consumer::{Consumer, fence, micros};
 use crate::{Error, Store, log};
 
@@ -23,7 +24,7 @@ pub struct Finish {
     pub attempt: i32,
     /// How.
     pub ending: Ending,
-    /// Events to append with it, all of the job's slice.
+    /// Events to append with it; those of another slice are forwarded to it.
     pub events: Vec<NewEvent>,
 }
 
@@ -79,7 +80,10 @@ impl Store {
         epoch: i64,
         finishes: &[Finish],
     ) -> Result<HashSet<Uuid>, Error> {
-        self.check_slice(slice, finishes.iter().flat_map(|f| &f.events))?;
+        let is_own = |event: &NewEvent| self.slice_of(&event.subject) == slice;
+        for event in finishes.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
+            elsewhere::forward(event)?;
+        }
         let mut tx = self.pool.begin().await?;
         fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
         let sorted = Sorted::of(finishes);
@@ -90,7 +94,10 @@ impl Store {
         let ids = ended.iter().map(|(id, _)| *id).collect();
         // Taken out, so that a run that is told twice appends once.
         let told = finishes.iter().filter(|f| ended.remove(&(f.id, f.attempt)));
-        let events: Vec<NewEvent> = told.flat_map(|f| f.events.iter().cloned()).collect();
+        let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
+            told.flat_map(|f| f.events.iter().cloned()).partition(is_own);
+        let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
+        elsewhere::insert(&mut tx, slice, forwards).await?;
         log::append(&mut tx, slice, None, &events).await?;
         tx.commit().await?;
         Ok(ids)
@@ -202,6 +209,7 @@ async fn reschedule(
         "UPDATE tallylight.job j
             SET run_at = CASE WHEN run.delay = 0 THEN j.run_at
                               ELSE now() + run.delay * interval '1 microsecond' END,
+                lane = CASE WHEN run.delay = 0 THEN j.lane WHEN j.fair_key IS NULL THEN 0 ELSE 3 END,
                 run_epoch = NULL, started_at = NULL,
                 errors = CASE WHEN run.is_fresh THEN 0
                               ELSE j.errors + (run.error IS NOT NULL)::int END,
@@ -247,9 +255,11 @@ async fn bury(
             WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
         RETURNING j.*, run.state, run.error)
          INSERT INTO tallylight.job_dead (slice, id, kind, subject, args, priority, max_attempts,
-                causation_id, correlation_id, enqueued_at, attempt, errors, crashes, last_error, state)
+                causation_id, correlation_id, enqueued_at, attempt, errors, crashes, last_error, state,
+                queue, limit_key, max_running, fair_key)
          SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id, correlation_id,
-                enqueued_at, attempt, errors + 1, crashes, error, state FROM dead
+                enqueued_at, attempt, errors + 1, crashes, error, state,
+                queue, limit_key, max_running, fair_key FROM dead
          ON CONFLICT (slice, id) DO UPDATE
             SET attempt = excluded.attempt, errors = excluded.errors, crashes = excluded.crashes,
                 last_error = excluded.last_error, state = excluded.state, died_at = now()

@@ -1,7 +1,7 @@
 //! Jobs on the in-memory tables: `jobs.rs` and `jobs/finish.rs` without SQL, and the refusals of
 //! `tallylight.enqueue`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use domain::call::Call;
@@ -14,7 +14,11 @@ use uuid::Uuid;
 use super::tables::{
     SliceTables, Tables, bounded, check_events, check_json, check_text, micros, refused,
 };
-use crate::{Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Started};
+use crate::jobs::{PER_FAIR_KEY, elsewhere, ignored};
+use crate::{
+    Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish, KeyStates, Lane,
+    OnConflict, Started,
+};
 
 /// A row of `job`.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +53,20 @@ pub struct JobRow {
     pub run_epoch: Option<i64>,
     /// Its last failure.
     pub last_error: Option<String>,
+    /// What it is paused with.
+    pub queue: String,
+    /// How it is found.
+    pub lane: Lane,
+    /// Takes the place of the subject as its key.
+    pub limit_key: Option<String>,
+    /// Jobs of its key that run at once; none: 1.
+    pub limit: Option<i16>,
+    /// Whose it is.
+    pub fair_key: Option<String>,
+    /// The first start frees its key.
+    pub key_until_started: bool,
+    /// How often what was read of it may have changed.
+    pub edits: i32,
 }
 
 /// A row of `job_dead`.
@@ -79,10 +97,17 @@ impl JobRow {
             crashes: 0,
             run_epoch: None,
             last_error: None,
+            queue: "platform".to_owned(),
+            lane: Lane::Open,
+            limit_key: None,
+            limit: None,
+            fair_key: None,
+            key_until_started: false,
+            edits: 0,
         }
     }
 
-    fn due(&self, slice: i16, id: Uuid) -> DueJob {
+    pub(super) fn due(&self, slice: i16, id: Uuid) -> DueJob {
         DueJob {
             slice,
             id,
@@ -95,6 +120,12 @@ impl JobRow {
             max_attempts: self.max_attempts,
             causation_id: self.causation_id,
             correlation_id: self.correlation_id,
+            priority: self.priority,
+            queue: self.queue.clone(),
+            lane: self.lane,
+            limit_key: self.limit_key.clone(),
+            limit: self.limit.unwrap_or(1),
+            fair_key: self.fair_key.clone(),
         }
     }
 }
@@ -116,21 +147,51 @@ fn is_kind(kind: &str) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+fn is_queue(queue: &str) -> bool {
+    let mut bytes = queue.bytes();
+    (1..=63).contains(&queue.len())
+        && queue != "platform"
+        && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+}
+
+/// Whether a job that waits is changed by another one with its key.
+fn changes(options: &EnqueueOptions) -> bool {
+    matches!(options.on_conflict, Some(OnConflict::Replace | OnConflict::Debounce))
+}
+
 /// What `tallylight.check_enqueue` refuses.
 fn check_enqueue(kind: &str, args: &Value, options: &EnqueueOptions) -> Result<(), Error> {
     let is_long = |text: &Option<String>, most| {
         text.as_ref().is_some_and(|text| !(1..=most).contains(&text.len()))
     };
     let is_reserved = [TIMER, FORWARD].contains(&kind) || Call::KINDS.contains(&kind);
+    let texts = [&options.subject, &options.key, &options.limit_key, &options.fair_key];
+    let changes = changes(options);
+    let is_without_its_key = (options.key.is_none()
+        && (options.on_conflict.is_some()
+            || options.key_states.is_some()
+            || options.key_period.is_some()))
+        || (options.limit_key.is_none()
+            && (options.limit.is_some() || options.limit_waiting.is_some()));
     let is_refused = !is_kind(kind)
         || is_reserved
         || !args.is_object()
         || check_json(args).is_err()
         || is_long(&options.subject, 1024)
         || is_long(&options.key, 512)
+        || is_long(&options.limit_key, 1024)
+        || is_long(&options.fair_key, 512)
+        || options.queue.as_deref().is_some_and(|queue| !is_queue(queue))
         || options.priority.is_some_and(|priority| !(1..=4).contains(&priority))
         || options.max_attempts.is_some_and(|most| !(1..=999_999).contains(&most))
-        || [&options.subject, &options.key].into_iter().flatten().any(|t| t.contains('\0'));
+        || options.limit.is_some_and(|limit| !(1..=1000).contains(&limit))
+        || options.limit_waiting.is_some_and(|most| !(1..=10_000).contains(&most))
+        || options.key_period.is_some_and(|period| !(1..=99_999_999).contains(&period))
+        || is_without_its_key
+        || changes && options.key_states == Some(KeyStates::Live)
+        || changes && options.key_period.is_some()
+        || texts.into_iter().flatten().any(|t| t.contains('\0'));
     if is_refused {
         let reason = format!("the job \"{kind}\" or an option of it is refused");
         return Err(Error::Invalid { reason });
@@ -150,32 +211,29 @@ impl Tables {
         // Ids of their own, the same in every run.
         let id = Uuid::from_u64_pair(u64::MAX, self.enqueued + 1);
         let keyed = || options.key.as_ref().map(|key| format!("job/{kind}/{key}"));
-        let subject = options.subject.clone().or_else(keyed).unwrap_or_else(|| format!("job/{id}"));
+        let given = options.subject.clone().or_else(|| options.limit_key.clone());
+        let subject = given.or_else(keyed).unwrap_or_else(|| format!("job/{id}"));
         let subject = Subject::from_stored(subject);
-        let slice = self.count.slice_of(&subject);
+        let key = options.limit_key.clone().map_or_else(|| subject.clone(), Subject::from_stored);
+        let slice = self.count.slice_of(&key);
         let tables = self.existing(slice)?;
-        let is_same = |job: &JobRow| {
-            job.kind == kind && job.subject == subject && job.unique_key == options.key
-        };
-        if options.key.is_some()
-            && let Some((live, _)) = tables.jobs.iter().find(|(_, job)| is_same(job))
-        {
-            return Ok(*live);
+        let new = new_row(now, (id, kind, subject), args, options);
+        if let Some(taken) = tables.taken(now, &new, options) {
+            tables.change(taken, &new, options);
+            let is_ignored = options.on_conflict == Some(OnConflict::Ignore);
+            return if is_ignored { Err(ignored()) } else { Ok(taken) };
         }
-        let new = NewJob {
-            id,
-            kind: kind.to_owned(),
-            subject,
-            args: args.clone(),
-            run_at: options.run_at.unwrap_or(now),
-            priority: options.priority.unwrap_or(2),
-            max_attempts: options.max_attempts.unwrap_or(14),
-            once_for: None,
-            causation_id: None,
-            correlation_id: None,
-        };
-        let row = JobRow { unique_key: options.key.clone(), ..JobRow::of(&new, now) };
-        tables.add_job(id, row);
+        let of_limit = tables.jobs.values().filter(|job| job.limit_key == new.limit_key).count();
+        if let (Some(key), Some(most)) = (&options.limit_key, options.limit_waiting)
+            && of_limit >= usize::try_from(most).unwrap_or_default()
+        {
+            return Err(Error::TooMany { reason: format!("limit_key \"{key}\" is full") });
+        }
+        if let Some(period) = options.key_period {
+            let until = micros(now + Duration::from_secs(period.unsigned_abs().into()));
+            tables.job_keys.insert(new.unique(), (id, until));
+        }
+        tables.add_job(id, new);
         self.enqueued += 1;
         Ok(id)
     }
@@ -185,20 +243,30 @@ impl Tables {
         now: Timestamp,
         process: Uuid,
         per_slice: i64,
+        fair_after: &str,
     ) -> Vec<DueJob> {
-        let most = usize::try_from(per_slice).unwrap_or_default();
         let mut due = Vec::new();
         for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
             let epoch = tables.jobs_lease.epoch;
-            for priority in 1..=4 {
-                let is_due = |job: &JobRow| {
-                    job.priority == priority
-                        && job.run_at <= now
-                        && job.run_epoch.is_none_or(|run| run < epoch)
-                };
-                let mut of: Vec<_> = tables.jobs.iter().filter(|(_, job)| is_due(job)).collect();
-                of.sort_by_key(|(id, job)| (job.run_at, **id));
-                due.extend(of.into_iter().take(most).map(|(id, job)| (slice, *id, job)));
+            let shared = tables.jobs.values().filter(|job| job.lane == Lane::Shared);
+            let owners = shared.filter_map(|job| job.fair_key.as_deref());
+            let owners: BTreeSet<&str> = owners.filter(|key| *key > fair_after).collect();
+            let owners = owners.into_iter().take(usize::try_from(FAIR_KEYS).unwrap_or_default());
+            let pages = owners.map(|owner| (Lane::Shared, Some(owner), PER_FAIR_KEY));
+            for (lane, owner, most) in pages.chain([(Lane::Open, None, per_slice)]) {
+                let most = usize::try_from(most).unwrap_or_default();
+                for priority in 1..=4 {
+                    let is_due = |job: &JobRow| {
+                        job.priority == priority
+                            && job.lane == lane
+                            && (lane == Lane::Open || job.fair_key.as_deref() == owner)
+                            && job.may_start(now, epoch)
+                    };
+                    let mut of: Vec<_> =
+                        tables.jobs.iter().filter(|(_, job)| is_due(job)).collect();
+                    of.sort_by_key(|(id, job)| (job.run_at, **id));
+                    due.extend(of.into_iter().take(most).map(|(id, job)| (slice, *id, job)));
+                }
             }
         }
         due.sort_by_key(|(_, id, job)| (job.priority, job.run_at, *id));
@@ -207,13 +275,15 @@ impl Tables {
 
     pub(super) fn next_due_in(&mut self, now: Timestamp, process: Uuid) -> Option<Duration> {
         let held = self.slices.iter().filter(|tables| is_held(tables, process));
-        let later = held.flat_map(|tables| tables.jobs.values().map(|job| job.run_at));
-        let next = later.filter(|run_at| *run_at > now).min()?;
+        let jobs = held.flat_map(|tables| tables.jobs.values());
+        let later = jobs.filter(|job| matches!(job.lane, Lane::Open | Lane::Shared));
+        let next = later.map(|job| job.run_at).filter(|run_at| *run_at > now).min()?;
         (next - now).to_std().ok()
     }
 
     pub(super) fn mark_started(
         &mut self,
+        now: Timestamp,
         slice: i16,
         epoch: i64,
         ids: &[Uuid],
@@ -221,13 +291,19 @@ impl Tables {
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         let mut started = Vec::new();
         for (id, job) in tables.jobs.iter_mut().filter(|(id, _)| ids.contains(id)) {
-            if job.run_epoch.is_some_and(|run| run >= epoch) {
+            let is_pushed_back = job.edits > 0 && job.run_at > now;
+            if is_pushed_back || job.run_epoch.is_some_and(|run| run >= epoch) {
                 continue;
             }
             job.attempt += 1;
             job.crashes += i32::from(job.run_epoch.is_some());
             job.run_epoch = Some(epoch);
-            started.push(Started { id: *id, attempt: job.attempt, crashes: job.crashes });
+            if job.key_until_started {
+                job.unique_key = None;
+            }
+            let (attempt, crashes) = (job.attempt, job.crashes);
+            let args = (job.edits > 0).then(|| job.args.clone());
+            started.push(Started { id: *id, attempt, crashes, args });
         }
         tables.started.extend(started.iter().map(|start| (start.id, start.attempt, epoch)));
         Ok(started)
@@ -240,7 +316,11 @@ impl Tables {
         epoch: i64,
         finishes: &[Finish],
     ) -> Result<HashSet<Uuid>, Error> {
-        self.check_slice(slice, finishes.iter().flat_map(|f| &f.events))?;
+        let count = self.count;
+        let is_own = |event: &NewEvent| count.slice_of(&event.subject) == slice;
+        for event in finishes.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
+            elsewhere::forward(event)?;
+        }
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         let mut seen = HashSet::new();
         let is_first = |f: &&Finish| seen.insert((f.id, f.attempt));
@@ -252,10 +332,19 @@ impl Tables {
             })
         };
         let ending: Vec<&Finish> = runs.into_iter().filter(is_told).collect();
-        let events: Vec<NewEvent> = ending.iter().flat_map(|f| f.events.clone()).collect();
+        let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
+            ending.iter().flat_map(|f| f.events.clone()).partition(is_own);
         check_events(&events)?;
+        let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
+        for (_, subject, args) in &forwards {
+            check_text(subject)?;
+            check_json(args)?;
+        }
         for finish in &ending {
             tables.end_run(now, finish);
+        }
+        for (id, subject, args) in forwards {
+            tables.forward(now, id, subject, args);
         }
         tables.store(now, slice, &events);
         Ok(ending.into_iter().map(|finish| finish.id).collect())
@@ -283,6 +372,9 @@ impl Tables {
             let (errors, crashes) = (0, 0);
             let row = JobRow {
                 run_at: now,
+                lane: job.home(),
+                key_until_started: false,
+                edits: 0,
                 unique_key: None,
                 errors,
                 crashes,
@@ -297,7 +389,108 @@ impl Tables {
     }
 }
 
+/// The row of a job from outside.
+fn new_row(
+    now: Timestamp,
+    (id, kind, subject): (Uuid, &str, Subject),
+    args: &Value,
+    options: &EnqueueOptions,
+) -> JobRow {
+    let new = NewJob {
+        id,
+        kind: kind.to_owned(),
+        subject,
+        args: args.clone(),
+        run_at: options.run_at.unwrap_or(now),
+        priority: options.priority.unwrap_or(2),
+        max_attempts: options.max_attempts.unwrap_or(14),
+        once_for: None,
+        causation_id: None,
+        correlation_id: None,
+    };
+    let mut row = JobRow {
+        unique_key: options.key.clone(),
+        queue: options.queue.clone().unwrap_or_else(|| "default".to_owned()),
+        limit_key: options.limit_key.clone(),
+        limit: options.limit,
+        fair_key: options.fair_key.clone(),
+        key_until_started: changes(options) || options.key_states == Some(KeyStates::UntilStarted),
+        ..JobRow::of(&new, now)
+    };
+    row.lane = row.home();
+    row
+}
+
+impl JobRow {
+    /// What no two jobs may have in common, where there is a key.
+    fn unique(&self) -> (String, Subject, Option<String>) {
+        (self.kind.clone(), self.subject.clone(), self.unique_key.clone())
+    }
+}
+
 impl SliceTables {
+    /// The job that has the key of a new one.
+    fn taken(&self, now: Timestamp, new: &JobRow, options: &EnqueueOptions) -> Option<Uuid> {
+        new.unique_key.as_ref()?;
+        let of_period = options.key_period.and_then(|_| self.job_keys.get(&new.unique()));
+        let is_same = |job: &JobRow| job.unique() == new.unique();
+        let live = || self.jobs.iter().find(|(_, job)| is_same(job)).map(|(id, _)| *id);
+        of_period.filter(|(_, until)| *until > now).map(|(id, _)| *id).or_else(live)
+    }
+
+    /// Changes a job that waits, where that was asked for.
+    fn change(&mut self, id: Uuid, new: &JobRow, options: &EnqueueOptions) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.run_epoch.is_none()) else {
+            return self.note_period(id, new, options);
+        };
+        match options.on_conflict {
+            Some(OnConflict::Replace) => {
+                job.args = new.args.clone();
+                job.priority = options.priority.unwrap_or(job.priority);
+                if options.run_at.is_some() {
+                    (job.run_at, job.lane) = (new.run_at, job.home());
+                }
+                job.edits += 1;
+            }
+            Some(OnConflict::Debounce) => {
+                (job.run_at, job.lane) = (job.run_at.max(new.run_at), job.home());
+                job.edits += 1;
+            }
+            Some(OnConflict::Existing | OnConflict::Ignore) | None => {}
+        }
+        self.note_period(id, new, options);
+    }
+
+    /// A period begins also where a live job has the key.
+    fn note_period(&mut self, id: Uuid, new: &JobRow, options: &EnqueueOptions) {
+        let now = new.enqueued_at;
+        let Some(period) = options.key_period else { return };
+        let is_over = self.job_keys.get(&new.unique()).is_none_or(|(_, until)| *until <= now);
+        if is_over {
+            let until = micros(now + Duration::from_secs(period.unsigned_abs().into()));
+            self.job_keys.insert(new.unique(), (id, until));
+        }
+    }
+
+    /// Inserts a forward, due at once.
+    fn forward(&mut self, now: Timestamp, id: Uuid, subject: String, args: Value) {
+        let job = NewJob {
+            id,
+            kind: FORWARD.to_owned(),
+            subject: Subject::from_stored(subject),
+            args,
+            run_at: now,
+            priority: 2,
+            max_attempts: i32::MAX,
+            once_for: None,
+            causation_id: None,
+            correlation_id: None,
+        };
+        if !self.jobs.contains_key(&id) {
+            self.add_job(id, JobRow::of(&job, now));
+        }
+    }
+
     /// What becomes of a job whose run has ended.
     fn end_run(&mut self, now: Timestamp, finish: &Finish) {
         let storable = |text: &String| text.replace('\0', "\u{fffd}");
@@ -334,6 +527,7 @@ impl SliceTables {
         let delay = bounded(after);
         if !delay.is_zero() {
             job.run_at = micros(now + delay);
+            job.lane = job.home();
         }
         job.run_epoch = None;
         job.errors += i32::from(error.is_some());

@@ -31,8 +31,8 @@ use uuid::Uuid;
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
-    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, PendingRequest,
-    Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
+    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, Pauses,
+    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -418,8 +418,73 @@ impl Work for Memory {
         self.call("enqueue", move |tables, now| tables.enqueue(now, &kind, &args, &options))
     }
 
-    fn due_jobs(&self, process: Uuid, per_slice: i64) -> Answer<'_, Vec<DueJob>> {
-        self.call("due_jobs", move |tables, now| Ok(tables.due_jobs(now, process, per_slice)))
+    fn due_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        per_slice: i64,
+        fair_after: &'a str,
+    ) -> Answer<'a, Vec<DueJob>> {
+        let after = fair_after.to_owned();
+        self.call("due_jobs", move |t, now| Ok(t.due_jobs(now, process, per_slice, &after)))
+    }
+
+    fn pauses(&self) -> Answer<'_, Pauses> {
+        self.call("pauses", move |tables, _| Ok(tables.pauses.clone()))
+    }
+
+    fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>> {
+        let after = after.to_owned();
+        self.call("fair_page_end", move |tables, _| Ok(tables.fair_page_end(process, &after)))
+    }
+
+    fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>> {
+        let slices = slices.to_vec();
+        self.call("parked_keys", move |tables, _| Ok(tables.parked_keys(&slices)))
+    }
+
+    fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
+        let keys = keys.to_vec();
+        self.call("still_parked", move |tables, _| Ok(tables.still_parked(&keys)))
+    }
+
+    fn parked_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        keys: &'a [(i16, String)],
+        per_key: i64,
+    ) -> Answer<'a, Vec<DueJob>> {
+        let keys = keys.to_vec();
+        self.call("parked_jobs", move |t, now| Ok(t.parked_jobs(now, process, &keys, per_key)))
+    }
+
+    fn park<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        keys: &'a [String],
+        fair_keys: &'a [String],
+    ) -> Answer<'a, u64> {
+        let (keys, fair_keys) = (keys.to_vec(), fair_keys.to_vec());
+        self.call("park", move |tables, now| tables.park(now, (slice, epoch), &keys, &fair_keys))
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        pauses: &'a Pauses,
+        fair_keys: &'a [String],
+        ids: &'a [Uuid],
+    ) -> Answer<'a, u64> {
+        let (pauses, fair_keys, ids) = (pauses.clone(), fair_keys.to_vec(), ids.to_vec());
+        self.call("set_aside", move |tables, now| {
+            tables.set_aside(now, (slice, epoch), &pauses, &fair_keys, &ids)
+        })
+    }
+
+    fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool> {
+        let pauses = pauses.clone();
+        self.call("take_back", move |tables, _| tables.take_back(slice, epoch, &pauses))
     }
 
     fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
@@ -433,7 +498,7 @@ impl Work for Memory {
         ids: &'a [Uuid],
     ) -> Answer<'a, Vec<Started>> {
         let ids = ids.to_vec();
-        self.call("mark_started", move |tables, _| tables.mark_started(slice, epoch, &ids))
+        self.call("mark_started", move |t, now| t.mark_started(now, slice, epoch, &ids))
     }
 
     fn finish<'a>(
@@ -497,6 +562,11 @@ impl Work for Memory {
     /// Keys are kept.
     fn forget_keys(&self, _age: Duration, _deadline: Instant) -> Answer<'_, KeysRemoved> {
         self.call("forget_keys", |_, _| Ok(KeysRemoved { keys: 0, complete: true }))
+    }
+
+    /// Keys of jobs are kept too: one whose period is over holds nothing.
+    fn forget_job_keys(&self, _deadline: Instant) -> Answer<'_, KeysRemoved> {
+        self.call("forget_job_keys", |_, _| Ok(KeysRemoved { keys: 0, complete: true }))
     }
 
     /// Nothing is sealed.

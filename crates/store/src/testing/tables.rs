@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::jobs::{DeadRow, JobRow};
 use super::reactions::{ParkedRow, Reacted};
-use crate::{Appended, AppendedAll, Consumer, Error, Lease, Stored};
+use crate::{Appended, AppendedAll, Consumer, Error, Lease, Pauses, Stored};
 
 /// Protections that can be taken away, to show that what is missing then is noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct SliceTables {
     pub jobs: BTreeMap<Uuid, JobRow>,
     /// Dead letters.
     pub dead: BTreeMap<Uuid, DeadRow>,
+    /// Keys that hold for a time: of kind, subject and key, the job, and until when.
+    pub job_keys: BTreeMap<(String, Subject, Option<String>), (Uuid, Timestamp)>,
     /// Sealed secrets, as they are.
     pub sealed: BTreeMap<Subject, Vec<u8>>,
     /// History: every reaction that was committed, in order.
@@ -96,6 +98,8 @@ impl SliceTables {
 pub struct Tables {
     /// By slice.
     pub slices: Vec<SliceTables>,
+    /// What is not to be started.
+    pub pauses: Pauses,
     /// Processes, and when each was last seen.
     pub processes: BTreeMap<Uuid, Timestamp>,
     pub(super) count: SliceCount,
@@ -107,7 +111,14 @@ pub struct Tables {
 impl Tables {
     pub(super) fn new(count: SliceCount, flaws: Flaws) -> Self {
         let slices = count.slices().map(|_| SliceTables::default()).collect();
-        Self { slices, processes: BTreeMap::new(), count, flaws, enqueued: 0 }
+        Self {
+            slices,
+            pauses: Pauses::default(),
+            processes: BTreeMap::new(),
+            count,
+            flaws,
+            enqueued: 0,
+        }
     }
 
     /// A slice; none outside of the installation.

@@ -13,9 +13,10 @@ async fn owner(db: &Db) -> OwnerConnection {
 }
 
 /// Tables that have no slice, and why.
-const UNSLICED: [(&str, &str); 7] = [
+const UNSLICED: [(&str, &str); 8] = [
     ("account_key", "read where values are shown or sent; a reference table"),
     ("installation", "one row; a reference table"),
+    ("job_pause", "read by every worker again and again; a reference table"),
     ("migration", "of the migrator; stays on the coordinator"),
     ("process", "a row per worker process; a reference table"),
     ("projection", "read by rebuilds only; stays on the coordinator"),
@@ -85,14 +86,15 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 27] = [
+const OVER_ALL_SLICES: [(&str, &str); 28] = [
     ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: a table's size"),
     ("SELECT to_date(substr(c.relname, 7), 'YYYY_MM')", "a rebuild: months and their sizes"),
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),
     ("INSERT INTO tallylight.slice_head (slice) SELECT generate_series", "migrate"),
     ("SELECT (SELECT id FROM tallylight.installation) AS installation", "db backup and restore"),
     ("SELECT (extract(epoch FROM min(j.run_at) - now())", "a worker's own leases, joined by slice"),
-    ("SELECT j.slice, j.id, j.kind, j.subject, j.args", "a worker's own leases, joined by slice"),
+    ("SELECT j.slice AS \"slice!\", j.id AS", "a worker's own leases, joined by slice"),
+    ("SELECT min(f.fair_key) FROM tallylight.checkpoint", "a worker's own leases, joined by slice"),
     (
         "WITH free AS ( SELECT c.slice FROM tallylight.checkpoint c",
         "a worker's own leases; `renew` falls back to one at a time",

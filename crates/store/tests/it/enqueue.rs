@@ -69,6 +69,7 @@ async fn options_are_taken() {
         key: Some("k".to_owned()),
         priority: Some(4),
         max_attempts: Some(2),
+        ..EnqueueOptions::default()
     };
     let id = db.store.enqueue("send_mail", &json!({"to": "ä"}), &options).await.unwrap();
     let row = sqlx::query("SELECT * FROM tallylight.job WHERE id = $1")

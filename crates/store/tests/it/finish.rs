@@ -176,7 +176,7 @@ async fn a_retry_counts_a_failure_and_a_snooze_does_not() {
         [(1, retry(0)), (2, Ending::Snooze { after: Duration::ZERO }), (3, retry(0))]
     {
         r.finish(&[r.end(0, attempt, ending)]).await;
-        let due = r.db.store.due_jobs(r.process, 10).await.unwrap();
+        let due = r.db.store.due_jobs(r.process, 10, "").await.unwrap();
         assert_eq!(due[0].attempt, attempt);
         let started = r.db.store.mark_started(SLICE, r.lease.epoch, &r.ids).await.unwrap();
         assert_eq!((started[0].attempt, started[0].crashes), (attempt + 1, 0));

@@ -11,7 +11,7 @@ use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use store::Consumer::{Jobs, React};
-use store::{Ending, EnqueueOptions, Error, Finish, Lease, Reaction, Store};
+use store::{Ending, EnqueueOptions, Error, Finish, Lease, OnConflict, Reaction, Store};
 use uuid::Uuid;
 
 use self::driver::{Bench, Case, Counterexample, Explored, session, unreliable};
@@ -422,4 +422,72 @@ async fn a_lock_of_the_checkpoint_as_a_swap_takes_it_delays_the_holder_and_loses
         demand(announced(db, case).await == 1, "the event has not one effect")
     });
     searched(&explored.await.unwrap(), 100);
+}
+
+/// A job with a key that waits to be started.
+struct Keyed {
+    options: EnqueueOptions,
+    id: Uuid,
+    epoch: i64,
+    told: Told<i64>,
+}
+
+async fn with_key(db: &Db, slice: i16, subject: &Subject) -> Keyed {
+    let options = EnqueueOptions {
+        subject: Some(subject.to_string()),
+        key: Some("k".to_owned()),
+        on_conflict: Some(OnConflict::Replace),
+        ..Default::default()
+    };
+    let id = db.store.enqueue("a_job", &serde_json::json!({"n": 1}), &options).await.unwrap();
+    Keyed { options, id, epoch: db.claim(Jobs, slice).await.epoch, told: Told::default() }
+}
+
+/// Two replace the arguments of a job while its holder, who has read it, starts and ends it.
+async fn replaced_while_it_starts(bench: &mut Bench) -> Result<Explored, Counterexample> {
+    let replaces = |n: i64| {
+        session(move |store: Store, case: Arc<Case<Keyed>>| async move {
+            let args = serde_json::json!({"n": n});
+            store.enqueue_job("a_job", &args, &case.world.options).await.unwrap();
+        })
+    };
+    let holder = session(async |store: Store, case: Arc<Case<Keyed>>| {
+        let Keyed { id, epoch, .. } = case.world;
+        let started = store.mark_started(case.slice, epoch, &[id]).await.unwrap();
+        let args = started[0].args.clone().unwrap_or(serde_json::json!({"n": 1}));
+        tell(&case, &case.world.told, args["n"].as_i64().unwrap());
+        let ending = Ending::Completed;
+        let finish = Finish { id, attempt: 1, ending, events: Vec::new() };
+        assert_eq!(store.finish(case.slice, epoch, &[finish]).await.unwrap().len(), 1);
+    });
+    let sessions = [replaces(2), holder, replaces(3)];
+    let explored = bench.explore(with_key, &sessions, async |db, case| {
+        let waits: Vec<i64> = sqlx::query_scalar(
+            "SELECT (args ->> 'n')::bigint FROM tallylight.job WHERE slice = $1",
+        )
+        .bind(case.slice)
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+        let ran = case.world.told.lock().unwrap()[0].1;
+        demand(waits.len() <= 1, "two jobs wait with one key")?;
+        // Of two that replace, the later one wins.
+        let is_kept = |n: i64| ran == n || waits.contains(&n);
+        demand(is_kept(2) || is_kept(3), "what was asked for last is lost")?;
+        demand(ran != 1 || !waits.is_empty(), "new arguments are lost")
+    });
+    explored.await
+}
+
+#[tokio::test]
+async fn arguments_that_are_replaced_while_the_job_starts_run_with_it_or_wait_in_a_new_one() {
+    searched(&replaced_while_it_starts(&mut Bench::new(3).await).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn without_the_arguments_in_the_answer_of_a_start_an_order_is_found_that_loses_them() {
+    let mut bench = Bench::new(3).await;
+    bench.gates[1].sabotage("CASE WHEN edits > 0 THEN args END", "NULL::jsonb");
+    let found = replaced_while_it_starts(&mut bench).await.unwrap_err();
+    assert!(found.reason.contains("lost"), "{found:?}");
 }

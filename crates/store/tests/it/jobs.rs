@@ -47,7 +47,7 @@ fn in_an_hour() -> Timestamp {
 }
 
 async fn due(store: &Store, process: Uuid) -> Vec<Uuid> {
-    store.due_jobs(process, 100).await.unwrap().iter().map(|job| job.id).collect()
+    store.due_jobs(process, 100, "").await.unwrap().iter().map(|job| job.id).collect()
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn due_jobs_come_by_priority_then_time_and_of_held_slices_alone() {
     db.store.claim(Jobs, 1, process, LONG).await.unwrap().unwrap();
     assert_eq!(due(&db.store, process).await, [ids[3], ids[2], ids[4], ids[0], ids[5]]);
     assert!(due(&db.store, Uuid::now_v7()).await.is_empty(), "another process");
-    let first = &db.store.due_jobs(process, 1).await.unwrap();
+    let first = &db.store.due_jobs(process, 1, "").await.unwrap();
     let first: Vec<Uuid> = first.iter().map(|job| job.id).collect();
     assert_eq!(first, [ids[3], ids[2], ids[5]], "one of each priority");
     db.store.claim(Jobs, 2, process, LONG).await.unwrap().unwrap();
@@ -91,7 +91,7 @@ async fn a_due_job_is_told_as_it_was_enqueued() {
     insert(&db, 1, vec![one.clone()]).await;
     let process = Uuid::now_v7();
     db.store.claim(Jobs, 1, process, LONG).await.unwrap();
-    let told = db.store.due_jobs(process, 1).await.unwrap().pop().unwrap();
+    let told = db.store.due_jobs(process, 1, "").await.unwrap().pop().unwrap();
     assert_eq!((told.slice, told.id, told.kind, told.subject), (1, one.id, one.kind, one.subject));
     assert_eq!((told.args, told.run_at, told.max_attempts), (one.args, one.run_at, 3));
     assert_eq!((told.attempt, told.errors), (0, 0));
@@ -200,7 +200,7 @@ async fn a_dead_job_comes_back_with_new_budgets_and_goes_on_counting_starts() {
 
     let (one, two) = tokio::join!(db.store.retry_dead(ids[0]), db.store.retry_dead(ids[0]));
     assert!(one.is_ok() != two.is_ok(), "one of two wins: {one:?} {two:?}");
-    let back = db.store.due_jobs(process, 10).await.unwrap();
+    let back = db.store.due_jobs(process, 10, "").await.unwrap();
     assert_eq!(
         (back[0].id, back[0].attempt, back[0].errors, back[0].max_attempts),
         (ids[0], 1, 0, 3)
@@ -268,7 +268,7 @@ async fn claims_read_what_is_due_and_never_the_whole_table() {
         .unwrap();
         // From the sixth on the plan is the generic one.
         for _ in 0..10 {
-            assert_eq!(other.due_jobs(process, 64).await.unwrap().len(), 5);
+            assert_eq!(other.due_jobs(process, 64, "").await.unwrap().len(), 5);
             assert!(other.next_due_in(process).await.unwrap().is_some());
         }
         other.close().await;

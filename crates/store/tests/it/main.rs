@@ -17,6 +17,7 @@ mod install;
 mod interleavings;
 mod jobs;
 mod leases;
+mod limits;
 mod parked;
 mod partitions;
 mod random_workers;

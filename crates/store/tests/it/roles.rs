@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "installation",
     "slice_head",
     "event",
@@ -28,6 +28,8 @@ const TABLES: [&str; 18] = [
     "parked",
     "job",
     "job_dead",
+    "job_key",
+    "job_pause",
     "subject_state",
     "session_request",
     "session",
@@ -148,7 +150,7 @@ async fn ingest_can_append_and_nothing_else() {
 async fn readonly_reads_all_but_secrets() {
     let db = db().await;
     let pool = PgPool::connect(&login(&db, "readonly").await).await.unwrap();
-    let hidden = ["sealed", "account_key", "migration", "event_key"];
+    let hidden = ["sealed", "account_key", "migration", "event_key", "job_key"];
     for table in TABLES.iter().filter(|table| !hidden.contains(table)) {
         let select = format!("SELECT * FROM tallylight.{table}");
         pool.execute(sqlx::AssertSqlSafe(select)).await.unwrap();
@@ -182,7 +184,7 @@ async fn a_worker_does_all_of_its_work() {
     };
     store.commit_reaction(&react, &reaction, LONG).await.unwrap();
     store.renew(React, &[(1, react.epoch)], LONG).await.unwrap();
-    assert_eq!(store.due_jobs(process, 5).await.unwrap().len(), 1);
+    assert_eq!(store.due_jobs(process, 5, "").await.unwrap().len(), 1);
     store.mark_started(1, jobs.epoch, &[id]).await.unwrap();
     let ending = Ending::Discarded { error: "no".to_owned() };
     store

@@ -28,6 +28,9 @@ const AFTER_FAILURE: Duration = Duration::from_hours(1);
 /// Time for stray events, for keys, and for sealing: together below the limit of a handler.
 const BUDGET: Duration = Duration::from_secs(30);
 
+/// Time for the keys of jobs, of which there are few.
+const JOB_KEYS: Duration = Duration::from_secs(10);
+
 /// Makes missing partitions, then removes old keys and seals old months.
 pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
     let recurs = job.args.get("recurs") == Some(&json!(true));
@@ -98,6 +101,7 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
         ctx.notes().clear(About::DefaultPartition);
     }
     let removed = store.forget_keys(config.keys_for, Instant::now() + BUDGET).await?;
+    let of_jobs = store.forget_job_keys(Instant::now() + JOB_KEYS).await?;
     let sealed = match config.seal_after {
         Some(seal_after) => store.seal_due(seal_after, Instant::now() + BUDGET).await?,
         None => Sealed::default(),
@@ -107,8 +111,8 @@ async fn history(ctx: &Context) -> Result<History, store::Error> {
         tracing::info!(segments, events, bytes, months, "history sealed");
         store.measure_history().await?;
     }
-    let is_complete = removed.complete && !sealed.is_cut_short;
-    Ok(History { keys: removed.keys, sealed, stray, is_complete })
+    let is_complete = removed.complete && of_jobs.complete && !sealed.is_cut_short;
+    Ok(History { keys: removed.keys + of_jobs.keys, sealed, stray, is_complete })
 }
 
 /// Enqueues the recurring job, once per installation.

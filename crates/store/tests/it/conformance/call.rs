@@ -5,7 +5,7 @@ use domain::ids::Subject;
 use rand::rngs::StdRng;
 use serde_json::Value;
 use store::testing::Tables;
-use store::{Consumer, Request};
+use store::{Consumer, KeyStates, OnConflict, Pauses, Request};
 use uuid::Uuid;
 
 use super::dice::Dice;
@@ -91,6 +91,14 @@ pub(super) struct Enqueue {
     pub(super) in_hours: Option<i64>,
     pub(super) priority: Option<i16>,
     pub(super) max_attempts: Option<i32>,
+    pub(super) queue: Option<&'static str>,
+    pub(super) limit_key: Option<String>,
+    pub(super) limit: Option<i16>,
+    pub(super) limit_waiting: Option<i16>,
+    pub(super) fair_key: Option<&'static str>,
+    pub(super) on_conflict: Option<OnConflict>,
+    pub(super) key_states: Option<KeyStates>,
+    pub(super) period_hours: Option<i32>,
 }
 
 /// A call.
@@ -167,6 +175,34 @@ pub(super) enum Call {
         per_slice: i64,
     },
     NextDue(Uuid),
+    ParkedKeys(Vec<i16>),
+    StillParked(Vec<(i16, String)>),
+    ParkedJobs {
+        process: Uuid,
+        keys: Vec<(i16, String)>,
+    },
+    FairPageEnd {
+        process: Uuid,
+        after: &'static str,
+    },
+    Park {
+        slice: i16,
+        epoch: i64,
+        keys: Vec<String>,
+        fair_keys: Vec<String>,
+    },
+    SetAside {
+        slice: i16,
+        epoch: i64,
+        pauses: Pauses,
+        fair_keys: Vec<String>,
+        ids: Vec<Uuid>,
+    },
+    TakeBack {
+        slice: i16,
+        epoch: i64,
+        pauses: Pauses,
+    },
     Mark {
         slice: i16,
         epoch: i64,
@@ -235,6 +271,7 @@ impl Call {
             }
             62..65 => dice.request_parked(slice),
             65..72 => Self::Enqueue(dice.enqueue()),
+            72..76 if dice.below(2) == 0 => dice.lanes(slice),
             72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),

@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use store::testing::{SliceTables, Tables};
-use store::{Consumer, Mended, Next, Request};
+use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request};
 use uuid::Uuid;
 
 use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Parked, React, Run};
@@ -230,11 +230,53 @@ impl Dice<'_> {
         Call::RequestParked { subject, position: self.near(position), request }
     }
 
+    /// A key of jobs of a slice.
+    fn limit_key(&mut self, slice: i16) -> String {
+        self.subject(slice).to_string()
+    }
+
+    fn pauses(&mut self, slice: i16) -> Pauses {
+        let (queue, kind, key) = (self.once_in(2), self.once_in(4), self.once_in(2));
+        Pauses {
+            queues: queue
+                .then(|| self.one_of(&["default", "mails", "platform"]).to_owned())
+                .into_iter()
+                .collect(),
+            kinds: kind.then(|| "plain".to_owned()).into_iter().collect(),
+            keys: key.then(|| self.limit_key(slice)).into_iter().collect(),
+        }
+    }
+
+    /// Moves jobs between lanes, or looks at them.
+    pub(super) fn lanes(&mut self, slice: i16) -> Call {
+        let epoch = self.epoch(Consumer::Jobs, slice);
+        let keys: Vec<String> = self.some(3, |dice| dice.limit_key(slice));
+        let named = keys.iter().map(|key| (slice, key.clone())).collect();
+        let process = self.process();
+        let fair_keys = self.some(2, |dice| dice.one_of(&["ann", "bob"]).to_owned());
+        match self.below(9) {
+            0 => Call::ParkedKeys(vec![slice, (slice + 1) % SLICES]),
+            1 => Call::StillParked(named),
+            2 => Call::ParkedJobs { process, keys: named },
+            3 => Call::FairPageEnd { process, after: "ann" },
+            4 => Call::TakeBack { slice, epoch, pauses: self.pauses(slice) },
+            5 => {
+                let mut ids: Vec<Uuid> =
+                    self.live_jobs(slice).into_iter().map(|(id, _)| id).collect();
+                ids.retain(|_| self.once_in(3));
+                Call::SetAside { slice, epoch, pauses: self.pauses(slice), fair_keys, ids }
+            }
+            _ => Call::Park { slice, epoch, keys, fair_keys },
+        }
+    }
+
     pub(super) fn enqueue(&mut self) -> Enqueue {
         let slice = self.slice();
         // One of them is given: else the slice would follow from a random id.
         let key = self.once_in(2).then(|| format!("key {}", self.below(3)));
         let is_bare = key.is_some() && self.once_in(3);
+        let limit_key = self.once_in(3).then(|| self.limit_key(slice));
+        let is_bare = is_bare || limit_key.is_some() && self.once_in(2);
         let subject = (!is_bare).then(|| self.subject(slice).to_string());
         Enqueue {
             kind: if self.once_in(15) { self.one_of(&["timer", "Nope", ""]) } else { "plain" },
@@ -248,6 +290,24 @@ impl Dice<'_> {
             in_hours: self.once_in(2).then(|| self.number(-2..4)),
             priority: self.once_in(3).then(|| self.rng.random_range(0..6)),
             max_attempts: self.once_in(3).then(|| self.rng.random_range(0..4)),
+            queue: self.once_in(3).then(|| self.one_of(&["mails", "platform", "No"])),
+            limit: (self.once_in(4) || limit_key.is_some()).then(|| self.rng.random_range(1..3)),
+            limit_waiting: (limit_key.is_some() && self.once_in(3))
+                .then(|| self.rng.random_range(1..4)),
+            limit_key,
+            fair_key: self.once_in(3).then(|| self.one_of(&["ann", "bob"])),
+            on_conflict: self.once_in(2).then(|| {
+                self.one_of(&[
+                    OnConflict::Existing,
+                    OnConflict::Ignore,
+                    OnConflict::Replace,
+                    OnConflict::Debounce,
+                ])
+            }),
+            key_states: self
+                .once_in(5)
+                .then(|| self.one_of(&[KeyStates::Live, KeyStates::UntilStarted])),
+            period_hours: self.once_in(5).then(|| self.rng.random_range(1..4)),
         }
     }
 

@@ -5,8 +5,8 @@ use domain::ids::{Subject, Timestamp};
 use domain::view::{Row, RowKey};
 use serde_json::Value;
 use sqlx::PgPool;
-use store::Consumer;
 use store::testing::{Checkpoint, JobRow, Memory, SliceTables};
+use store::{Consumer, Lane};
 use uuid::Uuid;
 
 use super::side::{Of, Side};
@@ -93,11 +93,12 @@ impl Side {
         // The dead have neither a time nor a run.
         let is_live = state == "live";
         let due = is_live.then(|| self.told_at(job.run_at));
-        let run = is_live.then_some((job.run_epoch, &job.unique_key));
+        let run = is_live.then_some((job.run_epoch, &job.unique_key, job.lane, job.edits));
+        let limits = (&job.queue, &job.limit_key, job.limit, &job.fair_key);
         let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
         format!(
             "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
-             {attempt} {errors} {} {:?} {due:?} {run:?}",
+             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?}",
             self.told_id(id),
             job.causation_id,
             job.correlation_id,
@@ -143,7 +144,7 @@ impl Side {
     }
 
     async fn jobs(&self, pool: &PgPool, table: &str, is_dead: bool) -> Vec<String> {
-        let run = if is_dead { "state, 'null'::jsonb" } else { "'live', to_jsonb(j)" };
+        let run = if is_dead { "state, to_jsonb(j)" } else { "'live', to_jsonb(j)" };
         let query = format!(
             "SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id,
                     correlation_id, enqueued_at, attempt, errors, crashes, last_error, {run}
@@ -198,6 +199,21 @@ impl Job {
             crashes: self.12,
             run_epoch: run["run_epoch"].as_i64(),
             last_error: self.13,
+            queue: run["queue"].as_str().unwrap_or_default().to_owned(),
+            lane: match run["lane"].as_i64() {
+                Some(1) => Lane::Parked,
+                Some(2) => Lane::Aside,
+                Some(3) => Lane::Shared,
+                _ => Lane::Open,
+            },
+            limit_key: run["limit_key"].as_str().map(str::to_owned),
+            limit: run["max_running"].as_i64().and_then(|limit| limit.try_into().ok()),
+            fair_key: run["fair_key"].as_str().map(str::to_owned),
+            key_until_started: run["key_until_started"] == Value::Bool(true),
+            edits: run["edits"]
+                .as_i64()
+                .and_then(|edits| edits.try_into().ok())
+                .unwrap_or_default(),
         };
         side.job_line(self.0, self.1, &row, &self.14)
     }

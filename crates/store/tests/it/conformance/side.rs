@@ -156,6 +156,13 @@ impl Side {
             | Call::Mark { .. }
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
+            Call::ParkedKeys(_)
+            | Call::StillParked(_)
+            | Call::ParkedJobs { .. }
+            | Call::FairPageEnd { .. }
+            | Call::Park { .. }
+            | Call::SetAside { .. }
+            | Call::TakeBack { .. } => self.lanes(call).await,
         }
     }
 
@@ -207,7 +214,7 @@ impl Side {
                 format!("{counts} {requests} {awaiting} {positions}")
             }
             Call::Due { process, per_slice } => {
-                let due = work.due_jobs(*process, *per_slice).await;
+                let due = work.due_jobs(*process, *per_slice, "").await;
                 told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
             }
             Call::NextDue(process) => {
@@ -217,7 +224,10 @@ impl Side {
             Call::Mark { slice, epoch, ids } => {
                 let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
                 let started = work.mark_started(*slice, *epoch, &ids).await;
-                let told_start = |s: store::Started| (self.told_id(s.id), s.attempt, s.crashes);
+                let told_start = |s: store::Started| {
+                    let args = s.args.map(|args| args.to_string());
+                    (self.told_id(s.id), s.attempt, s.crashes, args)
+                };
                 told(started.map(|all| sorted(all.into_iter().map(told_start).collect())))
             }
             Call::Finish { slice, epoch, runs } => {
@@ -237,8 +247,48 @@ impl Side {
             | Call::RequestParked { .. }
             | Call::Enqueue(_)
             | Call::RetryDead(_)
+            | Call::ParkedKeys(_)
+            | Call::StillParked(_)
+            | Call::ParkedJobs { .. }
+            | Call::FairPageEnd { .. }
+            | Call::Park { .. }
+            | Call::SetAside { .. }
+            | Call::TakeBack { .. }
             | Call::Pass { .. }
             | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
+        }
+    }
+
+    /// Makes the calls of lanes.
+    async fn lanes(&self, call: &Call) -> String {
+        let work = self.work();
+        match call {
+            Call::ParkedKeys(slices) => told(work.parked_keys(slices).await.map(sorted)),
+            Call::StillParked(keys) => {
+                let mut keys = keys.clone();
+                keys.dedup();
+                told(work.still_parked(&keys).await.map(sorted))
+            }
+            Call::ParkedJobs { process, keys } => {
+                let keys = sorted(keys.clone());
+                let keys: std::collections::BTreeSet<_> = keys.into_iter().collect();
+                let keys: Vec<_> = keys.into_iter().collect();
+                let due = work.parked_jobs(*process, &keys, 2).await;
+                told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
+            }
+            Call::FairPageEnd { process, after } => told(work.fair_page_end(*process, after).await),
+            Call::Park { slice, epoch, keys, fair_keys } => {
+                told(work.park(*slice, *epoch, keys, fair_keys).await)
+            }
+            Call::SetAside { slice, epoch, pauses, fair_keys, ids } => {
+                let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
+                told(work.set_aside(*slice, *epoch, pauses, fair_keys, &ids).await)
+            }
+            Call::TakeBack { slice, epoch, pauses } => {
+                // Where nothing is aside, the lease is not asked for.
+                told(work.take_back(*slice, *epoch, pauses).await)
+            }
+            other => panic!("{other:?} is made elsewhere"),
         }
     }
 
@@ -249,6 +299,14 @@ impl Side {
             key: enqueue.key.clone(),
             priority: enqueue.priority,
             max_attempts: enqueue.max_attempts,
+            queue: enqueue.queue.map(str::to_owned),
+            limit_key: enqueue.limit_key.clone(),
+            limit: enqueue.limit,
+            limit_waiting: enqueue.limit_waiting,
+            fair_key: enqueue.fair_key.map(str::to_owned),
+            on_conflict: enqueue.on_conflict,
+            key_states: enqueue.key_states,
+            key_period: enqueue.period_hours.map(|hours| hours * 3_600),
         };
         match self.work().enqueue(enqueue.kind, &enqueue.args, &options).await {
             Ok(id) if self.ids.values().any(|known| *known == id) => {
@@ -293,6 +351,7 @@ impl Side {
                 for statement in [
                     "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
                     "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job_key SET until = until - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
                 ] {
                     sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
@@ -389,10 +448,12 @@ impl Side {
 
     fn told_job(&self, job: &DueJob) -> String {
         let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
+        let DueJob { priority, queue, lane, limit_key, limit, fair_key, .. } = job;
         let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
         let (subject, causation) = (&job.subject, job.causation_id);
         format!(
-            "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?}"
+            "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?} \
+             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?}"
         )
     }
 }
@@ -441,6 +502,8 @@ fn kind_of(error: &Error) -> &'static str {
         "refused"
     } else if let Error::Invalid { .. } = error {
         "invalid"
+    } else if let Error::TooMany { .. } = error {
+        "too many"
     } else if let Error::NoSuchJob { .. } = error {
         "no such job"
     } else if let Error::NotParked { .. } = error {

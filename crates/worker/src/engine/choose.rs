@@ -1,0 +1,160 @@
+//! Which of the due jobs start: plain values in, plain values out.
+//!
+//! A job *fits* if and only if it is not paused, fewer jobs of its key run than its limit, and no
+//! earlier job of its key waits. Of those that fit, priorities share the slots 8:4:2:1, and within
+//! a priority fair keys take turns: first the one of which the fewest run, then the one whose last
+//! turn is longest ago. So nothing starves that fits, and jobs of a key start in their order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use store::{DueJob, Lane, Pauses};
+
+use crate::running::Taken;
+
+/// Starts of each priority, while all have jobs that fit.
+const WEIGHTS: [i32; 4] = [8, 4, 2, 1];
+
+/// What a choice depends on besides the jobs.
+pub(super) struct Offer<'a> {
+    /// What runs.
+    pub(super) taken: Taken,
+    /// Jobs that may start.
+    pub(super) slots: usize,
+    /// What is paused.
+    pub(super) pauses: &'a Pauses,
+    /// Keys with parked jobs: those go first.
+    pub(super) parked: &'a BTreeMap<(i16, String), Option<i16>>,
+}
+
+/// What becomes of due jobs.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// To be started, in this order.
+    pub(super) start: Vec<DueJob>,
+    /// Paused.
+    pub(super) paused: Vec<DueJob>,
+    /// Behind jobs of their key.
+    pub(super) blocked: Vec<DueJob>,
+    /// Something is left that fits once a run has ended.
+    pub(super) is_held_up: bool,
+}
+
+/// Whose turn it is. Kept from choice to choice.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    credits: [i32; 4],
+    turn: u64,
+    last_turns: HashMap<String, u64>,
+}
+
+impl Shares {
+    /// The priority whose turn it is, of those that have jobs: the smooth weighted round robin, in
+    /// which each is served as often as its weight says and as evenly as can be.
+    fn next(&mut self, has: [bool; 4]) -> Option<usize> {
+        let mut total = 0;
+        for (priority, credit) in self.credits.iter_mut().enumerate() {
+            // Who has nothing saves nothing up.
+            *credit = if has[priority] { *credit + WEIGHTS[priority] } else { 0 };
+            total += if has[priority] { WEIGHTS[priority] } else { 0 };
+        }
+        let best =
+            (0..4).filter(|p| has[*p]).max_by_key(|p| (self.credits[*p], -(*p).cast_signed()))?;
+        self.credits[best] -= total;
+        Some(best)
+    }
+
+    fn took(&mut self, whose: &str) {
+        self.turn += 1;
+        self.last_turns.insert(whose.to_owned(), self.turn);
+    }
+}
+
+/// Jobs of one priority, by whose they are, each in their order.
+#[derive(Default)]
+struct Waiting(BTreeMap<String, VecDeque<DueJob>>);
+
+impl Waiting {
+    /// The owner whose turn it is.
+    fn owner(&self, taken: &Taken, shares: &Shares) -> Option<String> {
+        let runs = |whose: &String| taken.fair_keys.get(whose).copied().unwrap_or_default();
+        let last = |whose: &String| shares.last_turns.get(whose).copied().unwrap_or_default();
+        self.0.keys().min_by_key(|whose| (runs(whose), last(whose))).cloned()
+    }
+
+    /// The next job of an owner.
+    fn pop(&mut self, whose: &str) -> Option<DueJob> {
+        let jobs = self.0.get_mut(whose)?;
+        let job = jobs.pop_front();
+        if jobs.is_empty() {
+            self.0.remove(whose);
+        }
+        job
+    }
+}
+
+/// Chooses among due jobs, sorted by priority and time.
+pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -> Chosen {
+    let Offer { mut taken, mut slots, pauses, parked } = offer;
+    let mut chosen = Chosen::default();
+    let mut waiting: [Waiting; 4] = std::array::from_fn(|_| Waiting::default());
+    for job in jobs {
+        if pauses.hold(&job) {
+            chosen.paused.push(job);
+        } else {
+            let nth = usize::try_from(job.priority - 1).unwrap_or_default().min(3);
+            let whose = job.fair_key.clone().unwrap_or_default();
+            waiting[nth].0.entry(whose).or_default().push_back(job);
+        }
+    }
+    let owners: HashSet<String> = waiting.iter().flat_map(|w| w.0.keys().cloned()).collect();
+    shares.last_turns.retain(|whose, _| owners.contains(whose));
+    let mut closed: BTreeSet<String> = BTreeSet::new();
+    while slots > 0 {
+        let has = std::array::from_fn(|nth| {
+            pass_blocked(&mut waiting[nth], &taken, &mut closed, parked, &mut chosen)
+        });
+        let Some(nth) = shares.next(has) else { break };
+        let Some(whose) = waiting[nth].owner(&taken, shares) else { break };
+        let Some(job) = waiting[nth].pop(&whose) else { break };
+        slots -= 1;
+        shares.took(&whose);
+        *taken.keys.entry(job.key().to_owned()).or_default() += 1;
+        *taken.fair_keys.entry(whose).or_default() += 1;
+        chosen.start.push(job);
+    }
+    chosen.is_held_up = !chosen.blocked.is_empty() || waiting.iter().any(|w| !w.0.is_empty());
+    chosen
+}
+
+/// Takes out the jobs at the front that do not fit. Returns whether one is left.
+fn pass_blocked(
+    waiting: &mut Waiting,
+    taken: &Taken,
+    closed: &mut BTreeSet<String>,
+    parked: &BTreeMap<(i16, String), Option<i16>>,
+    chosen: &mut Chosen,
+) -> bool {
+    waiting.0.retain(|_, jobs| {
+        while let Some(job) = jobs.front() {
+            let runs = taken.keys.get(job.key()).copied().unwrap_or_default();
+            let is_behind =
+                job.lane != Lane::Parked && parked.contains_key(&(job.slice, job.key().to_owned()));
+            let is_full =
+                runs >= usize::from(job.limit.unsigned_abs()) || closed.contains(job.key());
+            if !is_behind && !is_full {
+                break;
+            }
+            if is_full {
+                // What comes later in its order must not pass it, whatever its own limit.
+                closed.insert(job.key().to_owned());
+            }
+            chosen.blocked.extend(jobs.pop_front());
+        }
+        !jobs.is_empty()
+    });
+    !waiting.0.is_empty()
+}
+
+#[cfg(test)]
+#[path = "choose/tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! Choices, given what is due and what runs.
+
+use domain::ids::{Subject, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+/// The `n`th job of a key, of a priority.
+fn job(n: u32, key: &str, priority: i16) -> DueJob {
+    DueJob {
+        slice: 0,
+        id: Uuid::from_u128(n.into()),
+        kind: "test_ok".to_owned(),
+        subject: Subject::from_stored(key.to_owned()),
+        args: json!({}),
+        run_at: Timestamp::from_timestamp(n.into(), 0).unwrap(),
+        attempt: 0,
+        errors: 0,
+        max_attempts: 1,
+        causation_id: None,
+        correlation_id: None,
+        priority,
+        queue: "default".to_owned(),
+        lane: Lane::Open,
+        limit_key: None,
+        limit: 1,
+        fair_key: None,
+    }
+}
+
+fn of(n: u32, whose: &str) -> DueJob {
+    DueJob { fair_key: Some(whose.to_owned()), lane: Lane::Shared, ..job(n, &n.to_string(), 2) }
+}
+
+/// Chooses with so many slots, nothing paused or parked.
+fn pick(jobs: Vec<DueJob>, taken: Taken, slots: usize, shares: &mut Shares) -> Chosen {
+    let offer = Offer { taken, slots, pauses: &Pauses::default(), parked: &BTreeMap::new() };
+    choose(jobs, offer, shares)
+}
+
+fn numbers(jobs: &[DueJob]) -> Vec<u128> {
+    jobs.iter().map(|job| job.id.as_u128()).collect()
+}
+
+#[test]
+fn jobs_of_a_key_start_one_at_a_time_and_in_order() {
+    let due = vec![job(1, "a", 2), job(2, "a", 2), job(3, "b", 2)];
+    let chosen = pick(due, Taken::default(), 9, &mut Shares::default());
+    assert_eq!(numbers(&chosen.start), [1, 3]);
+    assert_eq!(numbers(&chosen.blocked), [2]);
+    assert!(chosen.is_held_up);
+}
+
+#[test]
+fn as_many_of_a_key_run_as_its_limit_says_counting_those_that_run() {
+    let limited = |n| DueJob { limit: 3, limit_key: Some("k".to_owned()), ..job(n, "x", 2) };
+    let taken = Taken { keys: HashMap::from([("k".to_owned(), 1)]), ..Taken::default() };
+    let chosen = pick((1..6).map(limited).collect(), taken, 9, &mut Shares::default());
+    assert_eq!(numbers(&chosen.start), [1, 2]);
+}
+
+#[test]
+fn a_later_job_of_a_key_does_not_pass_an_earlier_one_by_a_greater_limit() {
+    let due = vec![
+        job(1, "a", 2),
+        DueJob { limit: 1, ..job(2, "a", 2) },
+        DueJob { limit: 9, ..job(3, "a", 2) },
+    ];
+    let chosen = pick(due, Taken::default(), 9, &mut Shares::default());
+    assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![1], vec![2, 3]));
+}
+
+#[test]
+fn parked_jobs_of_a_key_go_before_those_found_by_time() {
+    let parked = BTreeMap::from([((0, "a".to_owned()), None)]);
+    let mut due = vec![job(1, "a", 2), DueJob { lane: Lane::Parked, ..job(2, "a", 2) }];
+    let choose = |due| {
+        let (taken, pauses) = (Taken::default(), Pauses::default());
+        let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked };
+        super::choose(due, offer, &mut Shares::default())
+    };
+    assert_eq!(numbers(&choose(due.clone()).start), [2]);
+    due.pop();
+    assert_eq!(numbers(&choose(due).start), [0; 0], "it is behind what was not read");
+}
+
+#[test]
+fn priorities_share_the_starts_eight_to_four_to_two_to_one_and_none_starves() {
+    let mut shares = Shares::default();
+    let mut starts = [0; 4];
+    // One slot at a time, as in a process that is busy.
+    for round in 0..150 {
+        let due = (1..=4).map(|p| job(round, &format!("{p}"), p)).collect();
+        let chosen = pick(due, Taken::default(), 1, &mut shares);
+        starts[usize::try_from(chosen.start[0].priority - 1).unwrap()] += 1;
+    }
+    assert_eq!(starts, [80, 40, 20, 10]);
+}
+
+#[test]
+fn a_priority_alone_has_all_slots() {
+    let due = (0..9).map(|n| job(n, &n.to_string(), 4)).collect();
+    assert_eq!(pick(due, Taken::default(), 9, &mut Shares::default()).start.len(), 9);
+}
+
+#[test]
+fn fair_keys_take_turns_however_many_jobs_one_of_them_has() {
+    let mut due: Vec<DueJob> = (0..90).map(|n| of(n, "big")).collect();
+    due.extend((90..93).map(|n| of(n, "small")));
+    due.extend((93..96).map(|n| job(n, &n.to_string(), 2)));
+    let chosen = pick(due, Taken::default(), 9, &mut Shares::default());
+    let of = |whose: Option<&str>| {
+        chosen.start.iter().filter(|job| job.fair_key.as_deref() == whose).count()
+    };
+    assert_eq!((of(Some("big")), of(Some("small")), of(None)), (3, 3, 3));
+}
+
+#[test]
+fn who_had_no_turn_for_longest_is_next_also_over_many_looks() {
+    let mut shares = Shares::default();
+    let turns: Vec<String> = (0..6)
+        .map(|round| {
+            let due = vec![of(10 * round, "a"), of(10 * round + 1, "b"), of(10 * round + 2, "c")];
+            pick(due, Taken::default(), 1, &mut shares).start.remove(0).fair_key.unwrap()
+        })
+        .collect();
+    assert_eq!(turns, ["a", "b", "c", "a", "b", "c"]);
+}
+
+#[test]
+fn who_runs_least_is_next() {
+    let taken = Taken { fair_keys: HashMap::from([("a".to_owned(), 2)]), ..Taken::default() };
+    let due = (0..9).map(|n| of(n, if n % 2 == 0 { "a" } else { "b" })).collect();
+    let chosen = pick(due, taken, 2, &mut Shares::default());
+    assert!(chosen.start.iter().all(|job| job.fair_key.as_deref() == Some("b")));
+}
+
+#[test]
+fn paused_jobs_do_not_start_and_hold_up_nobody() {
+    let pauses = Pauses { kinds: vec!["test_ok".to_owned()], ..Pauses::default() };
+    let due = vec![job(1, "a", 2), DueJob { kind: "test_other".to_owned(), ..job(2, "a", 2) }];
+    let offer =
+        Offer { taken: Taken::default(), slots: 9, pauses: &pauses, parked: &BTreeMap::new() };
+    let chosen = choose(due, offer, &mut Shares::default());
+    assert_eq!((numbers(&chosen.start), numbers(&chosen.paused)), (vec![2], vec![1]));
+    assert!(!chosen.is_held_up);
+}
