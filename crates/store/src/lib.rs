@@ -59,7 +59,10 @@ pub use history::{
 pub use install::{
     Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
 };
-pub use jobs::{DeadJob, DueJob, Ending, EnqueueOptions, Finish, JobCounts, Started};
+pub use jobs::{
+    Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions, Finish,
+    JobCounts, JobDays, JobFilter, JobHistory, JobView, Standing, Started,
+};
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
 pub use partitions::Partitions;
@@ -87,6 +90,8 @@ pub struct Config {
     /// Where sealed history lies, such as `file:///var/lib/tallylight/history`; `None`: this
     /// process reads and writes none, and an event that is sealed is an error.
     pub history_url: Option<String>,
+    /// How much a worker keeps of jobs that have ended.
+    pub job_history: JobHistory,
 }
 
 impl Config {
@@ -97,6 +102,7 @@ impl Config {
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
             history_url: None,
+            job_history: JobHistory::default(),
         }
     }
 }
@@ -114,6 +120,7 @@ pub struct Store {
     identity: Arc<Identity>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
+    job_history: JobHistory,
     one_by_one: Arc<OneByOne>,
 }
 
@@ -163,6 +170,7 @@ impl Store {
             identity,
             history,
             history_metrics,
+            job_history: config.job_history,
             one_by_one: Arc::default(),
         })
     }

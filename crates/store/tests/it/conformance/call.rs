@@ -48,6 +48,7 @@ pub(super) enum How {
     Again { hours: u64 },
     Discarded,
     Quarantined,
+    Cancelled,
     Released,
 }
 
@@ -178,6 +179,15 @@ pub(super) enum Call {
         runs: Vec<Run>,
     },
     RetryDead(Uuid),
+    Cancel {
+        id: Uuid,
+        force: bool,
+    },
+    Cancellations(Uuid),
+    NoteCrashes {
+        slice: i16,
+        epoch: i64,
+    },
     /// Time passes.
     Pass {
         hours: i64,
@@ -194,7 +204,7 @@ impl Call {
     pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
-        match dice.below(100) {
+        match dice.below(106) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
             14..17 => Self::Read {
@@ -236,6 +246,9 @@ impl Call {
             85..94 => dice.finish(slice),
             94..96 => Self::RetryDead(dice.dead()),
             96..98 => Self::Pass { hours: dice.number(1..3) },
+            98..101 => dice.cancel(slice),
+            101..103 => Self::Cancellations(dice.process()),
+            103 => dice.note_crashes(slice),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }
     }
