@@ -19,12 +19,14 @@ use crate::jobs::{self, Done};
 use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
+mod cancel;
 mod direct;
 mod doubt;
 mod outcome;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use cancel::Oversight;
 pub(crate) use doubt::Doubt;
 
 /// Due jobs read at once of each slice and priority.
@@ -62,6 +64,8 @@ pub(crate) struct Engine {
     pub(crate) owed: Vec<Ended>,
     /// Starts that may have been marked: not to be looked for before that is settled.
     pub(crate) doubts: Vec<Doubt>,
+    /// What is known of cancelled jobs and of what former holders left.
+    pub(crate) oversight: Oversight,
 }
 
 impl Engine {
@@ -129,6 +133,7 @@ impl Engine {
         let due = self.ctx.store().due_jobs(self.ctx.process(), i64::from(PER_SLICE)).await?;
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
+        self.oversee(&held).await?;
         let (mut ids, mut subjects) = self.running.taken();
         ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
         let mut slots = self.ctx.config().concurrency.saturating_sub(ids.len());
@@ -282,8 +287,10 @@ impl Engine {
         epoch: i64,
         ended: Vec<Ended>,
     ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
-        let finishes: Vec<Finish> =
-            ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
+        let finish = |ended: &Ended| {
+            outcome::finish(&self.ctx, ended, self.running.is_cancelled(ended.job.id))
+        };
+        let finishes: Vec<Finish> = ended.iter().map(finish).collect();
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {

@@ -102,6 +102,12 @@ pub enum JobError {
         /// Why, for people.
         reason: String,
     },
+    /// Nobody needs it any more: the job ends as cancelled, which is no failure.
+    #[error("{reason}")]
+    Cancel {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl JobError {

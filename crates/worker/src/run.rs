@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::engine::Engine;
+use crate::engine::{Engine, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
 use crate::{execution, jobs, react};
@@ -81,6 +81,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
             ended: ended_rx,
             owed: Vec::new(),
             doubts: Vec::new(),
+            oversight: Oversight::default(),
         };
         engine.run(stop.clone(), cut.clone())
     });

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Engine;
+use super::{Engine, Oversight};
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
@@ -332,6 +332,7 @@ fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> 
         once_for: None,
         causation_id: None,
         correlation_id: None,
+        trace: None,
     }
 }
 
@@ -369,6 +370,8 @@ async fn forwards_arrive_in_order_and_once() {
             causation_id: None,
             correlation_id: None,
             payload: json!({}),
+            cause_at: None,
+            trace: None,
         })
     };
     let at = now();
@@ -408,6 +411,7 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
         ended: mpsc::unbounded_channel().1,
         owed: Vec::new(),
         doubts: Vec::new(),
+        oversight: Oversight::default(),
     };
     engine.running.add(&job);
     (engine, job)
@@ -425,7 +429,7 @@ async fn a_run_whose_outcome_is_refused_has_failed_and_holds_nothing_up() {
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     let counts = store.job_counts().await.unwrap();
-    assert_eq!((counts.running, counts.scheduled, counts.dead), (0, 1, 0), "it is tried again");
+    assert_eq!((counts.running, counts.retryable, counts.dead), (0, 1, 0), "it is tried again");
 }
 
 #[tokio::test]
