@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use store::AsOf;
 use uuid::Uuid;
 
+mod jobs;
+
+pub(crate) use jobs::{Dead, Jobs};
+
 /// Runs live-stream sessions on Gcore Video Streaming.
 #[derive(Debug, Parser)]
 #[command(name = "tallylight", version, propagate_version = true, after_help = AFTER_HELP)]
@@ -57,7 +61,7 @@ pub(crate) enum Command {
     Parked(Parked),
     /// Show how far each slice is applied and who works on it
     Status,
-    /// Look at jobs, retry dead ones, enqueue
+    /// Look at jobs, say why one does not run, cancel, redrive, enqueue
     #[command(subcommand)]
     Jobs(Jobs),
     /// Rebuild current state from the log
@@ -273,35 +277,6 @@ pub(crate) enum Which {
     At(i16, i64),
     /// By its name.
     Subject(String),
-}
-
-/// Commands on jobs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Jobs {
-    /// Count jobs by state
-    Status,
-    /// List dead letters
-    Dead {
-        /// Most rows
-        #[arg(long, default_value_t = 50)]
-        limit: i64,
-    },
-    /// Let a dead job run again
-    Retry {
-        /// The job
-        id: Uuid,
-    },
-    /// Enqueue a plain job
-    Enqueue {
-        /// Its kind: clean_up_inactive, maintain or verify
-        kind: String,
-        /// Its arguments, JSON
-        #[arg(default_value = "{}")]
-        args: String,
-        /// At most one live job has this key
-        #[arg(long)]
-        key: Option<String>,
-    },
 }
 
 /// Commands on projections.

@@ -22,7 +22,7 @@ mod history;
 mod look;
 
 pub use cancel::{Cancellation, Cancelled};
-pub use dead::{DeadFilter, DeadJob};
+pub use dead::{DeadFilter, DeadJob, Redrive};
 pub use finish::{Ending, Finish};
 pub use history::{Attempt, JobDays, JobHistory};
 pub use look::{JobFilter, JobView, Standing};

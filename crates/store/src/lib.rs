@@ -61,7 +61,7 @@ pub use install::{
 };
 pub use jobs::{
     Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions, Finish,
-    JobCounts, JobDays, JobFilter, JobHistory, JobView, Standing, Started,
+    JobCounts, JobDays, JobFilter, JobHistory, JobView, Redrive, Standing, Started,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

@@ -187,6 +187,12 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
     Call::KINDS.contains(&kind) || KINDS.contains(&kind)
 }
 
+/// Whether this build runs jobs of `kind`, the engine's own ones included.
+pub fn knows(kind: &str) -> bool {
+    let own = [domain::effect::TIMER, domain::effect::FORWARD];
+    own.contains(&kind) || Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+}
+
 /// Runs the handler of a job.
 pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError> {
     #[cfg(any(test, feature = "testing"))]

@@ -82,6 +82,17 @@ impl DeadFilter {
     }
 }
 
+/// How dead letters are let run again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Redrive {
+    /// A JSON merge patch of their arguments.
+    pub edit: Option<Value>,
+    /// Only count them.
+    pub dry_run: bool,
+    /// Also those that a session waited for, and has taken for failed.
+    pub decided: bool,
+}
+
 impl Store {
     /// Dead letters, the latest first.
     pub async fn dead_jobs(&self, limit: i64) -> Result<Vec<DeadJob>, Error> {
@@ -134,26 +145,23 @@ impl Store {
     /// # Errors
     /// [`Error::NoSuchJob`].
     pub async fn retry_dead(&self, id: Uuid) -> Result<(), Error> {
-        let moved = self.redrive(&DeadFilter::id(id), None, false).await?;
+        let how = Redrive { decided: true, ..Redrive::default() };
+        let moved = self.redrive(&DeadFilter::id(id), &how).await?;
         if moved == 0 { Err(Error::NoSuchJob { id }) } else { Ok(()) }
     }
 
-    /// Moves all dead jobs that meet a filter back among the living, their arguments changed by a
-    /// JSON merge patch. Returns how many; with `dry_run` how many it would be.
+    /// Moves all dead jobs that meet a filter back among the living. Returns how many; with
+    /// `dry_run` how many it would be.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the reason where filter or patch are refused.
-    pub async fn redrive(
-        &self,
-        filter: &DeadFilter,
-        edit: Option<&Value>,
-        dry_run: bool,
-    ) -> Result<i64, Error> {
+    pub async fn redrive(&self, filter: &DeadFilter, how: &Redrive) -> Result<i64, Error> {
         let count = sqlx::query_scalar!(
-            r#"SELECT tallylight.redrive_jobs($1, $2, $3, true) AS "count!""#,
+            r#"SELECT tallylight.redrive_jobs($1, $2, $3, $4) AS "count!""#,
             filter.json(),
-            edit,
-            dry_run,
+            how.edit,
+            how.dry_run,
+            how.decided,
         )
         .fetch_one(&self.pool)
         .await

@@ -13,6 +13,9 @@ use super::{Engine, outcome};
 use crate::claimed::ClaimedJob;
 use crate::leases::chain;
 
+#[cfg(test)]
+mod tests;
+
 /// What is known of cancelled jobs and of what former holders left.
 #[derive(Debug, Default)]
 pub(crate) struct Oversight {

@@ -62,14 +62,19 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-async fn enqueue(store: &Store, kind: &str, args: Value, max_attempts: i32) -> (Uuid, Subject) {
+pub(super) async fn enqueue(
+    store: &Store,
+    kind: &str,
+    args: Value,
+    max_attempts: i32,
+) -> (Uuid, Subject) {
     let options = EnqueueOptions { max_attempts: Some(max_attempts), ..EnqueueOptions::default() };
     let id = store.enqueue(kind, &args, &options).await.unwrap();
     (id, Subject::job(id))
 }
 
 /// The outcome of a job without a subject of its own.
-async fn outcome(store: &Store, subject: &Subject) -> RecordedEvent {
+pub(super) async fn outcome(store: &Store, subject: &Subject) -> RecordedEvent {
     until(async || store.read_subject(subject, 0, 10).await.unwrap().pop()).await
 }
 
@@ -311,7 +316,7 @@ async fn jobs_of_one_subject_run_one_at_a_time() {
 }
 
 /// Inserts jobs of the engine's own kinds, as a reaction does.
-async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
+pub(super) async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
     let slice = store.slice_of(subject);
     let process = Uuid::now_v7();
     let lease = store.claim(Consumer::React, slice, process, LIMIT).await.unwrap().unwrap();
@@ -320,7 +325,7 @@ async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
     store.release(Consumer::React, slice, lease.epoch).await.unwrap();
 }
 
-fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> NewJob {
+pub(super) fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> NewJob {
     NewJob {
         id: Uuid::from_u128(u128::from(n)),
         kind: kind.to_owned(),
