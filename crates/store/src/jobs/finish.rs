@@ -93,7 +93,7 @@ impl Store {
         fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
         let (sorted, kept) = (Sorted::of(finishes), self.job_history);
         // While the rows still say when and under which epoch they were started.
-        history::note_runs(&mut tx, slice, &sorted.noted(kept)).await?;
+        history::note_runs(&mut tx, slice, epoch, &sorted.noted(kept)).await?;
         let mut ended = EndedRuns::new();
         complete(&mut tx, slice, &sorted.completed, kept, &mut ended).await?;
         reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;

@@ -130,10 +130,12 @@ impl Store {
     }
 }
 
-/// Notes runs that are about to be ended, in one statement. What does not run is no run.
+/// Notes runs under the present lease that are about to be ended, in one statement. A job that
+/// does not run has none; what a former holder left is a crash.
 pub(super) async fn note_runs(
     connection: &mut PgConnection,
     slice: i16,
+    epoch: i64,
     noted: &[Noted<'_>],
 ) -> Result<(), Error> {
     if noted.is_empty() {
@@ -150,12 +152,13 @@ pub(super) async fn note_runs(
            FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[]) AS run (id, attempt, outcome, error)
            JOIN tallylight.job j ON j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
            LEFT JOIN tallylight.job_holder h ON h.slice = j.slice AND h.epoch = j.run_epoch
-          WHERE j.run_epoch < 9223372036854775807",
+          WHERE j.run_epoch = $6",
         slice,
         &ids,
         &attempts,
         &outcomes as &[&str],
         &errors as &[Option<&str>],
+        epoch,
     )
     .execute(connection)
     .await?;

@@ -281,7 +281,7 @@ impl Tables {
         let events: Vec<NewEvent> = ending.iter().flat_map(in_trace).collect();
         check_events(&events)?;
         for finish in &ending {
-            tables.note_run(finish);
+            tables.note_run(epoch, finish);
             tables.end_run(now, finish);
         }
         tables.store(now, slice, &events);
@@ -353,8 +353,8 @@ impl Tables {
 }
 
 impl SliceTables {
-    /// Notes a run that failed or was cancelled while it ran.
-    fn note_run(&mut self, finish: &Finish) {
+    /// Notes a run under this lease that failed or was cancelled.
+    fn note_run(&mut self, epoch: i64, finish: &Finish) {
         let outcome = match finish.ending {
             Ending::Retry { .. } => "failed",
             Ending::Discarded { .. } => "discarded",
@@ -365,7 +365,7 @@ impl SliceTables {
             | Ending::Quarantined { .. }
             | Ending::Released => return,
         };
-        let runs = |job: &JobRow| job.run_epoch.is_some_and(|run| run != NEVER);
+        let runs = |job: &JobRow| job.run_epoch == Some(epoch);
         if self.jobs.get(&finish.id).is_some_and(runs) {
             self.attempts.push(((finish.id, finish.attempt), outcome));
         }
