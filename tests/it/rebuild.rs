@@ -31,5 +31,5 @@ async fn a_rebuild_gives_the_same_rows_and_enqueues_nothing() {
 /// How many jobs there are, whatever they wait for.
 async fn job_count(system: &TestSystem) -> i64 {
     let counts = system.store.job_counts().await.unwrap();
-    counts.available + counts.scheduled + counts.running + counts.dead
+    counts.available + counts.scheduled + counts.retryable + counts.running + counts.dead
 }

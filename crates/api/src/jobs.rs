@@ -20,12 +20,16 @@ use crate::extract::Body;
 use crate::fields::Fields;
 use crate::token::Scope;
 
+mod verbs;
+
 /// Most failures that a caller may grant: with the longest waits between them, some weeks.
 const MAX_ATTEMPTS: i64 = 100;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route("/v1/jobs", needs(Scope::JobsWrite, post(enqueue)))
+    Router::new()
+        .route("/v1/jobs", needs(Scope::JobsWrite, post(enqueue)).merge(verbs::list_route()))
+        .merge(verbs::routes())
 }
 
 /// A job that was enqueued.

@@ -5,6 +5,7 @@ mod access;
 mod commands;
 mod create;
 mod erasure;
+mod job_verbs;
 mod read;
 mod requests;
 mod services;

@@ -27,7 +27,9 @@ pub enum Scope {
     SessionsWrite,
     /// Read push addresses and keys.
     IngestRead,
-    /// Enqueue plain jobs.
+    /// Look at jobs.
+    JobsRead,
+    /// Enqueue plain jobs, cancel them, let dead ones run again.
     JobsWrite,
     /// Tell that accounts were deleted.
     AccountsWrite,
@@ -41,10 +43,11 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SessionsRead,
         Self::SessionsWrite,
         Self::IngestRead,
+        Self::JobsRead,
         Self::JobsWrite,
         Self::AccountsWrite,
         Self::AccountsErase,
@@ -58,6 +61,7 @@ impl Scope {
             Self::SessionsRead => "sessions:read",
             Self::SessionsWrite => "sessions:write",
             Self::IngestRead => "ingest:read",
+            Self::JobsRead => "jobs:read",
             Self::JobsWrite => "jobs:write",
             Self::AccountsWrite => "accounts:write",
             Self::AccountsErase => "accounts:erase",
@@ -76,7 +80,7 @@ impl fmt::Display for Scope {
 /// A text that names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:write, accounts:write, accounts:erase, live-streams:read, admin"
+    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:read, jobs:write, accounts:write, accounts:erase, live-streams:read, admin"
 )]
 pub struct UnknownScope(
     /// The text.

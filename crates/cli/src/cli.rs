@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use store::AsOf;
 use uuid::Uuid;
 
+mod jobs;
+
+pub(crate) use jobs::{Dead, Jobs, Paused};
+
 /// Runs live-stream sessions on Gcore Video Streaming.
 #[derive(Debug, Parser)]
 #[command(name = "tallylight", version, propagate_version = true, after_help = AFTER_HELP)]
@@ -57,7 +61,7 @@ pub(crate) enum Command {
     Parked(Parked),
     /// Show how far each slice is applied and who works on it
     Status,
-    /// Look at jobs, retry dead ones, enqueue
+    /// Look at jobs, say why one does not run, cancel, redrive, enqueue
     #[command(subcommand)]
     Jobs(Jobs),
     /// Rebuild current state from the log
@@ -273,65 +277,6 @@ pub(crate) enum Which {
     At(i16, i64),
     /// By its name.
     Subject(String),
-}
-
-/// Commands on jobs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Jobs {
-    /// Count jobs by state
-    Status,
-    /// List dead letters
-    Dead {
-        /// Most rows
-        #[arg(long, default_value_t = 50)]
-        limit: i64,
-    },
-    /// Let a dead job run again
-    Retry {
-        /// The job
-        id: Uuid,
-    },
-    /// Start nothing more of a queue, a kind or a key; what runs goes on
-    Pause {
-        #[command(flatten)]
-        what: Paused,
-        /// Why, for those who wonder later
-        #[arg(long)]
-        reason: Option<String>,
-    },
-    /// End a pause
-    Resume {
-        #[command(flatten)]
-        what: Paused,
-    },
-    /// List what is paused
-    Paused,
-    /// Enqueue a plain job
-    Enqueue {
-        /// Its kind: clean_up_inactive, maintain or verify
-        kind: String,
-        /// Its arguments, JSON
-        #[arg(default_value = "{}")]
-        args: String,
-        /// At most one live job has this key
-        #[arg(long)]
-        key: Option<String>,
-    },
-}
-
-/// What is paused.
-#[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Paused {
-    /// Jobs of a queue; those that the plan decides are of the queue "platform"
-    #[arg(long)]
-    pub(crate) queue: Option<String>,
-    /// Jobs of a kind
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// Jobs of a limit key, or of a subject without one
-    #[arg(long)]
-    pub(crate) key: Option<String>,
 }
 
 /// Commands on projections.

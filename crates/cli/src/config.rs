@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) sealing: Sealing,
     /// What becomes of the log's past.
     pub(crate) history: History,
+    /// What is kept of jobs that have ended.
+    pub(crate) jobs: Jobs,
     /// Platform accounts.
     pub(crate) sources: Vec<Source>,
     /// Numbers and signs of life for the operator.
@@ -264,6 +266,47 @@ impl Default for History {
     }
 }
 
+/// What is kept of jobs that have ended.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Jobs {
+    /// `none`, `failures` (failed runs; jobs that were given up or cancelled) or `all`.
+    pub(crate) history: JobHistory,
+    /// It is dropped at this age, by whole days; at least one.
+    #[serde(deserialize_with = "days")]
+    pub(crate) keep_history: Duration,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        let keep_history = worker::Config::default().keep_job_history;
+        Self { history: JobHistory::default(), keep_history }
+    }
+}
+
+/// How much is kept of jobs that have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobHistory {
+    /// Nothing.
+    None,
+    /// Failures.
+    #[default]
+    Failures,
+    /// All of them.
+    All,
+}
+
+impl From<JobHistory> for store::JobHistory {
+    fn from(history: JobHistory) -> Self {
+        match history {
+            JobHistory::None => Self::None,
+            JobHistory::Failures => Self::Failures,
+            JobHistory::All => Self::All,
+        }
+    }
+}
+
 /// A platform account.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -429,6 +472,14 @@ fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
     duration(deserializer).map(Some)
 }
 
+fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let age = duration(deserializer)?;
+    if age < Duration::from_hours(24) {
+        return Err(serde::de::Error::custom("at least 1 day is needed: whole days are dropped"));
+    }
+    Ok(age)
+}
+
 fn key_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let age = duration(deserializer)?;
     if age < store::MIN_KEY_AGE {
@@ -471,6 +522,15 @@ mod tests {
         assert_eq!(config.history.keys_for, Duration::from_hours(7 * 24));
         let error = format!("{:#}", parse("[history]\nkeys_for = \"6 days\"\n").unwrap_err());
         assert!(error.contains("7 days"), "{error}");
+    }
+
+    #[test]
+    fn failures_of_jobs_are_kept_unless_told_otherwise_and_for_a_day_at_least() {
+        assert_eq!(parse("").unwrap().jobs.history, JobHistory::Failures);
+        let config = parse("[jobs]\nhistory = \"all\"\nkeep_history = \"2 days\"\n").unwrap();
+        assert_eq!(config.jobs.history, JobHistory::All);
+        assert_eq!(config.jobs.keep_history, Duration::from_hours(48));
+        assert!(parse("[jobs]\nkeep_history = \"1 h\"\n").is_err());
     }
 
     #[test]

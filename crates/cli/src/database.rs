@@ -174,6 +174,7 @@ fn store_config(config: &Config, url: &str) -> store::Config {
     store::Config {
         max_connections: config.database.max_connections,
         history_url: config.history.url.clone(),
+        job_history: config.jobs.history.into(),
         ..store::Config::new(url)
     }
 }

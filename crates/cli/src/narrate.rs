@@ -79,6 +79,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::CallFailed(_)
         | Event::JobCompleted(_)
         | Event::JobDiscarded(_)
+        | Event::JobCancelled(_)
         | Event::Announced(_) => true,
     };
     let sort = match summary::sort(&event) {

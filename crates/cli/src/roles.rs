@@ -187,6 +187,7 @@ pub(crate) fn start_worker(
         },
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
+        keep_job_history: config.jobs.keep_history,
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
     };

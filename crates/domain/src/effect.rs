@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::announcement::Announcement;
 use crate::call::Call;
-use crate::event::{CallIntended, Event, NewEvent, RecordedEvent, TimerElapsed};
+use crate::event::{CallIntended, Event, Meta, NewEvent, RecordedEvent, TimerElapsed};
 use crate::ids::{Subject, Timestamp, derived_id, intent_id};
 use crate::retry;
 use crate::timer::TimerKind;
@@ -51,6 +51,8 @@ pub struct NewJob {
     pub causation_id: Option<Uuid>,
     /// What started the whole chain.
     pub correlation_id: Option<Uuid>,
+    /// `traceparent` of the trace that it is part of.
+    pub trace: Option<String>,
 }
 
 /// Arguments of a job that makes a platform call.
@@ -81,6 +83,12 @@ pub struct ForwardArgs {
     pub correlation_id: Option<Uuid>,
     /// Its body.
     pub payload: Value,
+    /// Slice and position of the event that caused it, by which it is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause_at: Option<(i16, i64)>,
+    /// `traceparent` of the trace that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 impl ForwardArgs {
@@ -95,7 +103,7 @@ impl ForwardArgs {
             received_at: self.received_at,
             causation_id: self.causation_id,
             correlation_id: self.correlation_id,
-            meta: None,
+            meta: Meta::of_forward(self.trace.as_deref(), self.cause_at),
             payload: serde_json::to_vec(&self.payload).unwrap_or_default(),
         };
         event.with_key(self.key)
@@ -155,6 +163,8 @@ impl<'a> Effects<'a> {
             causation_id: Some(self.cause.event_id),
             correlation_id: Some(self.cause.correlation_id.unwrap_or(self.cause.event_id)),
             payload: serde_json::from_slice(&payload).unwrap_or_default(),
+            cause_at: Some((self.cause.slice, self.cause.position)),
+            trace: self.cause.trace().map(str::to_owned),
         };
         let id = ordered_id(self.cause.slice, self.cause.position, n);
         self.enqueue(id, FORWARD, &args, self.at, i32::MAX, None);
@@ -196,6 +206,7 @@ impl<'a> Effects<'a> {
             once_for,
             causation_id: Some(self.cause.event_id),
             correlation_id: Some(self.cause.correlation_id.unwrap_or(self.cause.event_id)),
+            trace: self.cause.trace().map(str::to_owned),
         }));
     }
 }

@@ -98,6 +98,16 @@ pub struct StoredEvent<'a> {
 }
 
 impl RecordedEvent {
+    /// `traceparent` of the trace that it is part of.
+    pub fn trace(&self) -> Option<&str> {
+        meta::trace(self.meta.as_ref()?)
+    }
+
+    /// Slice and position of the event that caused it, where it was forwarded from there.
+    pub fn cause_at(&self) -> Option<(i16, i64)> {
+        meta::cause_at(self.meta.as_ref()?)
+    }
+
     /// What a fold reads of it.
     pub fn stored(&self) -> StoredEvent<'_> {
         StoredEvent {
@@ -298,7 +308,7 @@ pub struct JobEnded {
     /// What it returned.
     #[serde(default)]
     pub value: Option<Value>,
-    /// The last error, where it was discarded.
+    /// The last error, where it was discarded; the reason, where it was cancelled.
     #[serde(default)]
     pub error: Option<String>,
 }
@@ -344,6 +354,8 @@ pub enum Event {
     JobCompleted(JobEnded),
     /// A plain job was given up.
     JobDiscarded(JobEnded),
+    /// A job was cancelled.
+    JobCancelled(JobEnded),
     /// What the product hears.
     Announced(Announcement),
     /// A type or a body that this build cannot read: kept, counted, without effect.
@@ -373,6 +385,7 @@ impl Event {
             Self::TimerElapsed(_) => "TimerElapsed",
             Self::JobCompleted(_) => "JobCompleted",
             Self::JobDiscarded(_) => "JobDiscarded",
+            Self::JobCancelled(_) => "JobCancelled",
             Self::Announced(a) => a.name(),
             Self::Unrecognized => "Unrecognized",
         }
@@ -397,7 +410,7 @@ impl Event {
             Self::CallSucceeded(b) => json(b),
             Self::CallFailed(b) => json(b),
             Self::TimerElapsed(b) => json(b),
-            Self::JobCompleted(b) | Self::JobDiscarded(b) => json(b),
+            Self::JobCompleted(b) | Self::JobDiscarded(b) | Self::JobCancelled(b) => json(b),
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
         };
@@ -451,6 +464,7 @@ impl Event {
             "TimerElapsed" => read(bytes, Self::TimerElapsed),
             "JobCompleted" => read(bytes, Self::JobCompleted),
             "JobDiscarded" => read(bytes, Self::JobDiscarded),
+            "JobCancelled" => read(bytes, Self::JobCancelled),
             name => Announcement::read(name, bytes).map_or(Self::Unrecognized, Self::Announced),
         }
     }
@@ -488,11 +502,12 @@ impl NewEvent {
         self
     }
 
-    /// The same event, caused by `cause`.
+    /// The same event, caused by `cause` and part of its trace.
     #[must_use]
     pub fn caused_by(mut self, cause: &RecordedEvent) -> Self {
         self.causation_id = Some(cause.event_id);
         self.correlation_id = Some(cause.correlation_id.unwrap_or(cause.event_id));
+        self.meta = self.meta.or_else(|| Meta::of_trace(cause.trace()?));
         self
     }
 }

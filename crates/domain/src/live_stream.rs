@@ -163,6 +163,7 @@ impl LiveStream {
             | Event::Bound(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
+            | Event::JobCancelled(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }

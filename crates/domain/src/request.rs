@@ -85,6 +85,7 @@ impl Request {
             | Event::TimerElapsed(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
+            | Event::JobCancelled(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }

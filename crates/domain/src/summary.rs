@@ -30,7 +30,7 @@ pub fn sort(event: &Event) -> &'static str {
         Event::CallSucceeded(_) => "called",
         Event::CallFailed(_) => "failed",
         Event::TimerElapsed(_) => "timer",
-        Event::JobCompleted(_) | Event::JobDiscarded(_) => "job",
+        Event::JobCompleted(_) | Event::JobDiscarded(_) | Event::JobCancelled(_) => "job",
         Event::Announced(_) => "state",
         Event::Unrecognized => "unknown",
     }
@@ -73,6 +73,9 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::JobCompleted(job) => format!("{} is done", job.kind),
         Event::JobDiscarded(job) => {
             format!("{} was given up: {}", job.kind, quoted(job.error.as_deref().unwrap_or("")))
+        }
+        Event::JobCancelled(job) => {
+            format!("{} was cancelled: {}", job.kind, quoted(job.error.as_deref().unwrap_or("")))
         }
         Event::Announced(announcement) => announced(announcement),
         Event::Unrecognized => "an event that this version cannot read".to_owned(),

@@ -86,6 +86,7 @@ impl Video {
             | Event::TimerElapsed(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
+            | Event::JobCancelled(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }

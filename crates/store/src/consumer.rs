@@ -87,7 +87,8 @@ impl Store {
         Ok(())
     }
 
-    /// Claims a slice that nobody holds. `None`: somebody does.
+    /// Claims a slice that nobody holds. `None`: somebody does. Who ran jobs under which epoch is
+    /// noted beside, since a process that dies takes its own row along.
     pub async fn claim(
         &self,
         consumer: Consumer,
@@ -96,11 +97,19 @@ impl Store {
         ttl: Duration,
     ) -> Result<Option<Lease>, Error> {
         let row = sqlx::query!(
-            "UPDATE tallylight.checkpoint
-                SET owner = $3, epoch = epoch + 1,
-                    lease_until = now() + $4::bigint * interval '1 microsecond'
-              WHERE consumer = $1 AND slice = $2 AND (owner IS NULL OR lease_until < now())
-          RETURNING epoch, position, recorded_at",
+            "WITH claimed AS (
+               UPDATE tallylight.checkpoint
+                  SET owner = $3, epoch = epoch + 1,
+                      lease_until = now() + $4::bigint * interval '1 microsecond'
+                WHERE consumer = $1 AND slice = $2 AND (owner IS NULL OR lease_until < now())
+            RETURNING slice, epoch, position, recorded_at),
+             noted AS (
+               INSERT INTO tallylight.job_holder (slice, epoch, process, host, version)
+               SELECT c.slice, c.epoch, $3, p.host, p.version
+                 FROM claimed c LEFT JOIN tallylight.process p ON p.id = $3
+                WHERE $1 = 'jobs'
+               ON CONFLICT DO NOTHING)
+             SELECT epoch, position, recorded_at FROM claimed",
             consumer.name(),
             slice,
             process,

@@ -1,4 +1,5 @@
-//! The jobs table: claim, mark; dead letters. Jobs come in by `enqueue`, how runs end is in `finish`.
+//! The jobs table: claim, mark, count. Jobs come in by `enqueue`, how runs end is in `finish`, what
+//! is kept of them in `history`, what people do about jobs in `cancel`, `dead` and `look`.
 //!
 //! Only the holder of a slice's `jobs` lease touches its jobs, so a claim is a plain read. The
 //! token of a run is (epoch, attempt): the attempt is raised by the start mark and never goes back.
@@ -15,16 +16,25 @@ use crate::consumer::{Consumer, fence};
 use crate::{Error, Store};
 
 mod acquit;
+mod cancel;
+mod dead;
 pub(crate) mod elsewhere;
 mod enqueue;
 mod finish;
+mod history;
 mod lanes;
+mod look;
 mod pauses;
 
+pub use cancel::{Cancellation, Cancelled};
+pub use dead::{DeadFilter, DeadJob, Redrive};
 pub(crate) use enqueue::ignored;
+use enqueue::refusal;
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
 pub use finish::{Ending, Finish};
+pub use history::{Attempt, JobDays, JobHistory};
 pub(crate) use lanes::MOVE;
+pub use look::{JobFilter, JobView, Standing};
 pub use pauses::{Pause, PauseScope, Pauses};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
@@ -162,27 +172,6 @@ pub struct Started {
     pub args: Option<Value>,
 }
 
-/// A dead letter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeadJob {
-    /// Its id.
-    pub id: Uuid,
-    /// Its kind.
-    pub kind: String,
-    /// What it is about.
-    pub subject: Subject,
-    /// Its arguments.
-    pub args: Value,
-    /// Starts it took.
-    pub attempt: i32,
-    /// `discarded` or `quarantined`.
-    pub state: String,
-    /// Its last error.
-    pub last_error: Option<String>,
-    /// When it died.
-    pub died_at: Timestamp,
-}
-
 /// How many jobs there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCounts {
@@ -190,10 +179,23 @@ pub struct JobCounts {
     pub available: i64,
     /// Due later.
     pub scheduled: i64,
+    /// Due later, after a failure.
+    pub retryable: i64,
     /// Running.
     pub running: i64,
+    /// Cancelled, and not ended yet by the holder of their slice.
+    pub cancelled: i64,
     /// Dead letters.
     pub dead: i64,
+    /// Dead letters that took their process with them.
+    pub quarantined: i64,
+}
+
+impl JobCounts {
+    /// Dead letters that failed for good.
+    pub fn discarded(&self) -> i64 {
+        self.dead - self.quarantined
+    }
 }
 
 impl Store {
@@ -315,69 +317,29 @@ impl Store {
             .collect())
     }
 
-    /// Dead letters, the latest first.
-    pub async fn dead_jobs(&self, limit: i64) -> Result<Vec<DeadJob>, Error> {
-        let rows = sqlx::query!(
-            "SELECT id, kind, subject, args, attempt, state, last_error, died_at
-               FROM tallylight.job_dead ORDER BY died_at DESC, id LIMIT $1",
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| DeadJob {
-                id: r.id,
-                kind: r.kind,
-                subject: Subject::from_stored(r.subject),
-                args: r.args,
-                attempt: r.attempt,
-                state: r.state,
-                last_error: r.last_error,
-                died_at: r.died_at,
-            })
-            .collect())
-    }
-
-    /// Moves a dead job back among the living, its budgets reset; `attempt` goes on.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchJob`].
-    pub async fn retry_dead(&self, id: Uuid) -> Result<(), Error> {
-        let moved = sqlx::query_scalar!(
-            r#"WITH dead AS (DELETE FROM tallylight.job_dead WHERE id = $1 RETURNING *),
-                    moved AS (
-               INSERT INTO tallylight.job (slice, id, kind, subject, args, priority, max_attempts,
-                                           causation_id, correlation_id, enqueued_at, attempt,
-                                           queue, limit_key, max_running, fair_key, lane)
-               SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id,
-                      correlation_id, enqueued_at, attempt, queue, limit_key, max_running, fair_key,
-                      CASE WHEN fair_key IS NULL THEN 0 ELSE 3 END FROM dead
-               ON CONFLICT DO NOTHING)
-               SELECT count(*) AS "count!" FROM dead"#,
-            id,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        if moved == 0 { Err(Error::NoSuchJob { id }) } else { Ok(()) }
-    }
-
     /// Counts jobs. Scans the live table, so not for every second.
     pub async fn job_counts(&self) -> Result<JobCounts, Error> {
         let row = sqlx::query!(
-            r#"SELECT count(*) FILTER (WHERE run_epoch IS NULL AND run_at <= now()) AS "available!",
-                      count(*) FILTER (WHERE run_epoch IS NULL AND run_at > now()) AS "scheduled!",
-                      count(*) FILTER (WHERE run_epoch IS NOT NULL) AS "running!",
-                      (SELECT count(*) FROM tallylight.job_dead) AS "dead!"
-                 FROM tallylight.job"#
+            r#"SELECT count(*) FILTER (WHERE state = 'available') AS "available!",
+                      count(*) FILTER (WHERE state = 'scheduled') AS "scheduled!",
+                      count(*) FILTER (WHERE state = 'retryable') AS "retryable!",
+                      count(*) FILTER (WHERE state = 'running') AS "running!",
+                      count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!",
+                      (SELECT count(*) FROM tallylight.job_dead) AS "dead!",
+                      (SELECT count(*) FROM tallylight.job_dead WHERE state = 'quarantined') AS "quarantined!"
+                 FROM (SELECT tallylight.job_state(run_epoch, cancel_at, errors, run_at) AS state
+                         FROM tallylight.job) AS j"#
         )
         .fetch_one(&self.pool)
         .await?;
         Ok(JobCounts {
             available: row.available,
             scheduled: row.scheduled,
+            retryable: row.retryable,
             running: row.running,
+            cancelled: row.cancelled,
             dead: row.dead,
+            quarantined: row.quarantined,
         })
     }
 }
@@ -401,11 +363,13 @@ pub(crate) async fn insert(
     let max_attempts: Vec<i32> = jobs.iter().map(|j| j.max_attempts).collect();
     let causations: Vec<Option<Uuid>> = jobs.iter().map(|j| j.causation_id).collect();
     let correlations: Vec<Option<Uuid>> = jobs.iter().map(|j| j.correlation_id).collect();
+    let traces: Vec<Option<&str>> = jobs.iter().map(|j| j.trace.as_deref()).collect();
     let inserted = sqlx::query!(
         "INSERT INTO tallylight.job (slice, id, kind, subject, args, run_at, priority,
-                                     max_attempts, causation_id, correlation_id, queue)
-         SELECT $1, u.*, 'platform' FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[],
-                $6::timestamptz[], $7::smallint[], $8::int[], $9::uuid[], $10::uuid[]) AS u
+                                     max_attempts, causation_id, correlation_id, trace, queue)
+         SELECT $1, u.*, 'platform'
+           FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[],
+                $7::smallint[], $8::int[], $9::uuid[], $10::uuid[], $11::text[]) AS u
          ON CONFLICT DO NOTHING",
         slice,
         &ids,
@@ -417,6 +381,7 @@ pub(crate) async fn insert(
         &max_attempts,
         &causations as &[Option<Uuid>],
         &correlations as &[Option<Uuid>],
+        &traces as &[Option<&str>],
     )
     .execute(connection)
     .await?;

@@ -60,8 +60,9 @@ pub use install::{
     Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
 };
 pub use jobs::{
-    DeadJob, DueJob, Ending, EnqueueOptions, Enqueued, FAIR_KEYS, Finish, JobCounts, KeyStates,
-    Lane, OnConflict, Pause, PauseScope, Pauses, Started,
+    Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions,
+    Enqueued, FAIR_KEYS, Finish, JobCounts, JobDays, JobFilter, JobHistory, JobView, KeyStates,
+    Lane, OnConflict, Pause, PauseScope, Pauses, Redrive, Standing, Started,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
@@ -90,6 +91,8 @@ pub struct Config {
     /// Where sealed history lies, such as `file:///var/lib/tallylight/history`; `None`: this
     /// process reads and writes none, and an event that is sealed is an error.
     pub history_url: Option<String>,
+    /// How much a worker keeps of jobs that have ended.
+    pub job_history: JobHistory,
 }
 
 impl Config {
@@ -100,6 +103,7 @@ impl Config {
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
             history_url: None,
+            job_history: JobHistory::default(),
         }
     }
 }
@@ -117,6 +121,7 @@ pub struct Store {
     identity: Arc<Identity>,
     history: Option<history::Archive>,
     history_metrics: HistoryMetrics,
+    job_history: JobHistory,
     one_by_one: Arc<OneByOne>,
 }
 
@@ -166,6 +171,7 @@ impl Store {
             identity,
             history,
             history_metrics,
+            job_history: config.job_history,
             one_by_one: Arc::default(),
         })
     }

@@ -18,9 +18,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
-    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction,
-    Request, Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
+    Appended, AppendedAll, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
+    EnqueueOptions, Error, Finish, JobDays, Keyring, KeysRemoved, Lease, Notifier, Partitions,
+    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store, Stored,
+    Verified, Wakes, verify,
 };
 
 /// What a call comes to.
@@ -232,6 +233,11 @@ pub trait Work: Log {
     /// As [`Store::acquit`].
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64>;
 
+    /// As [`Store::note_crashes`].
+    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
+    /// As [`Store::cancellations`].
+    fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
+
     // What handlers ask for.
 
     /// As [`Store::seal`].
@@ -256,6 +262,8 @@ pub trait Work: Log {
     ) -> Answer<'a, Vec<CleanupCandidate>>;
     /// As [`Store::ensure_partitions`].
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
+    /// As [`Store::keep_job_history`].
+    fn keep_job_history(&self, keep: Duration) -> Answer<'_, JobDays>;
     /// As [`Store::measure_history`].
     fn measure_history(&self) -> Answer<'_, i64>;
     /// As [`Store::forget_keys`].
@@ -520,6 +528,14 @@ impl Work for Store {
         Box::pin(self.acquit(slice, epoch, runs))
     }
 
+    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
+        Box::pin(self.note_crashes(slice, epoch))
+    }
+
+    fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
+        Box::pin(self.cancellations(process))
+    }
+
     fn seal<'a>(
         &'a self,
         key: &'a SealingKey,
@@ -548,6 +564,10 @@ impl Work for Store {
 
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {
         Box::pin(self.ensure_partitions(deadline))
+    }
+
+    fn keep_job_history(&self, keep: Duration) -> Answer<'_, JobDays> {
+        Box::pin(self.keep_job_history(keep))
     }
 
     fn measure_history(&self) -> Answer<'_, i64> {

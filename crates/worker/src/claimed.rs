@@ -94,6 +94,11 @@ pub(crate) enum Verdict {
         /// Why, for people.
         reason: String,
     },
-    /// It was cancelled by a stop or a lost lease.
+    /// Nobody needs it any more.
+    Cancel {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It was interrupted by a stop, a lost lease or a cancellation.
     Interrupted,
 }

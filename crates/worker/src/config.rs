@@ -36,6 +36,8 @@ pub struct Config {
     pub verify_every: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
     pub keys_for: Duration,
+    /// The history of jobs is dropped at this age; at least a day.
+    pub keep_job_history: Duration,
     /// The clock that dates what this process observes.
     pub clock: fn() -> Timestamp,
     /// Chance, from 0 to 1: it spreads what is tried again.
@@ -58,6 +60,7 @@ impl Default for Config {
             seal_after: None,
             verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
+            keep_job_history: Duration::from_hours(30 * 24),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),
         }

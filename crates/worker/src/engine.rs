@@ -19,6 +19,7 @@ use crate::jobs::{self, Done};
 use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
+mod cancel;
 mod choose;
 mod direct;
 mod doubt;
@@ -27,6 +28,7 @@ mod outcome;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use cancel::Oversight;
 use choose::{Offer, choose};
 pub(crate) use doubt::Doubt;
 use lanes::Full;
@@ -67,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) owed: Vec<Ended>,
     /// Starts that may have been marked: not to be looked for before that is settled.
     pub(crate) doubts: Vec<Doubt>,
+    /// What is known of cancelled jobs and of what former holders left.
+    pub(crate) oversight: Oversight,
     /// What is kept out of the way of other jobs.
     pub(crate) lanes: Lanes,
 }
@@ -146,6 +150,7 @@ impl Engine {
     async fn try_claim(&mut self) -> Result<Left, Error> {
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
+        self.oversee(&held).await?;
         let (ready, mut is_more) = self.keep_lanes(&held).await?;
         let (store, process) = (self.ctx.store(), self.ctx.process());
         let mut due = store.due_jobs(process, i64::from(PER_SLICE), &self.lanes.fair_after).await?;
@@ -305,8 +310,10 @@ impl Engine {
         epoch: i64,
         ended: Vec<Ended>,
     ) -> Result<Vec<Ended>, (Vec<Ended>, Error)> {
-        let finishes: Vec<Finish> =
-            ended.iter().map(|ended| outcome::finish(&self.ctx, ended)).collect();
+        let finish = |ended: &Ended| {
+            outcome::finish(&self.ctx, ended, self.running.is_cancelled(ended.job.id))
+        };
+        let finishes: Vec<Finish> = ended.iter().map(finish).collect();
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {

@@ -102,6 +102,12 @@ pub enum JobError {
         /// Why, for people.
         reason: String,
     },
+    /// Nobody needs it any more: the job ends as cancelled, which is no failure.
+    #[error("{reason}")]
+    Cancel {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl JobError {
@@ -179,6 +185,12 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
         return true;
     }
     Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+}
+
+/// Whether this build runs jobs of `kind`, the engine's own ones included.
+pub fn knows(kind: &str) -> bool {
+    let own = [domain::effect::TIMER, domain::effect::FORWARD];
+    own.contains(&kind) || Call::KINDS.contains(&kind) || KINDS.contains(&kind)
 }
 
 /// Runs the handler of a job.

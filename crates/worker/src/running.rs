@@ -19,6 +19,8 @@ struct Running {
     key: String,
     fair_key: String,
     handle: Option<AbortHandle>,
+    /// Somebody cancelled it: however it ends, it does not go on.
+    is_cancelled: bool,
 }
 
 /// The jobs that run in this process, shared with their handlers' tasks.
@@ -43,8 +45,26 @@ impl RunningJobs {
     /// Notes the task that runs a job, so that it can be cancelled.
     pub(crate) fn set_handle(&self, id: Uuid, handle: AbortHandle) {
         if let Some(running) = self.lock().get_mut(&id) {
+            // It was cancelled before it had a task.
+            if running.is_cancelled {
+                handle.abort();
+            }
             running.handle = Some(handle);
         }
+    }
+
+    /// Cancels a job, at its next await. Returns whether it runs here.
+    pub(crate) fn cancel(&self, id: Uuid) -> bool {
+        let mut running = self.lock();
+        let Some(running) = running.get_mut(&id) else { return false };
+        running.is_cancelled = true;
+        running.handle.iter().for_each(AbortHandle::abort);
+        true
+    }
+
+    /// Whether somebody cancelled a job that runs here.
+    pub(crate) fn is_cancelled(&self, id: Uuid) -> bool {
+        self.lock().get(&id).is_some_and(|running| running.is_cancelled)
     }
 
     /// Cancels all that run, at their next await.
@@ -72,6 +92,7 @@ impl RunningJobs {
             key: job.key.clone(),
             fair_key: job.fair_key.clone().unwrap_or_default(),
             handle: None,
+            is_cancelled: false,
         };
         self.lock().insert(job.id, running);
     }

@@ -265,6 +265,7 @@ impl Span {
                 | Event::ReconcileRequested(_)
                 | Event::JobCompleted(_)
                 | Event::JobDiscarded(_)
+                | Event::JobCancelled(_)
                 | Event::Unrecognized => !self.is_off_air,
             }
     }

@@ -1,107 +1,228 @@
-//! `jobs`: counts jobs, retries dead ones, pauses, enqueues.
+//! `jobs`: looks at jobs, cancels, lets dead ones run again, enqueues. Pauses are in
+//! `pauses`; why a job does not run is in
+//! `why`.
 
-use anyhow::{Context, Result};
-use serde_json::Value;
-use store::{EnqueueOptions, PauseScope, Store};
+use anyhow::{Context, Result, bail};
+use domain::ids::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use store::{Attempt, DeadFilter, EnqueueOptions, JobFilter, JobView, Redrive, Store};
+use uuid::Uuid;
 
-use crate::cli::{Jobs, Paused};
-use crate::config::{self, Config};
+use crate::cli::{Dead, Jobs};
+use crate::config::Config;
 use crate::database::Database;
+use crate::home;
 use crate::output::say;
+
+mod pauses;
+mod why;
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Jobs) -> Result<()> {
     let database = Database::open(&config).await?;
     let store = database.connect().await?;
+    let done = perform(&config, &store, command).await;
+    store.close().await;
+    database.close().await?;
+    done
+}
+
+async fn perform(config: &Config, store: &Store, command: Jobs) -> Result<()> {
     match command {
-        Jobs::Status => status(&store).await?,
-        Jobs::Dead { limit } => dead(&store, limit).await?,
+        Jobs::Status => status(store).await,
+        Jobs::List { state, kind, subject, limit, json } => {
+            let filter = JobFilter { state, kind, subject };
+            list(store, &filter, limit, json).await
+        }
+        Jobs::Show { id, json } => show(store, id, json).await,
+        Jobs::Why { id, subject, json } => {
+            let key = home::sealing_key(config)?;
+            why::run(store, key.as_ref(), id, subject, json).await
+        }
+        Jobs::Cancel { id, force } => cancel(store, id, force).await,
+        Jobs::Dead { filter, limit, json } => dead(store, filter, limit, json).await,
         Jobs::Retry { id } => {
             store.retry_dead(id).await?;
             say(format!("job {id} runs again"));
+            Ok(())
         }
-        Jobs::Pause { what, reason } => pause(&store, &what, reason.as_deref()).await?,
-        Jobs::Resume { what } => {
-            let (scope, name) = one(&what)?;
-            let was = store.resume(scope, name).await?;
-            let scope = scope.name();
-            say(if was {
-                format!("{scope} {name} goes on")
-            } else {
-                format!("{scope} {name} was not paused")
-            });
+        Jobs::Redrive { filter, edit, force, dry_run } => {
+            let edit = edit.map(|edit| serde_json::from_str(&edit));
+            let edit: Option<Value> = edit.transpose().context("read the edit as JSON")?;
+            let how = Redrive { edit, dry_run, decided: force };
+            let count = store.redrive(&condition(filter), &how).await?;
+            say(told(count, dry_run, "run again"));
+            Ok(())
         }
-        Jobs::Paused => paused(&store).await?,
+        Jobs::Discard { filter, dry_run } => {
+            let count = store.discard_dead(&condition(filter), dry_run).await?;
+            say(told(count, dry_run, "are thrown away"));
+            Ok(())
+        }
+        Jobs::Pause { what, reason } => pauses::pause(store, &what, reason.as_deref()).await,
+        Jobs::Resume { what } => pauses::resume(store, &what).await,
+        Jobs::Paused => pauses::list(store).await,
         Jobs::Enqueue { kind, args, key } => {
             let args: Value = serde_json::from_str(&args).context("read the arguments as JSON")?;
             let options = EnqueueOptions { key, ..EnqueueOptions::default() };
             say(store.enqueue(&kind, &args, &options).await?);
+            Ok(())
         }
     }
-    store.close().await;
-    database.close().await
-}
-
-/// The one queue, kind or key that is meant.
-fn one(what: &Paused) -> Result<(PauseScope, &str)> {
-    let Paused { queue, kind, key } = what;
-    let given = [(PauseScope::Queue, queue), (PauseScope::Kind, kind), (PauseScope::Key, key)];
-    let mut given = given.into_iter().filter_map(|(scope, name)| Some((scope, name.as_deref()?)));
-    given.next().context("name a queue, a kind or a key")
-}
-
-async fn pause(store: &Store, what: &Paused, reason: Option<&str>) -> Result<()> {
-    let (scope, name) = one(what)?;
-    let by = config::environment("USER").unwrap_or_else(|| "unknown".to_owned());
-    let is_new = store.pause(scope, name, &by, reason).await?;
-    let scope = scope.name();
-    say(if is_new {
-        format!("{scope} {name} is paused; what runs goes on")
-    } else {
-        format!("{scope} {name} was paused already")
-    });
-    Ok(())
-}
-
-async fn paused(store: &Store) -> Result<()> {
-    let paused = store.paused().await?;
-    if paused.is_empty() {
-        say("nothing is paused");
-    }
-    for pause in paused {
-        let at = pause.paused_at.format("%F %T");
-        let why = pause.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        say(format!(
-            "{}  {}  since {at} by {}{why}",
-            pause.scope.name(),
-            pause.name,
-            pause.paused_by
-        ));
-    }
-    Ok(())
 }
 
 async fn status(store: &Store) -> Result<()> {
     let counts = store.job_counts().await?;
-    say(format!("available  {}", counts.available));
-    say(format!("scheduled  {}", counts.scheduled));
-    say(format!("running    {}", counts.running));
-    say(format!("dead       {}", counts.dead));
+    say(format!("available    {}", counts.available));
+    say(format!("scheduled    {}", counts.scheduled));
+    say(format!("retryable    {}", counts.retryable));
+    say(format!("running      {}", counts.running));
+    say(format!("cancelled    {}", counts.cancelled));
+    say(format!("discarded    {}", counts.discarded()));
+    say(format!("quarantined  {}", counts.quarantined));
     Ok(())
 }
 
-async fn dead(store: &Store, limit: i64) -> Result<()> {
-    let jobs = store.dead_jobs(limit).await?;
-    if jobs.is_empty() {
-        say("no dead jobs");
+async fn list(store: &Store, filter: &JobFilter, limit: i64, json: bool) -> Result<()> {
+    let jobs = store.live_jobs(filter, None, limit).await?;
+    if jobs.is_empty() && !json {
+        say("no such jobs");
     }
     for job in jobs {
-        let error = job.last_error.unwrap_or_default();
-        let at = job.died_at.format("%F %T");
+        if json {
+            say(json!(job));
+            continue;
+        }
+        let due = job.run_at.map(time).unwrap_or_default();
+        let error = job.last_error.map(|error| format!(": {error}")).unwrap_or_default();
         say(format!(
-            "{}  {at}  {}  {}  {} after {} starts: {error}",
-            job.id, job.kind, job.subject, job.state, job.attempt
+            "{}  {:<9}  {due}  {}  {}  start {}, {} of {} failures{error}",
+            job.id, job.state, job.kind, job.subject, job.attempt, job.errors, job.max_attempts
         ));
     }
     Ok(())
+}
+
+/// A job with its runs.
+#[derive(Debug, Serialize)]
+struct Shown {
+    job: JobView,
+    attempts: Vec<Attempt>,
+}
+
+async fn show(store: &Store, id: Uuid, json: bool) -> Result<()> {
+    let Some(job) = store.find_job(id).await? else {
+        bail!(
+            "no job {id} is live, dead or of the kept history; `jobs.history = \"all\"` keeps those \
+             that did their work"
+        );
+    };
+    let attempts = store.job_attempts(job.slice, id).await?;
+    if json {
+        say(json!(Shown { job, attempts }));
+        return Ok(());
+    }
+    describe(&job);
+    attempts.iter().for_each(|attempt| say(run_line(attempt)));
+    Ok(())
+}
+
+/// Says what a job is and how it stands.
+fn describe(job: &JobView) {
+    say(format!("job        {}", job.id));
+    say(format!("state      {}", job.state));
+    say(format!("kind       {}", job.kind));
+    say(format!("subject    {} (slice {})", job.subject, job.slice));
+    say(format!("args       {}", job.args));
+    say(format!("priority   {}", job.priority));
+    if let Some(run_at) = job.run_at {
+        say(format!("due        {}", time(run_at)));
+    }
+    say(format!("enqueued   {}", time(job.enqueued_at)));
+    if let Some(ended_at) = job.ended_at {
+        say(format!("ended      {}", time(ended_at)));
+    }
+    say(format!(
+        "starts     {}, {} of {} failures, {} with their process",
+        job.attempt, job.errors, job.max_attempts, job.crashes
+    ));
+    if let Some(error) = &job.last_error {
+        say(format!("error      {error}"));
+    }
+    if let Some(trace) = &job.trace {
+        say(format!("trace      {trace}"));
+    }
+}
+
+/// A run in a line.
+fn run_line(run: &Attempt) -> String {
+    let took = run.started_at.map(|at| run.ended_at - at).and_then(|took| took.to_std().ok());
+    let took = took.map(|took| format!(" after {took:.1?}")).unwrap_or_default();
+    let by = match (&run.process, &run.host, &run.version) {
+        (Some(process), Some(host), Some(version)) => {
+            format!(" by {process} on {host}, version {version}")
+        }
+        (Some(process), ..) => format!(" by {process}"),
+        (None, ..) => String::new(),
+    };
+    let error = run.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!(
+        "run {:<3}    {}  {}{took}{by}, epoch {}{error}",
+        run.attempt,
+        time(run.ended_at),
+        run.outcome,
+        run.epoch
+    )
+}
+
+async fn cancel(store: &Store, id: Uuid, force: bool) -> Result<()> {
+    match store.cancel_job(id, force).await? {
+        None => bail!("no live job {id}: it has ended, or never was"),
+        Some(cancelled) if cancelled.state == "running" => {
+            say(format!("job {id} runs and is being stopped"));
+        }
+        Some(_) => say(format!("job {id} is cancelled")),
+    }
+    Ok(())
+}
+
+async fn dead(store: &Store, filter: Dead, limit: i64, json: bool) -> Result<()> {
+    let filter = condition(filter);
+    let filter = if filter == DeadFilter::default() { DeadFilter::all() } else { filter };
+    let jobs = store.dead_page(&filter, None, limit).await?;
+    if jobs.is_empty() && !json {
+        say("no dead jobs");
+    }
+    for job in jobs {
+        if json {
+            say(json!(job));
+            continue;
+        }
+        let error = job.last_error.unwrap_or_default();
+        say(format!(
+            "{}  {}  {}  {}  {} after {} starts: {error}",
+            job.id,
+            time(job.died_at),
+            job.kind,
+            job.subject,
+            job.state,
+            job.attempt
+        ));
+    }
+    Ok(())
+}
+
+fn condition(filter: Dead) -> DeadFilter {
+    let Dead { id, kind, queue, subject, state, error, since, until, all } = filter;
+    DeadFilter { all, id, kind, queue, subject, state, error, since, until }
+}
+
+fn told(count: i64, dry_run: bool, what: &str) -> String {
+    let jobs = if count == 1 { "1 dead job".to_owned() } else { format!("{count} dead jobs") };
+    if dry_run { format!("{jobs} meet the conditions") } else { format!("{jobs} {what}") }
+}
+
+fn time(at: Timestamp) -> String {
+    at.format("%F %T").to_string()
 }

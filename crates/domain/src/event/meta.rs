@@ -2,7 +2,29 @@
 //! never read by a fold.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+
+/// The field that holds the trace, named as the header.
+const TRACE: &str = "traceparent";
+
+/// The field of a forwarded event that holds slice and position of its cause.
+const CAUSE_AT: &str = "cause_at";
+
+/// The trace that an event is part of, by its meta.
+pub(super) fn trace(meta: &Value) -> Option<&str> {
+    meta.get(TRACE)?.as_str().filter(|trace| is_trace(trace))
+}
+
+/// Where the event stands that caused a forwarded one, by its meta.
+pub(super) fn cause_at(meta: &Value) -> Option<(i16, i64)> {
+    serde_json::from_value(meta.get(CAUSE_AT)?.clone()).ok()
+}
+
+/// Whether `value` is a well-formed `traceparent` of version 00.
+fn is_trace(value: &str) -> bool {
+    let is_hex = value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    is_hex && value.split('-').map(str::len).eq([2, 32, 16, 2]) && value.starts_with("00")
+}
 
 /// An event's transport: content type, headers, what was redacted. Always valid JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +40,25 @@ impl Meta {
     pub fn read(text: String) -> Option<Self> {
         serde_json::from_str::<serde::de::IgnoredAny>(&text).ok()?;
         Some(Self(text))
+    }
+
+    /// Of an event that is part of a trace (W3C Trace Context); `None` where that is no trace.
+    pub fn of_trace(traceparent: &str) -> Option<Self> {
+        is_trace(traceparent).then(|| Self::from(json!({ TRACE: traceparent })))
+    }
+
+    /// The trace that an event is part of.
+    pub fn trace(&self) -> Option<String> {
+        trace(&self.value()).map(str::to_owned)
+    }
+
+    /// Of an event that was forwarded: its trace, and where the event stands that caused it.
+    pub(crate) fn of_forward(trace: Option<&str>, cause_at: Option<(i16, i64)>) -> Option<Self> {
+        let trace = trace.filter(|trace| is_trace(trace));
+        let mut fields = Map::new();
+        fields.extend(trace.map(|trace| (TRACE.to_owned(), json!(trace))));
+        fields.extend(cause_at.map(|at| (CAUSE_AT.to_owned(), json!(at))));
+        (!fields.is_empty()).then(|| Self::from(Value::Object(fields)))
     }
 
     /// The text.
@@ -40,9 +81,19 @@ impl From<Value> for Meta {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn only_a_trace_is_taken_for_one() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let meta = Meta::of_trace(trace).unwrap().value();
+        assert_eq!(super::trace(&meta), Some(trace));
+        assert_eq!(Meta::of_trace(&trace.to_uppercase()), None);
+        assert_eq!(Meta::of_trace("00-1-2-3"), None);
+        let forward = Meta::of_forward(Some("odd"), Some((3, 41))).unwrap().value();
+        assert_eq!((super::trace(&forward), cause_at(&forward)), (None, Some((3, 41))));
+        assert_eq!(Meta::of_forward(None, None), None);
+    }
 
     #[test]
     fn only_json_is_taken() {

@@ -56,6 +56,7 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("TimerElapsed", 1),
         ("JobCompleted", 1),
         ("JobDiscarded", 1),
+        ("JobCancelled", 1),
         ("SessionReady", 1),
         ("SessionTestStarted", 1),
         ("SessionWentLive", 1),

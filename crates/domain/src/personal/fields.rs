@@ -111,6 +111,7 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     // Of our own kinds of plain jobs, which are about live streams.
     ("JobCompleted", NONE),
     ("JobDiscarded", NONE),
+    ("JobCancelled", NONE),
     ("SessionReady", NEWS),
     ("SessionTestStarted", NEWS),
     ("SessionWentLive", NEWS),

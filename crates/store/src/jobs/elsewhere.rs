@@ -3,7 +3,7 @@
 //! an outcome becomes a forward in the transaction that ends the job: appended once, a little later.
 
 use domain::effect::ForwardArgs;
-use domain::event::NewEvent;
+use domain::event::{Meta, NewEvent};
 use domain::ids::derived_id;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -32,6 +32,8 @@ pub(crate) fn forward(event: &NewEvent) -> Result<Forward, Error> {
         causation_id: event.causation_id,
         correlation_id: event.correlation_id,
         payload,
+        cause_at: None,
+        trace: event.meta.as_ref().and_then(Meta::trace),
     };
     let args = serde_json::to_value(args).map_err(|error| refused(error.to_string()))?;
     Ok((derived_id("forward-outcome", &[&key.to_string()]), event.subject.to_string(), args))

@@ -166,7 +166,7 @@ pub(crate) fn ignored() -> Error {
 }
 
 /// A refusal by the SQL function, in its own words.
-fn refusal(error: Error) -> Error {
+pub(super) fn refusal(error: Error) -> Error {
     if let Error::Data { source } = &error
         && let Some(database) = source.as_database_error()
     {

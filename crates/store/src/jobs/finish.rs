@@ -1,17 +1,18 @@
 //! How runs of jobs end: in groups, one statement per kind of ending, and their outcomes appended
-//! in the same transaction.
+//! in the same transaction, in the trace that the job is part of.
 //!
 //! A run is told by (job, attempt). Where that is not what the table says, somebody else has ended
 //! it, and its outcome is dropped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use domain::event::NewEvent;
+use domain::event::{Meta, NewEvent};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::elsewhere;
+use super::history::{self, JobHistory};
 use crate::consumer::{Consumer, fence, micros};
 use crate::{Error, Store, log};
 
@@ -60,12 +61,20 @@ pub enum Ending {
         /// Why.
         error: String,
     },
+    /// Somebody wanted it no more, or the handler found that nobody does.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
     /// Interrupted by a clean stop: at once again, without counting anything.
     Released,
 }
 
 /// A run: a job and the number of its start.
-type Run = (Uuid, i32);
+pub(super) type Run = (Uuid, i32);
+
+/// Runs that were ended, each with the trace that its job is part of.
+type EndedRuns = HashMap<Run, Option<String>>;
 
 impl Store {
     /// Ends runs of jobs of one slice and appends their outcomes, in one transaction. Returns the
@@ -86,22 +95,35 @@ impl Store {
         }
         let mut tx = self.pool.begin().await?;
         fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
-        let sorted = Sorted::of(finishes);
-        let mut ended = HashSet::new();
-        complete(&mut tx, slice, &sorted.completed, &mut ended).await?;
+        let (sorted, kept) = (Sorted::of(finishes), self.job_history);
+        // While the rows still say when and under which epoch they were started.
+        history::note_runs(&mut tx, slice, epoch, &sorted.noted(kept)).await?;
+        let mut ended = EndedRuns::new();
+        complete(&mut tx, slice, &sorted.completed, kept, &mut ended).await?;
         reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;
-        bury(&mut tx, slice, &sorted.dead, &mut ended).await?;
-        let ids = ended.iter().map(|(id, _)| *id).collect();
+        bury(&mut tx, slice, &sorted.dead, kept, &mut ended).await?;
+        cancel(&mut tx, slice, &sorted.cancelled, kept, &mut ended).await?;
+        let ids = ended.keys().map(|(id, _)| *id).collect();
         // Taken out, so that a run that is told twice appends once.
-        let told = finishes.iter().filter(|f| ended.remove(&(f.id, f.attempt)));
+        let told = finishes.iter().filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?)));
         let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
-            told.flat_map(|f| f.events.iter().cloned()).partition(is_own);
+            told.flat_map(|(f, trace)| traced(f, trace)).partition(is_own);
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
         elsewhere::insert(&mut tx, slice, forwards).await?;
         log::append(&mut tx, slice, None, &events).await?;
         tx.commit().await?;
         Ok(ids)
     }
+}
+
+/// The events of a run, in its trace.
+fn traced(finish: &Finish, trace: Option<String>) -> Vec<NewEvent> {
+    let meta = trace.and_then(|trace| Meta::of_trace(&trace));
+    let in_trace = |event: &NewEvent| NewEvent {
+        meta: event.meta.clone().or_else(|| meta.clone()),
+        ..event.clone()
+    };
+    finish.events.iter().map(in_trace).collect()
 }
 
 /// A run that goes on later.
@@ -121,15 +143,40 @@ struct Dead {
     error: String,
 }
 
+/// A run whose job was cancelled.
+struct Cancelled {
+    run: Run,
+    reason: String,
+}
+
 /// Runs by what becomes of their jobs.
 #[derive(Default)]
 struct Sorted {
     completed: Vec<Run>,
     again: Vec<Again>,
     dead: Vec<Dead>,
+    cancelled: Vec<Cancelled>,
 }
 
 impl Sorted {
+    /// The runs that are kept, each with its outcome and error.
+    fn noted(&self, kept: JobHistory) -> Vec<history::Noted<'_>> {
+        let mut noted = Vec::new();
+        if kept.keeps_failures() {
+            let failed = self.again.iter().filter_map(|a| Some((a.run, a.error.as_deref()?)));
+            noted.extend(failed.map(|(run, error)| (run, "failed", Some(error))));
+            // The runs that a quarantine follows from are noted when they are found.
+            let dead = self.dead.iter().filter(|dead| dead.state != "quarantined");
+            noted.extend(dead.map(|dead| (dead.run, dead.state, Some(dead.error.as_str()))));
+            let cancelled = self.cancelled.iter();
+            noted.extend(cancelled.map(|c| (c.run, "cancelled", Some(c.reason.as_str()))));
+        }
+        if kept == JobHistory::All {
+            noted.extend(self.completed.iter().map(|run| (*run, "completed", None)));
+        }
+        noted
+    }
+
     fn of(finishes: &[Finish]) -> Self {
         let mut sorted = Self::default();
         let mut seen = HashSet::new();
@@ -155,6 +202,9 @@ impl Sorted {
             Ending::Released => self.again.push(again(Duration::ZERO, None)),
             Ending::Discarded { error } => self.dead.push(dead("discarded", error)),
             Ending::Quarantined { error } => self.dead.push(dead("quarantined", error)),
+            Ending::Cancelled { reason } => {
+                self.cancelled.push(Cancelled { run, reason: storable(reason) });
+            }
         }
     }
 }
@@ -164,39 +214,62 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Deletes the completed jobs.
+/// Deletes the completed jobs; keeps them as history where all are kept.
 async fn complete(
     connection: &mut PgConnection,
     slice: i16,
     runs: &[Run],
-    ended: &mut HashSet<Run>,
+    kept: JobHistory,
+    ended: &mut EndedRuns,
 ) -> Result<(), Error> {
     if runs.is_empty() {
         return Ok(());
     }
     let (ids, attempts): (Vec<Uuid>, Vec<i32>) = runs.iter().copied().unzip();
+    if kept == JobHistory::All {
+        let deleted = sqlx::query!(
+            "WITH done AS (
+               DELETE FROM tallylight.job j
+                USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
+                WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+            RETURNING j.*),
+             kept AS (
+               INSERT INTO tallylight.job_history
+               SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(done)
+                       || jsonb_build_object('state', 'completed', 'ended_at', now()))).* FROM done)
+             SELECT id, attempt, trace FROM done",
+            slice,
+            &ids,
+            &attempts,
+        )
+        .fetch_all(connection)
+        .await?;
+        ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+        return Ok(());
+    }
     let deleted = sqlx::query!(
         "DELETE FROM tallylight.job j
           USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
           WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-      RETURNING j.id, j.attempt",
+      RETURNING j.id, j.attempt, j.trace",
         slice,
         &ids,
         &attempts,
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(deleted.into_iter().map(|r| (r.id, r.attempt)));
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
     Ok(())
 }
 
 /// Makes jobs due again after their delays; none leaves `run_at` as it was. A failure that was
-/// stored before, with the answer lost, counts once: its run does not run any more.
+/// stored before, with the answer lost, counts once: its run does not run any more. A job that was
+/// cancelled meanwhile is not started again: it waits for its end.
 async fn reschedule(
     connection: &mut PgConnection,
     slice: i16,
     again: &[Again],
-    ended: &mut HashSet<Run>,
+    ended: &mut EndedRuns,
 ) -> Result<(), Error> {
     if again.is_empty() {
         return Ok(());
@@ -210,7 +283,8 @@ async fn reschedule(
             SET run_at = CASE WHEN run.delay = 0 THEN j.run_at
                               ELSE now() + run.delay * interval '1 microsecond' END,
                 lane = CASE WHEN run.delay = 0 THEN j.lane WHEN j.fair_key IS NULL THEN 0 ELSE 3 END,
-                run_epoch = NULL, started_at = NULL,
+                run_epoch = CASE WHEN j.cancel_at IS NOT NULL THEN 9223372036854775807 END,
+                started_at = NULL,
                 errors = CASE WHEN run.is_fresh THEN 0
                               ELSE j.errors + (run.error IS NOT NULL)::int END,
                 crashes = CASE WHEN run.is_fresh THEN 0 ELSE j.crashes END,
@@ -219,8 +293,8 @@ async fn reschedule(
            FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
                 AS run (id, attempt, delay, error, is_fresh)
           WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-            AND (run.error IS NULL OR j.run_epoch IS NOT NULL)
-      RETURNING j.id, j.attempt",
+            AND (run.error IS NULL OR j.run_epoch < 9223372036854775807)
+      RETURNING j.id, j.attempt, j.trace",
         slice,
         &ids,
         &attempts,
@@ -230,16 +304,18 @@ async fn reschedule(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(updated.into_iter().map(|r| (r.id, r.attempt)));
+    ended.extend(updated.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
     Ok(())
 }
 
-/// Moves jobs to the dead letters.
+/// Moves jobs to the dead letters, and keeps them as history beside, since a dead letter may come
+/// back to life. Columns that both tables have go along by name.
 async fn bury(
     connection: &mut PgConnection,
     slice: i16,
     dead: &[Dead],
-    ended: &mut HashSet<Run>,
+    kept: JobHistory,
+    ended: &mut EndedRuns,
 ) -> Result<(), Error> {
     if dead.is_empty() {
         return Ok(());
@@ -248,30 +324,76 @@ async fn bury(
     let states: Vec<&str> = dead.iter().map(|d| d.state).collect();
     let errors: Vec<&str> = dead.iter().map(|d| d.error.as_str()).collect();
     let buried = sqlx::query!(
-        "WITH dead AS (
+        "WITH gone AS (
            DELETE FROM tallylight.job j
             USING unnest($2::uuid[], $3::int[], $4::text[], $5::text[])
                   AS run (id, attempt, state, error)
             WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-        RETURNING j.*, run.state, run.error)
-         INSERT INTO tallylight.job_dead (slice, id, kind, subject, args, priority, max_attempts,
-                causation_id, correlation_id, enqueued_at, attempt, errors, crashes, last_error, state,
-                queue, limit_key, max_running, fair_key)
-         SELECT slice, id, kind, subject, args, priority, max_attempts, causation_id, correlation_id,
-                enqueued_at, attempt, errors + 1, crashes, error, state,
-                queue, limit_key, max_running, fair_key FROM dead
+        RETURNING j.*, run.state, run.error),
+         dead AS (
+           SELECT to_jsonb(gone) || jsonb_build_object(
+                    'state', state, 'last_error', error, 'errors', errors + 1, 'died_at', now(), 'ended_at', now(),
+                    'killed', CASE WHEN state = 'quarantined' THEN (
+                      SELECT jsonb_agg(jsonb_build_object('attempt', a.attempt, 'process', a.process, 'host', a.host,
+                                       'version', a.version, 'started_at', a.started_at) ORDER BY a.attempt)
+                        FROM tallylight.job_attempt a
+                       WHERE a.slice = $1 AND a.job = gone.id AND a.outcome = 'crashed') END) AS job
+             FROM gone),
+         kept AS (
+           INSERT INTO tallylight.job_history
+           SELECT (jsonb_populate_record(NULL::tallylight.job_history, job)).* FROM dead WHERE $6)
+         INSERT INTO tallylight.job_dead
+         SELECT (jsonb_populate_record(NULL::tallylight.job_dead, job)).* FROM dead
          ON CONFLICT (slice, id) DO UPDATE
             SET attempt = excluded.attempt, errors = excluded.errors, crashes = excluded.crashes,
-                last_error = excluded.last_error, state = excluded.state, died_at = now()
-      RETURNING id, attempt",
+                last_error = excluded.last_error, state = excluded.state, died_at = now(),
+                args = excluded.args, killed = excluded.killed
+      RETURNING id, attempt, trace",
         slice,
         &ids,
         &attempts,
         &states as &[&str],
         &errors as &[&str],
+        kept.keeps_failures(),
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(buried.into_iter().map(|r| (r.id, r.attempt)));
+    ended.extend(buried.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    Ok(())
+}
+
+/// Ends cancelled jobs, whether they run or not.
+async fn cancel(
+    connection: &mut PgConnection,
+    slice: i16,
+    cancelled: &[Cancelled],
+    kept: JobHistory,
+    ended: &mut EndedRuns,
+) -> Result<(), Error> {
+    if cancelled.is_empty() {
+        return Ok(());
+    }
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = cancelled.iter().map(|c| c.run).unzip();
+    let reasons: Vec<&str> = cancelled.iter().map(|c| c.reason.as_str()).collect();
+    let deleted = sqlx::query!(
+        "WITH gone AS (
+           DELETE FROM tallylight.job j
+            USING unnest($2::uuid[], $3::int[], $4::text[]) AS run (id, attempt, reason)
+            WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
+        RETURNING j.*, run.reason),
+         kept AS (
+           INSERT INTO tallylight.job_history
+           SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(gone) || jsonb_build_object(
+                   'state', 'cancelled', 'last_error', reason, 'ended_at', now()))).* FROM gone WHERE $5)
+         SELECT id, attempt, trace FROM gone",
+        slice,
+        &ids,
+        &attempts,
+        &reasons as &[&str],
+        kept.keeps_failures(),
+    )
+    .fetch_all(connection)
+    .await?;
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
     Ok(())
 }

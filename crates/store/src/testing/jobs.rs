@@ -1,12 +1,12 @@
-//! Jobs on the in-memory tables: `jobs.rs` and `jobs/finish.rs` without SQL, and the refusals of
-//! `tallylight.enqueue`.
+//! Jobs on the in-memory tables: `jobs.rs` and `jobs/*` without SQL, and the refusals of
+//! `tallylight.enqueue`. Of what is kept of runs it keeps failures, as is the default.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, NewJob, TIMER};
-use domain::event::NewEvent;
+use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,8 +16,8 @@ use super::tables::{
 };
 use crate::jobs::{PER_FAIR_KEY, elsewhere, ignored};
 use crate::{
-    Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish, KeyStates, Lane,
-    OnConflict, Started,
+    Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
+    KeyStates, Lane, OnConflict, Started,
 };
 
 /// A row of `job`.
@@ -67,7 +67,14 @@ pub struct JobRow {
     pub key_until_started: bool,
     /// How often what was read of it may have changed.
     pub edits: i32,
+    /// Whether somebody cancelled it.
+    pub is_cancelled: bool,
+    /// `traceparent` of the trace that it is part of.
+    pub trace: Option<String>,
 }
+
+/// `run_epoch` of a cancelled job that does not run: no lease ever has it.
+const NEVER: i64 = i64::MAX;
 
 /// A row of `job_dead`.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +111,8 @@ impl JobRow {
             fair_key: None,
             key_until_started: false,
             edits: 0,
+            is_cancelled: false,
+            trace: job.trace.clone(),
         }
     }
 
@@ -160,12 +169,16 @@ fn changes(options: &EnqueueOptions) -> bool {
     matches!(options.on_conflict, Some(OnConflict::Replace | OnConflict::Debounce))
 }
 
+/// Whether only decisions make jobs of the kind.
+fn is_reserved(kind: &str) -> bool {
+    [TIMER, FORWARD].contains(&kind) || Call::KINDS.contains(&kind)
+}
+
 /// What `tallylight.check_enqueue` refuses.
 fn check_enqueue(kind: &str, args: &Value, options: &EnqueueOptions) -> Result<(), Error> {
     let is_long = |text: &Option<String>, most| {
         text.as_ref().is_some_and(|text| !(1..=most).contains(&text.len()))
     };
-    let is_reserved = [TIMER, FORWARD].contains(&kind) || Call::KINDS.contains(&kind);
     let texts = [&options.subject, &options.key, &options.limit_key, &options.fair_key];
     let changes = changes(options);
     let is_without_its_key = (options.key.is_none()
@@ -175,7 +188,7 @@ fn check_enqueue(kind: &str, args: &Value, options: &EnqueueOptions) -> Result<(
         || (options.limit_key.is_none()
             && (options.limit.is_some() || options.limit_waiting.is_some()));
     let is_refused = !is_kind(kind)
-        || is_reserved
+        || is_reserved(kind)
         || !args.is_object()
         || check_json(args).is_err()
         || is_long(&options.subject, 1024)
@@ -328,12 +341,22 @@ impl Tables {
         let is_told = |f: &&Finish| {
             let is_failure = matches!(f.ending, Ending::Retry { .. });
             tables.jobs.get(&f.id).is_some_and(|job| {
-                job.attempt == f.attempt && (!is_failure || job.run_epoch.is_some())
+                let runs = job.run_epoch.is_some_and(|run| run != NEVER);
+                job.attempt == f.attempt && (!is_failure || runs)
             })
         };
         let ending: Vec<&Finish> = runs.into_iter().filter(is_told).collect();
+        let in_trace = |f: &&Finish| {
+            let trace = tables.jobs.get(&f.id).and_then(|job| job.trace.as_deref());
+            let meta = trace.and_then(Meta::of_trace);
+            let traced = |event: &NewEvent| NewEvent {
+                meta: event.meta.clone().or_else(|| meta.clone()),
+                ..event.clone()
+            };
+            f.events.iter().map(traced).collect::<Vec<_>>()
+        };
         let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
-            ending.iter().flat_map(|f| f.events.clone()).partition(is_own);
+            ending.iter().flat_map(in_trace).partition(is_own);
         check_events(&events)?;
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
         for (_, subject, args) in &forwards {
@@ -341,6 +364,7 @@ impl Tables {
             check_json(args)?;
         }
         for finish in &ending {
+            tables.note_run(epoch, finish);
             tables.end_run(now, finish);
         }
         for (id, subject, args) in forwards {
@@ -380,12 +404,56 @@ impl Tables {
                 crashes,
                 run_epoch: None,
                 last_error: None,
+                is_cancelled: false,
                 ..job
             };
             tables.jobs.entry(id).or_insert(row);
             return Ok(());
         }
         Err(Error::NoSuchJob { id })
+    }
+
+    pub(super) fn cancel_job(&mut self, id: Uuid, force: bool) -> Result<Option<Cancelled>, Error> {
+        for (slice, tables) in (0..).zip(&mut self.slices) {
+            let epoch = tables.jobs_lease.epoch;
+            let Some(job) = tables.jobs.get_mut(&id) else { continue };
+            if is_reserved(&job.kind) && !force {
+                let reason = format!("a session waits for job {id}");
+                return Err(Error::Invalid { reason });
+            }
+            job.is_cancelled = true;
+            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
+            let is_running = job.run_epoch != Some(NEVER);
+            let state = if is_running { "running" } else { "cancelled" }.to_owned();
+            return Ok(Some(Cancelled { slice, state }));
+        }
+        Ok(None)
+    }
+
+    pub(super) fn cancellations(&mut self, process: Uuid) -> Vec<Cancellation> {
+        let mut found = Vec::new();
+        for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
+            let cancelled = tables.jobs.iter().filter(|(_, job)| job.is_cancelled);
+            found.extend(cancelled.map(|(id, job)| Cancellation {
+                job: job.due(slice, *id),
+                is_running: job.run_epoch == Some(tables.jobs_lease.epoch),
+            }));
+        }
+        found
+    }
+
+    pub(super) fn note_crashes(&mut self, slice: i16, epoch: i64) -> Result<u64, Error> {
+        let tables = self.fence(Consumer::Jobs, slice, epoch)?;
+        let mut noted = 0;
+        for (id, job) in &tables.jobs {
+            let is_crashed = job.run_epoch.is_some_and(|run| run < epoch);
+            let run = (*id, job.attempt);
+            if is_crashed && !tables.attempts.iter().any(|(of, _)| *of == run) {
+                tables.attempts.push((run, "crashed"));
+                noted += 1;
+            }
+        }
+        Ok(noted)
     }
 }
 
@@ -407,6 +475,7 @@ fn new_row(
         once_for: None,
         causation_id: None,
         correlation_id: None,
+        trace: None,
     };
     let mut row = JobRow {
         unique_key: options.key.clone(),
@@ -485,9 +554,28 @@ impl SliceTables {
             once_for: None,
             causation_id: None,
             correlation_id: None,
+            trace: None,
         };
         if !self.jobs.contains_key(&id) {
             self.add_job(id, JobRow::of(&job, now));
+        }
+    }
+
+    /// Notes a run under this lease that failed or was cancelled.
+    fn note_run(&mut self, epoch: i64, finish: &Finish) {
+        let outcome = match finish.ending {
+            Ending::Retry { .. } => "failed",
+            Ending::Discarded { .. } => "discarded",
+            Ending::Cancelled { .. } => "cancelled",
+            Ending::Completed
+            | Ending::Snooze { .. }
+            | Ending::Again { .. }
+            | Ending::Quarantined { .. }
+            | Ending::Released => return,
+        };
+        let runs = |job: &JobRow| job.run_epoch == Some(epoch);
+        if self.jobs.get(&finish.id).is_some_and(runs) {
+            self.attempts.push(((finish.id, finish.attempt), outcome));
         }
     }
 
@@ -516,6 +604,10 @@ impl SliceTables {
                 self.again(now, finish.id, Duration::ZERO, None);
                 "released"
             }
+            Ending::Cancelled { .. } => {
+                self.jobs.remove(&finish.id);
+                "cancelled"
+            }
             Ending::Discarded { error } => self.bury(finish.id, "discarded", storable(error)),
             Ending::Quarantined { error } => self.bury(finish.id, "quarantined", storable(error)),
         };
@@ -529,7 +621,7 @@ impl SliceTables {
             job.run_at = micros(now + delay);
             job.lane = job.home();
         }
-        job.run_epoch = None;
+        job.run_epoch = job.is_cancelled.then_some(NEVER);
         job.errors += i32::from(error.is_some());
         job.last_error = error.or_else(|| job.last_error.take());
     }
@@ -546,8 +638,8 @@ impl SliceTables {
             job.errors += 1;
             job.last_error = Some(error);
             if let Some(died_before) = self.dead.remove(&id) {
-                let JobRow { attempt, errors, crashes, last_error, .. } = job;
-                job = JobRow { attempt, errors, crashes, last_error, ..died_before.job };
+                let JobRow { args, attempt, errors, crashes, last_error, .. } = job;
+                job = JobRow { args, attempt, errors, crashes, last_error, ..died_before.job };
             }
             self.dead.insert(id, DeadRow { job, state });
         }

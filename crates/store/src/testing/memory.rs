@@ -30,9 +30,10 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
-    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, Pauses,
-    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
+    Answer, Appended, AppendedAll, Cancellation, Cancelled, CleanupCandidate, Committed, Consumer,
+    DueJob, EnqueueOptions, Error, Finish, Hint, JobDays, Keyring, KeysRemoved, Lease, Log,
+    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
+    Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -145,6 +146,14 @@ impl Memory {
     /// [`Error::NoSuchJob`].
     pub fn retry_dead(&self, id: Uuid) -> Result<(), Error> {
         self.tables().retry_dead((self.shared.clock)(), id)
+    }
+
+    /// As `Store::cancel_job`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn cancel_job(&self, id: Uuid, force: bool) -> Result<Option<Cancelled>, Error> {
+        self.tables().cancel_job(id, force)
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
@@ -516,6 +525,14 @@ impl Work for Memory {
         self.call("acquit", move |tables, _| Ok(tables.acquit(slice, epoch, &runs)))
     }
 
+    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
+        self.call("note_crashes", move |tables, _| tables.note_crashes(slice, epoch))
+    }
+
+    fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
+        self.call("cancellations", move |tables, _| Ok(tables.cancellations(process)))
+    }
+
     fn seal<'a>(
         &'a self,
         _key: &'a SealingKey,
@@ -555,6 +572,10 @@ impl Work for Memory {
     }
 
     /// Memory has no partitions.
+    fn keep_job_history(&self, _keep: Duration) -> Answer<'_, JobDays> {
+        self.call("keep_job_history", |_, _| Ok(JobDays::default()))
+    }
+
     fn measure_history(&self) -> Answer<'_, i64> {
         self.call("measure_history", |_, _| Ok(0))
     }

@@ -75,6 +75,8 @@ pub struct SliceTables {
     pub enqueued: Vec<Uuid>,
     /// History: every start of a job: its number and the epoch, in order.
     pub started: Vec<(Uuid, i32, i64)>,
+    /// Runs that failed, were cancelled or ended with their process, in order.
+    pub attempts: Vec<((Uuid, i32), &'static str)>,
     /// History: every run that ended, and how, in order.
     pub ended: Vec<(Uuid, i32, &'static str)>,
 }

@@ -242,6 +242,6 @@ async fn hundreds_of_runs_end_in_one_transaction() {
         .collect();
     assert_eq!(r.finish(&finishes).await.len(), 300);
     let counts = r.db.store.job_counts().await.unwrap();
-    assert_eq!((counts.scheduled, counts.dead, counts.running), (100, 100, 0));
+    assert_eq!((counts.retryable, counts.dead, counts.running), (100, 100, 0));
     assert_eq!(r.db.head(SLICE).await, 300);
 }

@@ -25,6 +25,7 @@ pub(crate) fn job(subject: &Subject, run_at: Timestamp, priority: i16) -> NewJob
         once_for: None,
         causation_id: None,
         correlation_id: None,
+        trace: None,
     }
 }
 

@@ -15,6 +15,7 @@ mod finish;
 mod history;
 mod install;
 mod interleavings;
+mod job_verbs;
 mod jobs;
 mod leases;
 mod limits;

@@ -24,6 +24,7 @@ fn job(subject: &Subject, once_for: Option<Uuid>) -> NewJob {
         once_for,
         causation_id: Some(Uuid::now_v7()),
         correlation_id: None,
+        trace: None,
     }
 }
 

@@ -13,6 +13,7 @@ use store::{Consumer, DueJob, Ending, Error, Finish};
 
 use crate::context::Context;
 use crate::leases::{Leases, chain};
+use crate::notes::About;
 
 /// A kind that this build does not know waits this long for a process that does.
 const UNKNOWN_WAIT: Duration = Duration::from_mins(1);
@@ -38,7 +39,12 @@ pub(super) async fn perform(
                 }
             },
             kind => {
-                tracing::error!(job = %job.id, kind, "no process knows this kind of job; it waits");
+                tracing::error!(job = %job.id, kind, "this build does not know this kind of job; it waits");
+                let text = format!(
+                    "jobs of kind \"{kind}\" wait for a build that knows it; start one, or see \
+                     `tallylight jobs list --kind {kind}` and cancel them"
+                );
+                ctx.notes().set_for(About::UnknownKind, text, UNKNOWN_WAIT * 2);
                 let ending = Ending::Snooze { after: UNKNOWN_WAIT };
                 finishes.push(done(&job, ending, Vec::new()));
             }

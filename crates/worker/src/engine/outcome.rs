@@ -12,10 +12,23 @@ use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::Context;
 use crate::jobs::Done;
 
-/// What becomes of a job whose run has ended.
-pub(super) fn finish(ctx: &Context, ended: &Ended) -> Finish {
+/// Why a job ended that somebody cancelled; sessions see it as the reason of their call's failure.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// What becomes of a job whose run has ended. One that was cancelled meanwhile does not go on, but
+/// what it did is done.
+pub(super) fn finish(ctx: &Context, ended: &Ended, is_cancelled: bool) -> Finish {
     let job = &ended.job;
     let (ending, events) = match &ended.verdict {
+        Verdict::Done(Done::Again { .. })
+        | Verdict::Retry { .. }
+        | Verdict::Snooze { .. }
+        | Verdict::Interrupted
+            if is_cancelled =>
+        {
+            cancelled(ctx, job, CANCELLED)
+        }
+        Verdict::Cancel { reason } => cancelled(ctx, job, reason),
         Verdict::Done(Done::Again { after }) => (Ending::Again { after: *after }, Vec::new()),
         Verdict::Done(done) => (Ending::Completed, succeeded(ctx, job, done)),
         Verdict::Retry { after, reason } => failed_once(ctx, job, *after, reason),
@@ -37,6 +50,7 @@ pub(super) fn name(ending: &Ending) -> &'static str {
         Ending::Snooze { .. } => "snoozed",
         Ending::Discarded { .. } => "discarded",
         Ending::Quarantined { .. } => "quarantined",
+        Ending::Cancelled { .. } => "cancelled",
         Ending::Released => "interrupted",
     }
 }
@@ -68,19 +82,26 @@ fn discarded(ctx: &Context, job: &ClaimedJob, reason: &str) -> (Ending, Vec<NewE
     (Ending::Discarded { error: reason.to_owned() }, given_up(ctx, job, reason))
 }
 
+/// A job that nobody needs any more.
+pub(super) fn cancelled(ctx: &Context, job: &ClaimedJob, reason: &str) -> (Ending, Vec<NewEvent>) {
+    tracing::info!(job = %job.id, kind = job.kind, subject = %job.subject, reason, "job cancelled");
+    let event = match call_args(job) {
+        // A session that waits for the call goes on as after a failure.
+        Some(args) => {
+            Event::CallFailed(CallFailed { intent: args.intent, reason: reason.to_owned() })
+        }
+        None => Event::JobCancelled(ended_without_value(job, reason)),
+    };
+    (Ending::Cancelled { reason: reason.to_owned() }, vec![told(ctx, job, &event)])
+}
+
 /// The event that tells of a job that was given up.
 pub(super) fn given_up(ctx: &Context, job: &ClaimedJob, reason: &str) -> Vec<NewEvent> {
     let event = match call_args(job) {
         Some(args) => {
             Event::CallFailed(CallFailed { intent: args.intent, reason: reason.to_owned() })
         }
-        None => Event::JobDiscarded(JobEnded {
-            job: job.id,
-            kind: job.kind.clone(),
-            attempt: job.attempt,
-            value: None,
-            error: Some(reason.to_owned()),
-        }),
+        None => Event::JobDiscarded(ended_without_value(job, reason)),
     };
     vec![told(ctx, job, &event)]
 }
@@ -100,6 +121,16 @@ fn succeeded(ctx: &Context, job: &ClaimedJob, done: &Done) -> Vec<NewEvent> {
         }),
     };
     vec![told(ctx, job, &event)]
+}
+
+fn ended_without_value(job: &ClaimedJob, reason: &str) -> JobEnded {
+    JobEnded {
+        job: job.id,
+        kind: job.kind.clone(),
+        attempt: job.attempt,
+        value: None,
+        error: Some(reason.to_owned()),
+    }
 }
 
 fn call_args(job: &ClaimedJob) -> Option<CallArgs> {

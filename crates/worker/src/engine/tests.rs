@@ -19,7 +19,7 @@ use uuid::Uuid;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Engine;
+use super::{Engine, Oversight};
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
@@ -64,14 +64,19 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-async fn enqueue(store: &Store, kind: &str, args: Value, max_attempts: i32) -> (Uuid, Subject) {
+pub(super) async fn enqueue(
+    store: &Store,
+    kind: &str,
+    args: Value,
+    max_attempts: i32,
+) -> (Uuid, Subject) {
     let options = EnqueueOptions { max_attempts: Some(max_attempts), ..EnqueueOptions::default() };
     let id = store.enqueue(kind, &args, &options).await.unwrap();
     (id, Subject::job(id))
 }
 
 /// The outcome of a job without a subject of its own.
-async fn outcome(store: &Store, subject: &Subject) -> RecordedEvent {
+pub(super) async fn outcome(store: &Store, subject: &Subject) -> RecordedEvent {
     until(async || store.read_subject(subject, 0, 10).await.unwrap().pop()).await
 }
 
@@ -313,7 +318,7 @@ async fn jobs_of_one_subject_run_one_at_a_time() {
 }
 
 /// Inserts jobs of the engine's own kinds, as a reaction does.
-async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
+pub(super) async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
     let slice = store.slice_of(subject);
     let process = Uuid::now_v7();
     let lease = store.claim(Consumer::React, slice, process, LIMIT).await.unwrap().unwrap();
@@ -322,7 +327,7 @@ async fn insert(store: &Store, subject: &Subject, jobs: Vec<NewJob>) {
     store.release(Consumer::React, slice, lease.epoch).await.unwrap();
 }
 
-fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> NewJob {
+pub(super) fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> NewJob {
     NewJob {
         id: Uuid::from_u128(u128::from(n)),
         kind: kind.to_owned(),
@@ -334,6 +339,7 @@ fn job(subject: &Subject, kind: &str, n: u8, args: Value, run_at: Timestamp) -> 
         once_for: None,
         causation_id: None,
         correlation_id: None,
+        trace: None,
     }
 }
 
@@ -371,6 +377,8 @@ async fn forwards_arrive_in_order_and_once() {
             causation_id: None,
             correlation_id: None,
             payload: json!({}),
+            cause_at: None,
+            trace: None,
         })
     };
     let at = now();
@@ -411,6 +419,7 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
         owed: Vec::new(),
         doubts: Vec::new(),
         lanes: super::Lanes::default(),
+        oversight: Oversight::default(),
     };
     engine.running.add(&job);
     (engine, job)
@@ -427,7 +436,7 @@ async fn a_run_whose_outcome_is_refused_has_failed_and_holds_nothing_up() {
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     let counts = store.job_counts().await.unwrap();
-    assert_eq!((counts.running, counts.scheduled, counts.dead), (0, 1, 0), "it is tried again");
+    assert_eq!((counts.running, counts.retryable, counts.dead), (0, 1, 0), "it is tried again");
 }
 
 #[tokio::test]

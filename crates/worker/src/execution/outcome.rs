@@ -149,6 +149,7 @@ impl From<JobError> for Verdict {
             JobError::Retry { after, reason } => Self::Retry { after, reason },
             JobError::Snooze { after, reason } => Self::Snooze { after, reason },
             JobError::Fail { reason } => Self::Fail { reason },
+            JobError::Cancel { reason } => Self::Cancel { reason },
         }
     }
 }

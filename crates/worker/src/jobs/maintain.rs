@@ -1,5 +1,5 @@
-//! Upkeep of the database: partitions of the log for the months ahead, the age limit of keys, the
-//! sealing of closed months. Runs daily, for ever; what is left when its time is up goes on soon.
+//! Upkeep of the database: partitions of the log for the months ahead, the days of the history of
+//! jobs, the age limit of keys, the sealing of closed months. Runs daily, for ever; what is left when its time is up goes on soon.
 
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ async fn keep_up(ctx: &Context) -> Result<Upkeep, store::Error> {
     let partitions = ctx.store().ensure_partitions(Instant::now() + BUDGET).await?;
     let Partitions { made, moved, .. } = partitions;
     tracing::info!(made, moved, "partitions made");
+    let days = ctx.store().keep_job_history(ctx.config().keep_job_history).await?;
+    tracing::info!(made = days.made, dropped = days.dropped, "days of the history of jobs kept");
     Ok(Upkeep { partitions, history: history(ctx).await? })
 }
 

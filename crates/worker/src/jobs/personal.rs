@@ -65,6 +65,7 @@ impl Values {
             JobError::Retry { after, reason } => JobError::Retry { after, reason: cut(reason) },
             JobError::Snooze { after, reason } => JobError::Snooze { after, reason: cut(reason) },
             JobError::Fail { reason } => JobError::Fail { reason: cut(reason) },
+            JobError::Cancel { reason } => JobError::Cancel { reason: cut(reason) },
         }
     }
 }

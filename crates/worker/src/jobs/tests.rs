@@ -42,6 +42,7 @@ async fn run(job: Run) -> Result<Done, JobError> {
         "test_flaky" if i64::from(job.attempt) <= fails_until => Err(JobError::retry("not yet")),
         "test_flaky" => Ok(Done::Value(json!(job.attempt))),
         "test_fail" => Err(JobError::fail("never")),
+        "test_cancel" => Err(JobError::Cancel { reason: "not needed".to_owned() }),
         "test_panic" => panic!("boom"),
         "test_snooze" if job.attempt == 1 => {
             Err(JobError::Snooze { after: Duration::from_millis(20), reason: "later".to_owned() })

@@ -48,6 +48,7 @@ pub(super) enum How {
     Again { hours: u64 },
     Discarded,
     Quarantined,
+    Cancelled,
     Released,
 }
 
@@ -219,6 +220,15 @@ pub(super) enum Call {
         runs: Vec<(Uuid, i32)>,
     },
     RetryDead(Uuid),
+    Cancel {
+        id: Uuid,
+        force: bool,
+    },
+    Cancellations(Uuid),
+    NoteCrashes {
+        slice: i16,
+        epoch: i64,
+    },
     /// Time passes.
     Pass {
         hours: i64,
@@ -235,7 +245,7 @@ impl Call {
     pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
-        match dice.below(100) {
+        match dice.below(106) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
             14..17 => Self::Read {
@@ -279,6 +289,9 @@ impl Call {
             93 => dice.acquit(slice),
             94..96 => Self::RetryDead(dice.dead()),
             96..98 => Self::Pass { hours: dice.number(1..3) },
+            98..101 => dice.cancel(slice),
+            101..103 => Self::Cancellations(dice.process()),
+            103 => dice.note_crashes(slice),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }
     }

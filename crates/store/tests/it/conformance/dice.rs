@@ -151,7 +151,11 @@ impl Dice<'_> {
                 self.rng.random_range(1..60),
             ),
             subject: self.subject(slice),
-            kind: if self.once_in(40) { "Not A Kind" } else { "a_job" },
+            kind: match self.below(40) {
+                0 => "Not A Kind",
+                1..8 => "timer",
+                _ => "a_job",
+            },
             in_hours: self.number(-3..4),
             priority: if self.once_in(40) { 9 } else { self.rng.random_range(1..5) },
             once_for: self.once_in(3).then(|| self.key()),
@@ -350,7 +354,8 @@ impl Dice<'_> {
     }
 
     fn run(&mut self, slice: i16, id: Uuid, attempt: i32) -> Run {
-        let how = match self.below(8) {
+        let how = match self.below(9) {
+            8 => How::Cancelled,
             0 => How::Retry { hours: self.rng.random_range(1..4) },
             1 => How::Snooze { hours: self.rng.random_range(1..4) },
             2 => How::Discarded,
@@ -361,6 +366,16 @@ impl Dice<'_> {
         };
         let attempt = if self.once_in(6) { attempt - 1 } else { attempt };
         Run { id, attempt, how, events: self.some(1, |dice| dice.event(slice)) }
+    }
+
+    pub(super) fn cancel(&mut self, slice: i16) -> Call {
+        let live = self.live_jobs(slice);
+        let id = if live.is_empty() { Uuid::from_u128(1) } else { self.one_of(&live).0 };
+        Call::Cancel { id, force: self.once_in(2) }
+    }
+
+    pub(super) fn note_crashes(&mut self, slice: i16) -> Call {
+        Call::NoteCrashes { slice, epoch: self.epoch(Consumer::Jobs, slice) }
     }
 
     pub(super) fn dead(&mut self) -> Uuid {

@@ -79,6 +79,10 @@ impl Side {
         let dead = tables.dead.iter().map(|(id, d)| self.job_line(slice, *id, &d.job, d.state));
         lines.extend(live);
         lines.extend(dead);
+        let run = |((id, attempt), outcome): &((Uuid, i32), &str)| {
+            format!("run {slice} {} {attempt} {outcome}", self.told_id(*id))
+        };
+        lines.extend(tables.attempts.iter().map(run));
         lines
     }
 
@@ -93,17 +97,24 @@ impl Side {
         // The dead have neither a time nor a run.
         let is_live = state == "live";
         let due = is_live.then(|| self.told_at(job.run_at));
-        let run = is_live.then_some((job.run_epoch, &job.unique_key, job.lane, job.edits));
+        let run = is_live.then_some((
+            job.run_epoch,
+            &job.unique_key,
+            job.lane,
+            job.edits,
+            job.is_cancelled,
+        ));
         let limits = (&job.queue, &job.limit_key, job.limit, &job.fair_key);
         let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
         format!(
             "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
-             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?}",
+             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?} {:?}",
             self.told_id(id),
             job.causation_id,
             job.correlation_id,
             job.crashes,
-            job.last_error
+            job.last_error,
+            job.trace
         )
     }
 
@@ -119,6 +130,11 @@ impl Side {
         lines.extend(self.jobs(pool, "tallylight.job", false).await);
         lines.extend(self.jobs(pool, "tallylight.job_dead", true).await);
         lines.extend(parked(pool).await);
+        let runs: Vec<(i16, Uuid, i32, String)> =
+            all(pool, "SELECT slice, job, attempt, outcome FROM tallylight.job_attempt").await;
+        lines.extend(runs.into_iter().map(|(slice, id, attempt, outcome)| {
+            format!("run {slice} {} {attempt} {outcome}", self.told_id(id))
+        }));
         lines
     }
 
@@ -158,7 +174,7 @@ impl Side {
 
 type Lease = (String, i16, Option<Uuid>, i64, i64, Timestamp, Timestamp);
 
-/// A row of either table of jobs; `run` is the live one as JSON.
+/// A row of either table of jobs, the last field all of it as JSON.
 #[derive(sqlx::FromRow)]
 struct Job(
     i16,
@@ -214,6 +230,8 @@ impl Job {
                 .as_i64()
                 .and_then(|edits| edits.try_into().ok())
                 .unwrap_or_default(),
+            is_cancelled: !run["cancel_at"].is_null(),
+            trace: run["trace"].as_str().map(str::to_owned),
         };
         side.job_line(self.0, self.1, &row, &self.14)
     }

@@ -133,6 +133,14 @@ impl Side {
                     Of::Memory(memory, _) => memory.retry_dead(id),
                 })
             }
+            Call::Cancel { id, force } => {
+                let id = self.own(*id);
+                let cancelled = match &self.of {
+                    Of::Postgres(db) => db.store.cancel_job(id, *force).await,
+                    Of::Memory(memory, _) => memory.cancel_job(id, *force),
+                };
+                told(cancelled.map(|found| found.map(|c| (c.slice, c.state))))
+            }
             Call::Pass { hours } => {
                 self.pass(*hours).await;
                 String::new()
@@ -154,6 +162,8 @@ impl Side {
             | Call::Due { .. }
             | Call::NextDue(_)
             | Call::Mark { .. }
+            | Call::Cancellations(_)
+            | Call::NoteCrashes { .. }
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
             Call::ParkedKeys(_)
@@ -230,6 +240,12 @@ impl Side {
                 };
                 told(started.map(|all| sorted(all.into_iter().map(told_start).collect())))
             }
+            Call::Cancellations(process) => {
+                let told_one = |c: &store::Cancellation| (self.told_job(&c.job), c.is_running);
+                let found = work.cancellations(*process).await;
+                told(found.map(|all| sorted(all.iter().map(told_one).collect())))
+            }
+            Call::NoteCrashes { slice, epoch } => told(work.note_crashes(*slice, *epoch).await),
             Call::Finish { slice, epoch, runs } => {
                 let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
                 let ended = work.finish(*slice, *epoch, &runs).await;
@@ -254,6 +270,7 @@ impl Side {
             | Call::Park { .. }
             | Call::SetAside { .. }
             | Call::TakeBack { .. }
+            | Call::Cancel { .. }
             | Call::Pass { .. }
             | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
         }
@@ -389,6 +406,7 @@ impl Side {
             once_for: job.once_for,
             causation_id: Some(job.id),
             correlation_id: None,
+            trace: job.id.as_u128().is_multiple_of(2).then(|| TRACE.to_owned()),
         }
     }
 
@@ -401,6 +419,7 @@ impl Side {
             How::Again { hours: after } => Ending::Again { after: hours(after) },
             How::Discarded => Ending::Discarded { error: error() },
             How::Quarantined => Ending::Quarantined { error: error() },
+            How::Cancelled => Ending::Cancelled { reason: error() },
             How::Released => Ending::Released,
         };
         let events = run.events.iter().map(new_event).collect();
@@ -472,6 +491,9 @@ fn new_event(event: &Event) -> NewEvent {
         payload: event.id.as_bytes().to_vec(),
     }
 }
+
+/// A trace that some jobs are part of.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// What an answer comes to: the value, or the kind of its error.
 fn told<T: Debug>(answer: Result<T, Error>) -> String {
