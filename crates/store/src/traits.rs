@@ -18,9 +18,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
-    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction, Request,
-    Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
+    Appended, AppendedAll, Bucket, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
+    Error, Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction,
+    Request, Sealed, SealingKey, Started, Store, Stored, Tokens, Verified, Wakes, verify,
 };
 
 /// What a call comes to.
@@ -192,6 +192,11 @@ pub trait Work: Log {
     ) -> Answer<'a, HashSet<Uuid>>;
 
     // What handlers ask for.
+
+    /// As [`Store::take_tokens`].
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens>;
+    /// As [`Store::job_age`].
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>>;
 
     /// As [`Store::seal`].
     fn seal<'a>(
@@ -416,6 +421,14 @@ impl Work for Store {
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>> {
         Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
+        Box::pin(self.take_tokens(bucket, wanted))
+    }
+
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.job_age(slice, id))
     }
 
     fn seal<'a>(

@@ -30,9 +30,9 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
-    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, PendingRequest,
-    Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
+    Answer, Appended, AppendedAll, Bucket, CleanupCandidate, Committed, Consumer, DueJob,
+    EnqueueOptions, Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions,
+    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Tokens, Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -444,6 +444,15 @@ impl Work for Memory {
     ) -> Answer<'a, HashSet<Uuid>> {
         let finishes = finishes.to_vec();
         self.call("finish", move |tables, now| tables.finish(now, slice, epoch, &finishes))
+    }
+
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
+        let bucket = bucket.clone();
+        self.call("take_tokens", move |tables, now| tables.take_tokens(now, &bucket, wanted))
+    }
+
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
+        self.call("job_age", move |tables, now| Ok(tables.job_age(now, slice, id)))
     }
 
     fn seal<'a>(

@@ -15,6 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::jobs::{DeadRow, JobRow};
+use super::rate::BucketRow;
 use super::reactions::{ParkedRow, Reacted};
 use crate::{Appended, AppendedAll, Consumer, Error, Lease, Stored};
 
@@ -98,6 +99,8 @@ pub struct Tables {
     pub slices: Vec<SliceTables>,
     /// Processes, and when each was last seen.
     pub processes: BTreeMap<Uuid, Timestamp>,
+    /// Rates that are shared, by name.
+    pub buckets: BTreeMap<String, BucketRow>,
     pub(super) count: SliceCount,
     pub(super) flaws: Flaws,
     /// Jobs enqueued from outside, which get their ids here.
@@ -107,7 +110,8 @@ pub struct Tables {
 impl Tables {
     pub(super) fn new(count: SliceCount, flaws: Flaws) -> Self {
         let slices = count.slices().map(|_| SliceTables::default()).collect();
-        Self { slices, processes: BTreeMap::new(), count, flaws, enqueued: 0 }
+        let (processes, buckets) = (BTreeMap::new(), BTreeMap::new());
+        Self { slices, processes, buckets, count, flaws, enqueued: 0 }
     }
 
     /// A slice; none outside of the installation.

@@ -20,6 +20,7 @@ mod leases;
 mod parked;
 mod partitions;
 mod random_workers;
+mod rate;
 mod reaction;
 mod read;
 mod rebuild;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "installation",
     "slice_head",
     "event",
@@ -34,6 +34,7 @@ const TABLES: [&str; 18] = [
     "live_stream",
     "sealed",
     "account_key",
+    "rate_bucket",
     "segment",
     "migration",
 ];

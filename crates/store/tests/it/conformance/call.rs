@@ -178,6 +178,17 @@ pub(super) enum Call {
         runs: Vec<Run>,
     },
     RetryDead(Uuid),
+    /// Tokens of a bucket that refills by the hour.
+    TakeTokens {
+        name: &'static str,
+        capacity: i32,
+        per_hour: i32,
+        wanted: u32,
+    },
+    JobAge {
+        slice: i16,
+        id: Uuid,
+    },
     /// Time passes.
     Pass {
         hours: i64,
@@ -233,7 +244,9 @@ impl Call {
             72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),
-            85..94 => dice.finish(slice),
+            85..92 => dice.finish(slice),
+            92 => dice.take_tokens(),
+            93 => dice.job_age(slice),
             94..96 => Self::RetryDead(dice.dead()),
             96..98 => Self::Pass { hours: dice.number(1..3) },
             _ => Self::Expire { consumer: dice.consumer(), slice },

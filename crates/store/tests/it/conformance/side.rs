@@ -13,7 +13,7 @@ use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
+    Bucket, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
     PendingRequest, Reaction, Work,
 };
 use uuid::Uuid;
@@ -154,6 +154,8 @@ impl Side {
             | Call::Due { .. }
             | Call::NextDue(_)
             | Call::Mark { .. }
+            | Call::TakeTokens { .. }
+            | Call::JobAge { .. }
             | Call::Finish { .. } => self.ask(call).await,
         }
     }
@@ -224,6 +226,19 @@ impl Side {
                 let ended = work.finish(*slice, *epoch, &runs).await;
                 told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
             }
+            Call::TakeTokens { name, capacity, per_hour, wanted } => {
+                let bucket = Bucket {
+                    name: (*name).to_owned(),
+                    capacity: f64::from(*capacity),
+                    per_second: f64::from(*per_hour) / 3_600.0,
+                };
+                let taken = work.take_tokens(&bucket, *wanted).await;
+                told(taken.map(|t| (t.granted, (t.next_in.as_secs() + 1_800) / 3_600)))
+            }
+            Call::JobAge { slice, id } => {
+                let age = work.job_age(*slice, self.own(*id)).await;
+                told(age.map(|age| age.map(|age| (age.as_secs() + 1_800) / 3_600)))
+            }
             Call::Append { .. }
             | Call::AppendAll { .. }
             | Call::Heartbeat { .. }
@@ -287,7 +302,9 @@ impl Side {
                 let by = hours;
                 for statement in [
                     "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
-                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour',
+                            enqueued_at = enqueued_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.rate_bucket SET refilled_at = refilled_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
                 ] {
                     sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
