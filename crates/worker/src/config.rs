@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use domain::ids::Timestamp;
 use domain::timer::Policy;
+use platform::outbound::Outbound;
 use rand::RngExt as _;
+
+use crate::calls::Rates;
 
 /// Settings; the defaults suit production.
 #[derive(Debug, Clone)]
@@ -36,6 +39,10 @@ pub struct Config {
     pub verify_every: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
     pub keys_for: Duration,
+    /// Where jobs of kind `http_call` may call.
+    pub outbound: Outbound,
+    /// How fast targets may be called, by all processes together.
+    pub rates: Rates,
     /// The clock that dates what this process observes.
     pub clock: fn() -> Timestamp,
     /// Chance, from 0 to 1: it spreads what is tried again.
@@ -58,6 +65,8 @@ impl Default for Config {
             seal_after: None,
             verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
+            outbound: Outbound::default(),
+            rates: Rates::default(),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),
         }
