@@ -67,7 +67,8 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         .map_err(|error| JobError::fail(format!("its arguments are wrong: {error}")))?;
     let timeout = timeout(ctx, &args)?;
     let left = time_left(ctx, job, args.deadline_seconds).await?;
-    let prepared = ctx.config().outbound.prepare(outbound(job, args)?).map_err(failed)?;
+    let prepared =
+        ctx.config().outbound.prepare(outbound(job, args)?).map_err(|error| failed(&error))?;
     let destination = Destination::place(ctx, prepared.place(), prepared.host());
     let permit = calls::admit(ctx, job, destination).await.map_err(|error| until(error, left))?;
     match prepared.send(timeout.min(left)).await {
@@ -81,14 +82,14 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
             if let Some(sign) = error.sign() {
                 permit.saw(sign);
             }
-            Err(failed(error))
+            Err(failed(&error))
         }
     }
 }
 
 /// What a failed call means for its job.
-fn failed(error: OutboundError) -> JobError {
-    let reason = chain(&error);
+fn failed(error: &OutboundError) -> JobError {
+    let reason = chain(error);
     match error.disposition() {
         Disposition::Retry { after } => JobError::Retry { after, reason },
         Disposition::Done
@@ -135,10 +136,10 @@ fn until(error: JobError, left: Duration) -> JobError {
 
 /// The call, with its key.
 fn outbound(job: &ClaimedJob, args: HttpCall) -> Result<OutboundCall, JobError> {
-    let given = args.headers.into_iter().map(|(name, value)| Ok((header(&name, value)?, name)));
-    let mut headers: Vec<(String, HeaderText)> = given
-        .map(|header: Result<_, JobError>| header.map(|(text, name)| (name, text)))
-        .collect::<Result<_, _>>()?;
+    let mut headers = Vec::new();
+    for (name, value) in args.headers {
+        headers.push((name.clone(), header(&name, value)?));
+    }
     let only_reads = matches!(args.method.as_str(), "GET" | "HEAD");
     let usual = (!only_reads).then(|| IDEMPOTENCY_KEY.to_owned());
     if let Some(name) = args.idempotency_header.or(usual) {
@@ -146,7 +147,11 @@ fn outbound(job: &ClaimedJob, args: HttpCall) -> Result<OutboundCall, JobError> 
     }
     let body = args.body.map(|body| match body {
         Value::String(text) => Body::Text(text),
-        other => Body::Json(other),
+        json @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => Body::Json(json),
     });
     let (method, url, expect) = (args.method, args.url, args.expect);
     Ok(OutboundCall { method, url, headers, body, expect })

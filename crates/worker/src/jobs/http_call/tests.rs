@@ -118,17 +118,17 @@ impl Place {
 }
 
 fn value(event: Event) -> Value {
-    match event {
-        Event::JobCompleted(JobEnded { value: Some(value), .. }) => value,
-        other => panic!("{other:?}"),
-    }
+    let Event::JobCompleted(JobEnded { value: Some(value), .. }) = event else {
+        panic!("{event:?}")
+    };
+    value
 }
 
 fn reason(event: Event) -> String {
-    match event {
-        Event::JobDiscarded(JobEnded { error: Some(error), .. }) => error,
-        other => panic!("{other:?}"),
-    }
+    let Event::JobDiscarded(JobEnded { error: Some(error), .. }) = event else {
+        panic!("{event:?}")
+    };
+    error
 }
 
 #[tokio::test]
