@@ -33,8 +33,15 @@ use rate::{Leased, Turn};
 /// Wait when the database has no token to give because it does not answer.
 const NO_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
-/// Those who wait for the same come again spread over this time.
+/// Those who wait for credit come again spread over this time.
 const SPREAD: Duration = Duration::from_secs(5);
+
+/// Those who wait for a probe come again one after another, so far apart: many waiting jobs cost
+/// few starts while a target is down, and do not fall upon it when it is up again.
+const APART: Duration = Duration::from_millis(50);
+
+/// Longest wait for a turn.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// The rates of targets.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +63,21 @@ pub(crate) struct Calls {
 struct Target {
     breaker: Breaker,
     budget: Budget,
+    /// Turns after a pause are given out up to here.
+    next_turn: Instant,
+}
+
+impl Target {
+    fn new(now: Instant) -> Self {
+        Self { breaker: Breaker::default(), budget: Budget::new(now), next_turn: now }
+    }
+
+    /// When whoever is turned away now may come again, not before `at`.
+    fn turn(&mut self, at: Instant, now: Instant) -> Duration {
+        let turn = self.next_turn.max(at).min(now + LONGEST_WAIT);
+        self.next_turn = turn + APART;
+        turn - now
+    }
 }
 
 /// To whom a call goes.
@@ -135,7 +157,10 @@ impl Calls {
         self.with(name, |target| {
             let asked = target.breaker.ask(now);
             ctx.metrics().calls.stands(name, target.breaker.stand());
-            let ticket = asked.map_err(|at| put_off(ctx, name, "breaker", at - now + spread))?;
+            let ticket = match asked {
+                Ok(ticket) => ticket,
+                Err(at) => return Err(put_off(ctx, name, "breaker", target.turn(at, now))),
+            };
             if !is_retry {
                 target.budget.first();
             } else if !ticket.is_probe {
@@ -155,8 +180,7 @@ impl Calls {
 
     fn with<T>(&self, name: &str, look: impl FnOnce(&mut Target) -> T) -> T {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Target { breaker: Breaker::default(), budget: Budget::new(Instant::now()) };
-        look(targets.entry(name.to_owned()).or_insert_with(new))
+        look(targets.entry(name.to_owned()).or_insert_with(|| Target::new(Instant::now())))
     }
 
     fn leased(&self, name: &str, rate: Rate) -> Arc<tokio::sync::Mutex<Leased>> {

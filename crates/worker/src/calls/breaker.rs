@@ -24,8 +24,8 @@ const LEAST: usize = 20;
 /// The first pause; each failed probe doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest pause. As long as the longest delay between tries.
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// The longest pause: sessions wait for a platform that is back, and a probe a minute harms nobody.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// How long others wait while a probe is under way.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
@@ -223,7 +223,7 @@ mod tests {
             let probe = breaker.ask(now).unwrap();
             breaker.tell(probe, Sign::Down, now, 1.0);
         }
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60, 60, 60, 60]);
     }
 
     #[test]

@@ -10,14 +10,13 @@ use std::time::Duration;
 use store::{Bucket, Error, Work};
 use tokio::time::Instant;
 
+use super::{LONGEST_WAIT, NO_ANSWER_WAIT};
+
 /// Longest life of a batch.
 const LONGEST_LIFE: Duration = Duration::from_millis(500);
 
 /// Shortest one that is worth a batch: a round trip to the database must be small beside it.
 const SHORTEST_LIFE: Duration = Duration::from_millis(100);
-
-/// Longest wait for a turn before it is asked for again.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// How fast a target may be called, by all processes together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +95,11 @@ impl Leased {
         if now < self.empty_until {
             return Ok(Turn::Later(self.turn(now)));
         }
-        let tokens = store.take_tokens(&self.bucket, self.batch).await?;
+        let asked = store.take_tokens(&self.bucket, self.batch).await;
+        let tokens = asked.inspect_err(|_| {
+            // Nor do those behind each wait for a database that does not answer.
+            self.empty_until = Instant::now() + NO_ANSWER_WAIT;
+        })?;
         if tokens.granted == 0 {
             self.empty_until = now + tokens.next_in;
             return Ok(Turn::Later(self.turn(now)));

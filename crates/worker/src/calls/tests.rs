@@ -81,6 +81,15 @@ async fn a_target_that_is_down_is_paused_until_its_probe_and_others_are_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_probe_come_again_one_after_another() {
+    let ctx = context(Rates::default());
+    let first = fail_until_paused(&ctx).await;
+    for n in 1..=3 {
+        assert_eq!(ask(&ctx, 0).await.unwrap_err(), first + APART * n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_was_cancelled_leaves_its_place_to_the_next_call() {
     let ctx = context(Rates::default());
     let wait = fail_until_paused(&ctx).await;
