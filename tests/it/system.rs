@@ -61,7 +61,7 @@ pub(crate) struct Setup {
     pub(crate) spool_limit: u64,
     /// Most connections of the webhook endpoint.
     pub(crate) connections: usize,
-    /// Sections about calls to other services, as TOML.
+    /// Sections about calls to other services, as TOML that begins with a new line.
     pub(crate) http_call: String,
     /// Filter of the processes' logs.
     pub(crate) log_level: &'static str,

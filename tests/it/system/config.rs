@@ -113,8 +113,7 @@ token = "{token}"
 wrap_create = {wrap_create}
 
 [[sources.webhook_tokens]]
-token = "{path}"
-{http_call}
+token = "{path}"{http_call}
 "#,
         grace = ms(setup.policy.grace),
         settle = ms(setup.policy.settle),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::engine::tests::{config, until};
-use crate::{Config, Worker};
+use crate::{Config, Rate, Rates, Worker};
 
 /// In no event, row or error.
 const SECRET: &str = "hunter-2-of-the-shop";
@@ -79,6 +79,10 @@ struct Place {
 
 impl Place {
     async fn with(script: &'static [&'static str]) -> Self {
+        Self::rated(script, None).await
+    }
+
+    async fn rated(script: &'static [&'static str], rate: Option<Rate>) -> Self {
         let store = store::testing::store().await;
         let server = Server::start(script).await;
         let allow = Allow {
@@ -86,16 +90,23 @@ impl Place {
             private: true,
             secrets: BTreeSet::from(["shop".to_owned()]),
         };
+        let places = rate.map(|rate| (allow.url.clone(), rate)).into_iter().collect();
+        let rates = Rates { places, ..Rates::default() };
         let secrets = BTreeMap::from([("shop".to_owned(), SECRET.into())]);
         let outbound = Outbound::new(&[allow], secrets).unwrap();
-        let config = Config { outbound, ..config() };
+        let config = Config { outbound, rates, ..config() };
         let key = SealingKey::new([7; 32]);
         let ctx = Context::new(store.clone(), HashMap::new(), key, config);
         Self { store, server, worker: Worker::start(ctx) }
     }
 
     async fn enqueue(&self, args: &Value) -> Uuid {
-        self.store.enqueue(KIND, args, &EnqueueOptions::default()).await.unwrap()
+        // One failure is the end of it, so that a wait which counted would show.
+        let max_attempts = args["may_fail"].is_null().then_some(1);
+        let mut args = args.clone();
+        args.as_object_mut().unwrap().remove("may_fail");
+        let options = EnqueueOptions { max_attempts, ..EnqueueOptions::default() };
+        self.store.enqueue(KIND, &args, &options).await.unwrap()
     }
 
     /// The outcome of a call of the path.
@@ -157,7 +168,7 @@ async fn a_call_is_made_once_with_key_secret_and_body_and_its_answer_is_in_the_l
 #[tokio::test]
 async fn a_call_whose_answer_was_lost_is_sent_again_with_the_same_key() {
     let place = Place::with(&["", OK]).await;
-    let args = json!({"method": "POST", "idempotency_header": "X-Once"});
+    let args = json!({"may_fail": true, "method": "POST", "idempotency_header": "X-Once"});
     let (id, event) = place.call("/hooks/a", args).await;
     assert_eq!(value(event)["status"], 200);
     let requests = place.server.requests();
@@ -174,7 +185,8 @@ async fn what_passes_is_tried_again_and_what_stays_is_given_up_at_once() {
     const WRONG: &str =
         "HTTP/1.1 422 -\r\ncontent-length: 11\r\nconnection: close\r\n\r\nno such way";
     let place = Place::with(&[BUSY, DOWN, OK, WRONG]).await;
-    let (_, event) = place.call("/hooks/a", json!({"method": "PUT", "body": "text"})).await;
+    let (_, event) =
+        place.call("/hooks/a", json!({"may_fail": true, "method": "PUT", "body": "text"})).await;
     assert_eq!(value(event)["status"], 200);
     let (_, event) = place.call("/hooks/a", json!({"method": "PUT"})).await;
     let error = reason(event);
@@ -224,5 +236,33 @@ async fn a_secret_that_the_other_side_quotes_is_stored_nowhere() {
     assert!(dead.contains("answered 400") && error.contains("answered 400"), "{dead}");
     assert!(!dead.contains("hunter") && !error.contains("hunter"), "{dead}");
     assert!(place.server.requests().iter().all(|request| request.contains(SECRET)), "it was sent");
+    place.end().await;
+}
+
+#[tokio::test]
+async fn calls_wait_for_the_rate_of_their_place_and_burn_no_attempt() {
+    let place = Place::rated(&[OK], Rate::new(4.0, Some(1.0))).await;
+    let begun = std::time::Instant::now();
+    let args = json!({"method": "GET", "url": format!("{}/hooks/a", place.server.url)});
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.push(place.enqueue(&args).await);
+    }
+    for job in jobs {
+        assert_eq!(value(place.outcome(job).await)["status"], 200);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(750), "three had to wait for a token");
+    place.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_is_given_up_at_its_deadline() {
+    let place = Place::rated(&[OK], Rate::new(0.001, Some(1.0))).await;
+    let (_, event) = place.call("/hooks/a", json!({"method": "GET"})).await;
+    assert_eq!(value(event)["status"], 200);
+    let (_, event) = place.call("/hooks/a", json!({"method": "GET", "deadline_seconds": 1})).await;
+    let error = reason(event);
+    assert!(error.contains("deadline of 1 s is over"), "{error}");
+    assert_eq!(place.server.requests().len(), 1);
     place.end().await;
 }
