@@ -61,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) spool_limit: u64,
     /// Most connections of the webhook endpoint.
     pub(crate) connections: usize,
+    /// Sections about calls to other services, as TOML that begins with a new line.
+    pub(crate) http_call: String,
     /// Filter of the processes' logs.
     pub(crate) log_level: &'static str,
 }
@@ -80,6 +82,7 @@ impl Default for Setup {
             wrap_create: false,
             spool_limit: 1 << 30,
             connections: 1024,
+            http_call: String::new(),
             log_level: "info,api=warn",
         }
     }

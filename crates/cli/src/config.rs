@@ -13,6 +13,8 @@ use figment::providers::{Env, Format, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
+mod calls;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) jobs: Jobs,
     /// Platform accounts.
     pub(crate) sources: Vec<Source>,
+    /// Calls to other services.
+    pub(crate) http_call: calls::HttpCall,
     /// Numbers and signs of life for the operator.
     pub(crate) admin: Admin,
     /// Log output.
@@ -336,6 +340,10 @@ pub(crate) struct Source {
     /// secret authenticates.
     #[serde(default)]
     pub(crate) allow_from: Vec<String>,
+    /// Requests in a second, of all processes together; none: no limit.
+    pub(crate) rate_per_second: Option<f64>,
+    /// Requests at once after a rest.
+    pub(crate) burst: Option<f64>,
 }
 
 /// A secret of the webhook's path. One of `token`, `token_file`, `sha256`.

@@ -157,7 +157,8 @@ pub(crate) async fn start_api(
 /// Starts the worker.
 ///
 /// # Errors
-/// Where no sealing key is configured, or a source has no credentials.
+/// Where no sealing key is configured, a source has no credentials, or a place to call, a secret or
+/// a rate cannot be used.
 pub(crate) fn start_worker(
     config: &Config,
     store: Store,
@@ -188,6 +189,8 @@ pub(crate) fn start_worker(
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,
+        outbound: config.outbound()?,
+        rates: config.rates()?,
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
     };

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use self::recordings::StartRecording;
 use crate::{
-    Config, ConfigError, CreateBody, Error, Operation,
+    Config, ConfigError, CreateBody, Error, Gate, Operation, Sign,
     auth::{self, Auth, Ticket},
     http::{self, Answer, Broken},
 };
@@ -31,6 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl fmt::Debug for Client {
@@ -97,7 +98,13 @@ impl Client {
             create_body: config.create_body,
             secrets: auth::secrets(&config.credentials),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), gate: None })
+    }
+
+    /// The same client, whose requests pass a gate. Renewals of credentials do not.
+    #[must_use]
+    pub fn behind(&self, gate: Arc<dyn Gate>) -> Self {
+        Self { inner: Arc::clone(&self.inner), gate: Some(gate) }
     }
 
     /// Makes one call: the answer is a success, or this is an error.
@@ -151,7 +158,11 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
-        http::exchange(request).await
+        let Some(gate) = &self.gate else { return http::exchange(request).await };
+        gate.pass().await;
+        let outcome = http::exchange(request).await;
+        gate.saw(Sign::of(outcome.as_ref().ok().map(|answer| answer.status)));
+        outcome
     }
 }
 

@@ -150,7 +150,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Broken> {
 }
 
 /// Reads `Retry-After` against the server's own clock, where it tells it.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let date =
         headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

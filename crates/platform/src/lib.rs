@@ -9,6 +9,9 @@
 //! optional, unknown fields are ignored, and a field of an unexpected type counts as absent.
 //! They are available without the feature `client`, which brings in HTTP.
 //!
+//! Calls to services that are not the platform are in [`outbound`]. A [`Gate`] is asked before each
+//! request.
+//!
 //! Not the job of this crate: what a call means for a session, when to try again, and how many
 //! requests a source may send.
 
@@ -25,9 +28,13 @@ mod disposition;
 #[cfg(feature = "client")]
 mod error;
 #[cfg(feature = "client")]
+mod gate;
+#[cfg(feature = "client")]
 mod http;
 #[cfg(feature = "client")]
 mod operation;
+#[cfg(feature = "client")]
+pub mod outbound;
 #[cfg(feature = "client")]
 mod redact;
 #[cfg(feature = "client")]
@@ -44,5 +51,6 @@ pub use self::{
     config::{Config, CreateBody, Credentials},
     disposition::Disposition,
     error::{ConfigError, Error},
+    gate::{Gate, Sign},
     operation::Operation,
 };

@@ -61,10 +61,16 @@ pub(crate) fn json(value: &Value, own: &[SecretString]) -> Value {
 
 /// Whether a JSON field of this name holds a secret.
 fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    has_secret_word(name)
+        || lower.contains("push_url")
+        || ["uri", "access", "refresh", "authorization"].contains(&lower.as_str())
+}
+
+/// Whether a name has a word in it after which a secret stands.
+pub(crate) fn has_secret_word(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word))
-        || name.contains("push_url")
-        || ["uri", "access", "refresh", "authorization"].contains(&name.as_str())
 }
 
 /// Masks one word: an address beyond its host, a value behind `token=`, an opaque run.

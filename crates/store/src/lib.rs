@@ -29,6 +29,7 @@ mod log;
 mod parked;
 mod partitions;
 mod projection;
+mod rate;
 mod react;
 mod read;
 mod rebuild;
@@ -67,6 +68,7 @@ pub use jobs::{
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
 pub use partitions::Partitions;
+pub use rate::{Bucket, Tokens};
 pub use react::{Committed, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,

@@ -12,11 +12,13 @@ use crate::{Config, Store, create_database, migrate};
 mod jobs;
 mod lanes;
 mod memory;
+mod rate;
 mod reactions;
 mod tables;
 
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
+pub use rate::BucketRow;
 pub use reactions::{ParkedRow, Reacted};
 pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
 

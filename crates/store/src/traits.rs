@@ -18,9 +18,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
+    Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
     EnqueueOptions, Error, Finish, JobDays, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store, Stored,
+    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store, Stored, Tokens,
     Verified, Wakes, verify,
 };
 
@@ -239,6 +239,11 @@ pub trait Work: Log {
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
 
     // What handlers ask for.
+
+    /// As [`Store::take_tokens`].
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens>;
+    /// As [`Store::job_age`].
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>>;
 
     /// As [`Store::seal`].
     fn seal<'a>(
@@ -534,6 +539,14 @@ impl Work for Store {
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
         Box::pin(self.cancellations(process))
+    }
+
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
+        Box::pin(self.take_tokens(bucket, wanted))
+    }
+
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.job_age(slice, id))
     }
 
     fn seal<'a>(

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use domain::ids::Timestamp;
 use domain::timer::Policy;
+use platform::outbound::Outbound;
 use rand::RngExt as _;
+
+use crate::calls::Rates;
 
 /// Settings; the defaults suit production.
 #[derive(Debug, Clone)]
@@ -38,6 +41,10 @@ pub struct Config {
     pub keys_for: Duration,
     /// The history of jobs is dropped at this age; at least a day.
     pub keep_job_history: Duration,
+    /// Where jobs of kind `http_call` may call.
+    pub outbound: Outbound,
+    /// How fast targets may be called, by all processes together.
+    pub rates: Rates,
     /// The clock that dates what this process observes.
     pub clock: fn() -> Timestamp,
     /// Chance, from 0 to 1: it spreads what is tried again.
@@ -61,6 +68,8 @@ impl Default for Config {
             verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
             keep_job_history: Duration::from_hours(30 * 24),
+            outbound: Outbound::default(),
+            rates: Rates::default(),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),
         }

@@ -10,6 +10,7 @@ use store::{Hint, Notifier, SealingKey, Work};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::calls::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
@@ -30,6 +31,7 @@ struct Inner {
     config: Config,
     process: Uuid,
     metrics: Metrics,
+    calls: Calls,
     progress: Progress,
     notes: Notes,
     /// One for each slice: it may have new events.
@@ -110,6 +112,11 @@ impl Context {
     /// This process.
     pub(crate) fn process(&self) -> Uuid {
         self.0.process
+    }
+
+    /// What it knows of the targets of calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.0.calls
     }
 
     /// The numbers of this process, to be put under a registry.
@@ -223,6 +230,7 @@ impl Inner {
         let slices = usize::from(store.slices().get().unsigned_abs());
         Self {
             metrics: Metrics::new(progress.clone()),
+            calls: Calls::default(),
             progress,
             notes: Notes::default(),
             slices: (0..slices).map(|_| Notify::new()).collect(),

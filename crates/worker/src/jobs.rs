@@ -2,6 +2,7 @@
 //! value. It calls, looks first when an earlier start may have had its effect, and returns what
 //! it saw.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::call::{Call, CallResult};
@@ -10,6 +11,7 @@ use platform::{Client, Disposition};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::calls::{self, Destination};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
 
@@ -22,6 +24,7 @@ mod deactivate_live_stream;
 mod delete_broadcast;
 mod delete_live_stream;
 mod fetch_video;
+mod http_call;
 mod list_videos;
 mod maintain;
 mod observe_live_stream;
@@ -44,7 +47,8 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 3] = [clean_up_inactive::KIND, maintain::KIND, verify::KIND];
+pub const KINDS: [&str; 4] =
+    [clean_up_inactive::KIND, http_call::KIND, maintain::KIND, verify::KIND];
 
 /// What a handler did.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,6 +205,7 @@ pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError
     }
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
+        http_call::KIND => http_call::run(ctx, &job).await,
         maintain::KIND => maintain::run(ctx, &job).await,
         verify::KIND => verify::run(ctx, &job).await,
         _ => call(ctx, &job).await.map(Done::call),
@@ -224,6 +229,8 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
         after: UNAUTHORIZED_WAIT,
         reason: format!("source \"{source}\" is not configured in this process"),
     })?;
+    let permit = calls::admit(ctx, job, Destination::source(ctx, source)).await?;
+    let platform = &platform.behind(Arc::new(permit));
     let call_ctx = CallContext { ctx, job, platform, intent };
     match call {
         Call::CreateLiveStream { name, options } => {

@@ -4,12 +4,14 @@
 //! * `progress`, `metrics`: what it knows of its slices, for health and for numbers
 //! * `leases`: which slices this process holds, shared with the other processes without a leader
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
+//! * `calls`: breaker, retry budget and rate of every target that jobs call
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
 //! * `jobs`: one file per job; [`jobs::KINDS`] lists them
 //!
 //! Nothing here knows SQL or HTTP. Dying at any point loses nothing: the next holder of the slice
 //! reads the same state.
 
+mod calls;
 mod claimed;
 mod config;
 mod context;
@@ -26,6 +28,7 @@ mod running;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use calls::{Rate, Rates};
 pub use config::Config;
 pub use context::Context;
 pub use metrics::Metrics;

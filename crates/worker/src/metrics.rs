@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use store::{Consumer, Verified};
 
+use crate::calls::CallMetrics;
 use crate::progress::{Progress, SliceProgress};
 
 /// A slice of a consumer.
@@ -63,6 +64,7 @@ pub struct Metrics {
     pub(crate) job_looks: Counter,
     jobs_claimed: Family<KindLabels, Counter>,
     jobs_ended: Family<OutcomeLabels, Counter>,
+    pub(crate) calls: CallMetrics,
 }
 
 impl Metrics {
@@ -83,6 +85,7 @@ impl Metrics {
             job_looks: Counter::default(),
             jobs_claimed: Family::default(),
             jobs_ended: Family::default(),
+            calls: CallMetrics::default(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Metrics {
             "Runs of jobs ended, by kind and outcome",
             self.jobs_ended.clone(),
         );
+        self.calls.register(registry);
         registry.register_collector(Box::new(Slices(self.progress.clone())));
     }
 

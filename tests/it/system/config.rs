@@ -53,7 +53,7 @@ pub(crate) fn text(
 ) -> String {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let Secrets { admin, path, platform: token, sealing_key } = secrets;
-    let Setup { log_level, spool_limit, connections, wrap_create, .. } = setup;
+    let Setup { log_level, spool_limit, connections, wrap_create, http_call, .. } = setup;
     format!(
         r#"
 [database]
@@ -113,7 +113,7 @@ token = "{token}"
 wrap_create = {wrap_create}
 
 [[sources.webhook_tokens]]
-token = "{path}"
+token = "{path}"{http_call}
 "#,
         grace = ms(setup.policy.grace),
         settle = ms(setup.policy.settle),

@@ -109,7 +109,7 @@ pub(crate) enum Jobs {
     Paused,
     /// Enqueue a plain job
     Enqueue {
-        /// Its kind: clean_up_inactive, maintain or verify
+        /// Its kind: clean_up_inactive, http_call, maintain or verify
         kind: String,
         /// Its arguments, JSON
         #[arg(default_value = "{}")]

@@ -75,6 +75,7 @@ fn check_config(config: &Config, managed: bool, findings: &mut Findings) {
         Ok(None) => missing("no sealing key is configured: set sealing.key_file"),
         Err(error) => findings.wrong(format!("sealing key: {error:#}")),
     }
+    check_calls(config, findings);
     for source in &config.sources {
         let name = &source.name;
         if source.webhook_tokens.is_empty() && !managed {
@@ -82,6 +83,14 @@ fn check_config(config: &Config, managed: bool, findings: &mut Findings) {
         } else {
             good(format!("source {name} at {}", source.base_url));
         }
+    }
+}
+
+fn check_calls(config: &Config, findings: &mut Findings) {
+    match config.outbound().and_then(|_| config.rates()) {
+        Err(error) => findings.wrong(format!("calls: {error:#}")),
+        Ok(_) if config.http_call.allow.is_empty() => {}
+        Ok(_) => good(format!("http_call may call {} places", config.http_call.allow.len())),
     }
 }
 

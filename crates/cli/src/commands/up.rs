@@ -147,6 +147,8 @@ async fn add_simulator(config: &mut Config, home: &Home) -> Result<Simulator> {
         password: None,
         password_file: None,
         wrap_create: false,
+        rate_per_second: None,
+        burst: None,
         allow_from: Vec::new(),
         webhook_tokens: vec![path_token(home.secret("webhook-secret")?)],
     });

@@ -30,10 +30,10 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, Cancellation, Cancelled, CleanupCandidate, Committed, Consumer,
-    DueJob, EnqueueOptions, Error, Finish, Hint, JobDays, Keyring, KeysRemoved, Lease, Log,
-    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
-    Verified, Wakes, Work,
+    Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
+    Consumer, DueJob, EnqueueOptions, Error, Finish, Hint, JobDays, Keyring, KeysRemoved, Lease,
+    Log, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey,
+    Started, Tokens, Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -531,6 +531,15 @@ impl Work for Memory {
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
         self.call("cancellations", move |tables, _| Ok(tables.cancellations(process)))
+    }
+
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
+        let bucket = bucket.clone();
+        self.call("take_tokens", move |tables, now| tables.take_tokens(now, &bucket, wanted))
+    }
+
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
+        self.call("job_age", move |tables, now| Ok(tables.job_age(now, slice, id)))
     }
 
     fn seal<'a>(

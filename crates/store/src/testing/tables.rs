@@ -15,6 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::jobs::{DeadRow, JobRow};
+use super::rate::BucketRow;
 use super::reactions::{ParkedRow, Reacted};
 use crate::{Appended, AppendedAll, Consumer, Error, Lease, Pauses, Stored};
 
@@ -104,6 +105,8 @@ pub struct Tables {
     pub pauses: Pauses,
     /// Processes, and when each was last seen.
     pub processes: BTreeMap<Uuid, Timestamp>,
+    /// Rates that are shared, by name.
+    pub buckets: BTreeMap<String, BucketRow>,
     pub(super) count: SliceCount,
     pub(super) flaws: Flaws,
     /// Jobs enqueued from outside, which get their ids here.
@@ -117,6 +120,7 @@ impl Tables {
             slices,
             pauses: Pauses::default(),
             processes: BTreeMap::new(),
+            buckets: BTreeMap::new(),
             count,
             flaws,
             enqueued: 0,

@@ -20,6 +20,7 @@ const UNSLICED: [(&str, &str); 8] = [
     ("migration", "of the migrator; stays on the coordinator"),
     ("process", "a row per worker process; a reference table"),
     ("projection", "read by rebuilds only; stays on the coordinator"),
+    ("rate_bucket", "a row per rate that the fleet shares; stays on the coordinator"),
     ("rebuild", "a row per rebuild; stays on the coordinator"),
     ("role_grant", "read by `migrate` only; stays on the coordinator"),
 ];

@@ -22,6 +22,7 @@ mod limits;
 mod parked;
 mod partitions;
 mod random_workers;
+mod rate;
 mod reaction;
 mod read;
 mod rebuild;

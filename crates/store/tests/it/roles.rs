@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "installation",
     "slice_head",
     "event",
@@ -36,6 +36,7 @@ const TABLES: [&str; 20] = [
     "live_stream",
     "sealed",
     "account_key",
+    "rate_bucket",
     "segment",
     "migration",
 ];

@@ -229,6 +229,17 @@ pub(super) enum Call {
         slice: i16,
         epoch: i64,
     },
+    /// Tokens of a bucket that refills by the hour.
+    TakeTokens {
+        name: &'static str,
+        capacity: i32,
+        per_hour: i32,
+        wanted: u32,
+    },
+    JobAge {
+        slice: i16,
+        id: Uuid,
+    },
     /// Time passes.
     Pass {
         hours: i64,
@@ -285,8 +296,10 @@ impl Call {
             72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),
-            85..93 => dice.finish(slice),
-            93 => dice.acquit(slice),
+            85..91 => dice.finish(slice),
+            91 => dice.acquit(slice),
+            92 => dice.take_tokens(),
+            93 => dice.job_age(slice),
             94..96 => Self::RetryDead(dice.dead()),
             96..98 => Self::Pass { hours: dice.number(1..3) },
             98..101 => dice.cancel(slice),

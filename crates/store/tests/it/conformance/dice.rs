@@ -378,6 +378,22 @@ impl Dice<'_> {
         Call::NoteCrashes { slice, epoch: self.epoch(Consumer::Jobs, slice) }
     }
 
+    /// Rates whose waits are whole hours or far from half of one.
+    pub(super) fn take_tokens(&mut self) -> Call {
+        Call::TakeTokens {
+            name: self.one_of(&["", "one", "one", "another"]),
+            capacity: self.one_of(&[0, 2, 3, 3]),
+            per_hour: self.one_of(&[1, 1, 4]),
+            wanted: self.below(3),
+        }
+    }
+
+    pub(super) fn job_age(&mut self, slice: i16) -> Call {
+        let ids: Vec<Uuid> = self.of(slice).jobs.keys().copied().collect();
+        let id = if ids.is_empty() { Uuid::nil() } else { self.one_of(&ids) };
+        Call::JobAge { slice, id }
+    }
+
     pub(super) fn dead(&mut self) -> Uuid {
         let dead: Vec<Uuid> =
             self.tables.slices.iter().flat_map(|tables| tables.dead.keys().copied()).collect();

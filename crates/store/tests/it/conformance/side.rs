@@ -13,7 +13,7 @@ use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
+    Bucket, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
     PendingRequest, Reaction, Work,
 };
 use uuid::Uuid;
@@ -164,6 +164,8 @@ impl Side {
             | Call::Mark { .. }
             | Call::Cancellations(_)
             | Call::NoteCrashes { .. }
+            | Call::TakeTokens { .. }
+            | Call::JobAge { .. }
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
             Call::ParkedKeys(_)
@@ -254,6 +256,19 @@ impl Side {
             Call::Acquit { slice, epoch, runs } => {
                 let runs: Vec<_> = runs.iter().map(|(id, n)| (self.own(*id), *n)).collect();
                 told(work.acquit(*slice, *epoch, &runs).await)
+            }
+            Call::TakeTokens { name, capacity, per_hour, wanted } => {
+                let bucket = Bucket {
+                    name: (*name).to_owned(),
+                    capacity: f64::from(*capacity),
+                    per_second: f64::from(*per_hour) / 3_600.0,
+                };
+                let taken = work.take_tokens(&bucket, *wanted).await;
+                told(taken.map(|t| (t.granted, (t.next_in.as_secs() + 1_800) / 3_600)))
+            }
+            Call::JobAge { slice, id } => {
+                let age = work.job_age(*slice, self.own(*id)).await;
+                told(age.map(|age| age.map(|age| (age.as_secs() + 1_800) / 3_600)))
             }
             Call::Append { .. }
             | Call::AppendAll { .. }
@@ -367,8 +382,10 @@ impl Side {
                 let by = hours;
                 for statement in [
                     "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
-                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour',
+                            enqueued_at = enqueued_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.job_key SET until = until - $1 * interval '1 hour'",
+                    "UPDATE tallylight.rate_bucket SET refilled_at = refilled_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
                 ] {
                     sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
