@@ -32,7 +32,7 @@ struct Changed {
 
 /// What is paused.
 #[derive(Debug, Serialize)]
-struct Paused {
+struct Item {
     scope: &'static str,
     name: String,
     paused_at: Timestamp,
@@ -44,7 +44,7 @@ struct Paused {
 /// All that is paused.
 #[derive(Debug, Serialize)]
 struct List {
-    items: Vec<Paused>,
+    items: Vec<Item>,
 }
 
 async fn pause(
@@ -66,7 +66,7 @@ async fn resume(State(api): State<Api>, Body(fields): Body) -> Result<Json<Chang
 }
 
 async fn paused(State(api): State<Api>) -> Result<Json<List>, Problem> {
-    let told = |pause: Pause| Paused {
+    let told = |pause: Pause| Item {
         scope: pause.scope.name(),
         name: pause.name,
         paused_at: pause.paused_at,
@@ -86,16 +86,16 @@ fn what(mut fields: Fields) -> Result<(PauseScope, String), Problem> {
     let mut given = given.into_iter().filter_map(|(scope, name)| Some((scope, name?)));
     let (one, another) = (given.next(), given.next());
     fields.finish()?;
-    match (one, another) {
-        (Some(one), None) => Ok(one),
-        _ => Err(Problem::invalid_field("queue", "or kind, or key is needed: one of the three")),
+    if let (Some(one), None) = (one, another) {
+        return Ok(one);
     }
+    Err(Problem::invalid_field("queue", "or kind, or key is needed: one of the three"))
 }
 
 /// What cannot be paused is the caller's to change.
 fn refused(error: store::Error) -> Problem {
-    match error {
-        store::Error::Invalid { reason } => Problem::invalid_field("kind", reason),
-        error => error.into(),
+    if let store::Error::Invalid { reason } = error {
+        return Problem::invalid_field("kind", reason);
     }
+    error.into()
 }

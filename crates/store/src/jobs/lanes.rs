@@ -128,7 +128,8 @@ impl Store {
     }
 
     /// Parks the first due jobs of keys, of all that stand in the way: up to [`MOVE`] of each
-    /// priority are looked at, by time and for each of `fair_keys`. Returns how many were parked.
+    /// priority are looked at, by time and for each of `fair_keys`. Running ones are parked too:
+    /// they are the first of their key, also if they have to run again. Returns how many were.
     ///
     /// # Errors
     /// [`Error::Fenced`] where the lease has passed on.
@@ -148,21 +149,19 @@ impl Store {
                       CROSS JOIN LATERAL (
                             SELECT id, coalesce(limit_key, subject) AS key FROM tallylight.job
                              WHERE slice = $1 AND lane = 0 AND priority = p.priority
-                               AND run_at <= now() ORDER BY run_at, id LIMIT $5) AS f
+                               AND run_at <= now() ORDER BY run_at, id LIMIT $4) AS f
                      UNION ALL
                      SELECT f.id, f.key
                        FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
-                      CROSS JOIN unnest($4::text[]) AS g (fair_key)
+                      CROSS JOIN unnest($3::text[]) AS g (fair_key)
                       CROSS JOIN LATERAL (
                             SELECT id, coalesce(limit_key, subject) AS key FROM tallylight.job
                              WHERE slice = $1 AND lane = 3 AND fair_key = g.fair_key
                                AND priority = p.priority AND run_at <= now()
-                             ORDER BY run_at, id LIMIT $5) AS f) AS front
-              WHERE j.slice = $1 AND j.id = front.id AND front.key = ANY ($3)
-                AND (j.run_epoch IS NULL OR j.run_epoch < $2)
+                             ORDER BY run_at, id LIMIT $4) AS f) AS front
+              WHERE j.slice = $1 AND j.id = front.id AND front.key = ANY ($2)
                 AND j.kind NOT IN ('timer', 'forward')",
             slice,
-            epoch,
             keys,
             fair_keys,
             MOVE,

@@ -127,7 +127,6 @@ impl Tables {
         let front = tables.front(now, fair_keys);
         Ok(tables.move_to(Lane::Parked, &front, |job| {
             keys.iter().any(|key| key == job.key())
-                && job.run_epoch.is_none_or(|run| run < epoch)
                 && ![TIMER, FORWARD].contains(&job.kind.as_str())
         }))
     }

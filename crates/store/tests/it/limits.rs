@@ -239,6 +239,8 @@ async fn parked_jobs_are_found_by_their_key_in_order_and_by_any_later_holder() {
         ids.push(enqueue(&db, n, &options).await.id.unwrap());
     }
     let first = db.claim(Jobs, 1).await;
+    // The first one runs, and will have to run again: it keeps its place.
+    db.store.mark_started(1, first.epoch, &ids[..1]).await.unwrap();
     assert_eq!(db.store.park(1, first.epoch, std::slice::from_ref(&key), &[]).await.unwrap(), 5);
     db.expire(Jobs, 1).await;
     let process = Uuid::now_v7();
@@ -255,9 +257,10 @@ async fn parked_jobs_are_found_by_their_key_in_order_and_by_any_later_holder() {
     db.store.mark_started(1, second.epoch, &ids).await.unwrap();
     assert_eq!(db.store.still_parked(&keys).await.unwrap(), keys, "running ones count");
     let ending = Ending::Snooze { after: std::time::Duration::from_hours(1) };
-    let finishes: Vec<Finish> = ids
-        .iter()
-        .map(|id| Finish { id: *id, attempt: 1, ending: ending.clone(), events: Vec::new() })
+    let finishes: Vec<Finish> = (0..)
+        .zip(&ids)
+        .map(|(n, id)| (id, if n == 0 { 2 } else { 1 }))
+        .map(|(id, attempt)| Finish { id: *id, attempt, ending: ending.clone(), events: vec![] })
         .collect();
     db.store.finish(1, second.epoch, &finishes).await.unwrap();
     assert!(db.store.still_parked(&keys).await.unwrap().is_empty());

@@ -102,6 +102,18 @@ pub(super) struct Enqueue {
     pub(super) period_hours: Option<i32>,
 }
 
+/// A call about lanes.
+#[derive(Debug, Clone)]
+pub(super) enum Lanes {
+    ParkedKeys(Vec<i16>),
+    StillParked(Vec<(i16, String)>),
+    ParkedJobs { process: Uuid, keys: Vec<(i16, String)> },
+    FairPageEnd { process: Uuid, after: &'static str },
+    Park { slice: i16, epoch: i64, keys: Vec<String>, fair_keys: Vec<String> },
+    SetAside { slice: i16, epoch: i64, pauses: Pauses, fair_keys: Vec<String>, ids: Vec<Uuid> },
+    TakeBack { slice: i16, epoch: i64, pauses: Pauses },
+}
+
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
@@ -176,34 +188,7 @@ pub(super) enum Call {
         per_slice: i64,
     },
     NextDue(Uuid),
-    ParkedKeys(Vec<i16>),
-    StillParked(Vec<(i16, String)>),
-    ParkedJobs {
-        process: Uuid,
-        keys: Vec<(i16, String)>,
-    },
-    FairPageEnd {
-        process: Uuid,
-        after: &'static str,
-    },
-    Park {
-        slice: i16,
-        epoch: i64,
-        keys: Vec<String>,
-        fair_keys: Vec<String>,
-    },
-    SetAside {
-        slice: i16,
-        epoch: i64,
-        pauses: Pauses,
-        fair_keys: Vec<String>,
-        ids: Vec<Uuid>,
-    },
-    TakeBack {
-        slice: i16,
-        epoch: i64,
-        pauses: Pauses,
-    },
+    Lanes(Lanes),
     Mark {
         slice: i16,
         epoch: i64,
@@ -292,7 +277,7 @@ impl Call {
             }
             62..65 => dice.request_parked(slice),
             65..72 => Self::Enqueue(dice.enqueue()),
-            72..76 if dice.below(2) == 0 => dice.lanes(slice),
+            72..76 if dice.below(2) == 0 => Self::Lanes(dice.lanes(slice)),
             72..76 => Self::Due { process: dice.process(), per_slice: dice.number(0..4) },
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),

@@ -11,7 +11,7 @@ use store::testing::{SliceTables, Tables};
 use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request};
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Parked, React, Run};
+use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Lanes, Parked, React, Run};
 
 /// Slices with load.
 const SLICES: i16 = 2;
@@ -252,25 +252,25 @@ impl Dice<'_> {
     }
 
     /// Moves jobs between lanes, or looks at them.
-    pub(super) fn lanes(&mut self, slice: i16) -> Call {
+    pub(super) fn lanes(&mut self, slice: i16) -> Lanes {
         let epoch = self.epoch(Consumer::Jobs, slice);
         let keys: Vec<String> = self.some(3, |dice| dice.limit_key(slice));
         let named = keys.iter().map(|key| (slice, key.clone())).collect();
         let process = self.process();
         let fair_keys = self.some(2, |dice| dice.one_of(&["ann", "bob"]).to_owned());
         match self.below(9) {
-            0 => Call::ParkedKeys(vec![slice, (slice + 1) % SLICES]),
-            1 => Call::StillParked(named),
-            2 => Call::ParkedJobs { process, keys: named },
-            3 => Call::FairPageEnd { process, after: "ann" },
-            4 => Call::TakeBack { slice, epoch, pauses: self.pauses(slice) },
+            0 => Lanes::ParkedKeys(vec![slice, (slice + 1) % SLICES]),
+            1 => Lanes::StillParked(named),
+            2 => Lanes::ParkedJobs { process, keys: named },
+            3 => Lanes::FairPageEnd { process, after: "ann" },
+            4 => Lanes::TakeBack { slice, epoch, pauses: self.pauses(slice) },
             5 => {
                 let mut ids: Vec<Uuid> =
                     self.live_jobs(slice).into_iter().map(|(id, _)| id).collect();
                 ids.retain(|_| self.once_in(3));
-                Call::SetAside { slice, epoch, pauses: self.pauses(slice), fair_keys, ids }
+                Lanes::SetAside { slice, epoch, pauses: self.pauses(slice), fair_keys, ids }
             }
-            _ => Call::Park { slice, epoch, keys, fair_keys },
+            _ => Lanes::Park { slice, epoch, keys, fair_keys },
         }
     }
 

@@ -18,7 +18,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, IsPresent, Job, React, Run};
+use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Lanes, React, Run};
 use crate::support::Db;
 
 /// How far a clock is ahead of the machine's, in hours.
@@ -168,13 +168,7 @@ impl Side {
             | Call::JobAge { .. }
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
-            Call::ParkedKeys(_)
-            | Call::StillParked(_)
-            | Call::ParkedJobs { .. }
-            | Call::FairPageEnd { .. }
-            | Call::Park { .. }
-            | Call::SetAside { .. }
-            | Call::TakeBack { .. } => self.lanes(call).await,
+            Call::Lanes(lanes) => self.lanes(lanes).await,
         }
     }
 
@@ -278,49 +272,44 @@ impl Side {
             | Call::RequestParked { .. }
             | Call::Enqueue(_)
             | Call::RetryDead(_)
-            | Call::ParkedKeys(_)
-            | Call::StillParked(_)
-            | Call::ParkedJobs { .. }
-            | Call::FairPageEnd { .. }
-            | Call::Park { .. }
-            | Call::SetAside { .. }
-            | Call::TakeBack { .. }
             | Call::Cancel { .. }
+            | Call::Lanes(_)
             | Call::Pass { .. }
             | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
         }
     }
 
     /// Makes the calls of lanes.
-    async fn lanes(&self, call: &Call) -> String {
+    async fn lanes(&self, call: &Lanes) -> String {
         let work = self.work();
         match call {
-            Call::ParkedKeys(slices) => told(work.parked_keys(slices).await.map(sorted)),
-            Call::StillParked(keys) => {
+            Lanes::ParkedKeys(slices) => told(work.parked_keys(slices).await.map(sorted)),
+            Lanes::StillParked(keys) => {
                 let mut keys = keys.clone();
                 keys.dedup();
                 told(work.still_parked(&keys).await.map(sorted))
             }
-            Call::ParkedJobs { process, keys } => {
+            Lanes::ParkedJobs { process, keys } => {
                 let keys = sorted(keys.clone());
                 let keys: std::collections::BTreeSet<_> = keys.into_iter().collect();
                 let keys: Vec<_> = keys.into_iter().collect();
                 let due = work.parked_jobs(*process, &keys, 2).await;
                 told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
             }
-            Call::FairPageEnd { process, after } => told(work.fair_page_end(*process, after).await),
-            Call::Park { slice, epoch, keys, fair_keys } => {
+            Lanes::FairPageEnd { process, after } => {
+                told(work.fair_page_end(*process, after).await)
+            }
+            Lanes::Park { slice, epoch, keys, fair_keys } => {
                 told(work.park(*slice, *epoch, keys, fair_keys).await)
             }
-            Call::SetAside { slice, epoch, pauses, fair_keys, ids } => {
+            Lanes::SetAside { slice, epoch, pauses, fair_keys, ids } => {
                 let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
                 told(work.set_aside(*slice, *epoch, pauses, fair_keys, &ids).await)
             }
-            Call::TakeBack { slice, epoch, pauses } => {
+            Lanes::TakeBack { slice, epoch, pauses } => {
                 // Where nothing is aside, the lease is not asked for.
                 told(work.take_back(*slice, *epoch, pauses).await)
             }
-            other => panic!("{other:?} is made elsewhere"),
         }
     }
 

@@ -201,7 +201,8 @@ async fn a_key_with_a_hundred_thousand_jobs_hides_nobody() {
     let base = 0xa_0000_0000;
     let jobs = (0..100_000).map(|n| numbered(&hot, kind(n), base + n, at)).collect();
     insert(&store, &hot, jobs).await;
-    let worker = start(&store, config());
+    // A machine that does much else besides takes a while to move so many.
+    let worker = start(&store, Config { lease: LIMIT, ..config() });
     until(async || (starts_of(Uuid::from_u128(base)) == [1]).then_some(())).await;
     let options = EnqueueOptions { subject: Some(other.to_string()), ..Default::default() };
     let id = store.enqueue("test_ok", &json!({}), &options).await.unwrap();
@@ -222,7 +223,14 @@ async fn a_long_key_is_drained_in_order_by_whoever_holds_it() {
         let all = crate::jobs::tests::BEGUN.lock().unwrap();
         let own =
             all.iter().map(|(id, _)| id.as_u128()).filter(|id| (base..base + 200).contains(id));
-        own.map(|id| id - base).collect::<Vec<u128>>()
+        // One whose lease ended under it runs again, in its place.
+        let mut first = Vec::new();
+        for n in own.map(|id| id - base) {
+            if !first.contains(&n) {
+                first.push(n);
+            }
+        }
+        first
     };
     // The first holder has parked them when it stops; the next must find them.
     for until_begun in [20, 200] {
@@ -282,7 +290,8 @@ async fn a_paused_kind_and_a_paused_key_wait_and_what_runs_goes_on() {
     let (_, free) = super::enqueue(&store, "test_ok", json!({}), 1).await;
     outcome(&store, &free).await;
     assert!(starts_of(of_kind).is_empty() && starts_of(of_key).is_empty());
-    assert_eq!(store.job_counts().await.unwrap().running, 1, "it was not cancelled");
+    assert!(store.job_counts().await.unwrap().running >= 1, "it was not cancelled");
+    assert_eq!(starts_of(runs), [1]);
     store.resume(PauseScope::Key, subjects[1].as_str()).await.unwrap();
     until(async || (starts_of(of_key) == [1]).then_some(())).await;
     worker.shutdown().await;
