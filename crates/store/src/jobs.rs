@@ -57,7 +57,7 @@ pub struct Started {
 }
 
 /// Options of a plain job.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EnqueueOptions {
     /// What it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -329,7 +329,7 @@ pub(crate) async fn insert(
 }
 
 /// A refusal by the SQL function, in its own words.
-fn refusal(error: Error) -> Error {
+pub(crate) fn refusal(error: Error) -> Error {
     if let Error::Data { source } = &error
         && let Some(database) = source.as_database_error()
     {

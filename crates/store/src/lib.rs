@@ -19,6 +19,7 @@ mod backup;
 mod consumer;
 mod digest;
 mod distribute;
+mod enqueue_many;
 mod erasure;
 mod error;
 mod history;
@@ -32,6 +33,7 @@ mod projection;
 mod react;
 mod read;
 mod rebuild;
+mod schedules;
 mod seal;
 mod together;
 mod traits;
@@ -51,6 +53,7 @@ pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use enqueue_many::{Enqueued, PlainJob};
 pub use erasure::{Erased, Holdings};
 pub use error::Error;
 pub use history::{
@@ -69,6 +72,7 @@ pub use read::{
     VideoView,
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
+pub use schedules::{DueSchedule, Fire, Fired, Kept, NewSchedule, Schedule};
 pub use seal::SealingKey;
 pub use together::AppendedAll;
 pub use traits::{Answer, Log, Work};

@@ -18,9 +18,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions, Error,
-    Finish, Keyring, KeysRemoved, Lease, Notifier, Partitions, PendingRequest, Reaction, Request,
-    Sealed, SealingKey, Started, Store, Stored, Verified, Wakes, verify,
+    Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, DueSchedule,
+    EnqueueOptions, Error, Finish, Fire, Keyring, KeysRemoved, Lease, Notifier, Partitions,
+    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store, Stored, Verified, Wakes,
+    verify,
 };
 
 /// What a call comes to.
@@ -190,6 +191,22 @@ pub trait Work: Log {
         epoch: i64,
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>>;
+
+    // Schedules.
+
+    /// As [`Store::due_schedules`].
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>>;
+    /// As [`Store::next_fire_in`].
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
+    /// As [`Store::fire_schedule`].
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>>;
+    /// As [`Store::forget_fires`].
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64>;
 
     // What handlers ask for.
 
@@ -416,6 +433,27 @@ impl Work for Store {
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>> {
         Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        Box::pin(self.due_schedules(process, limit))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_fire_in(process))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        Box::pin(self.fire_schedule(slice, epoch, fire))
+    }
+
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
+        Box::pin(self.forget_fires(age, deadline))
     }
 
     fn seal<'a>(

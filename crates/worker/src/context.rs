@@ -41,6 +41,8 @@ struct Inner {
     lease: Notify,
     /// Leases that were taken.
     claim: Notify,
+    /// Schedules that were changed.
+    schedule: Notify,
     /// Handlers in the place of the real ones.
     #[cfg(any(test, feature = "testing"))]
     script: Option<Arc<dyn Script>>,
@@ -148,10 +150,11 @@ impl Context {
         }
     }
 
-    /// Says that a lease was claimed: its slice wants a follower and may have jobs.
+    /// Says that a lease was claimed: its slice wants a follower and may have jobs and schedules.
     pub(crate) fn claimed(&self) {
         self.0.claim.notify_one();
         self.0.job.notify_one();
+        self.0.schedule.notify_one();
     }
 
     /// Wakes the follower of a slice, if this process has one.
@@ -173,7 +176,9 @@ impl Context {
                 }
             }
             Hint::Leases => self.0.lease.notify_one(),
+            Hint::Schedules => self.0.schedule.notify_one(),
             Hint::Everything => {
+                self.0.schedule.notify_one();
                 self.0.slices.iter().for_each(Notify::notify_one);
                 self.0.job.notify_one();
                 self.0.lease.notify_one();
@@ -203,6 +208,11 @@ impl Context {
     pub(crate) async fn fold_slot(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.0.folds.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits for schedules that somebody changed, or whose slice is ours now.
+    pub(crate) async fn schedule_wake(&self) {
+        self.0.schedule.notified().await;
     }
 
     /// Waits for new jobs.
@@ -236,6 +246,7 @@ impl Inner {
             job: Notify::new(),
             lease: Notify::new(),
             claim: Notify::new(),
+            schedule: Notify::new(),
             #[cfg(any(test, feature = "testing"))]
             script: None,
         }

@@ -114,13 +114,15 @@ impl Engine {
     async fn claim(&mut self) -> Look {
         let poll = self.ctx.config().poll;
         self.ctx.metrics().job_looks.inc();
+        // Asked first: what becomes due between the two reads is found by the second.
+        let next = self.ctx.store().next_due_in(self.ctx.process()).await;
+        let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
+        let at = Instant::now() + wait;
         let is_held_up = self.try_claim().await.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
             true
         });
-        let next = self.ctx.store().next_due_in(self.ctx.process()).await;
-        let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
-        Look { at: Instant::now() + wait, is_held_up }
+        Look { at, is_held_up }
     }
 
     /// Claims what is due and fits. Returns whether something due was left, which fits once a run

@@ -4,6 +4,7 @@
 //! * `progress`, `metrics`: what it knows of its slices, for health and for numbers
 //! * `leases`: which slices this process holds, shared with the other processes without a leader
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
+//! * `schedules`: enqueues the jobs of schedules that are due
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
 //! * `jobs`: one file per job; [`jobs::KINDS`] lists them
 //!
@@ -23,6 +24,7 @@ mod progress;
 mod react;
 mod run;
 mod running;
+mod schedules;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use store::{Consumer, Verified};
 
 use crate::progress::{Progress, SliceProgress};
+use crate::schedules;
 
 /// A slice of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +64,7 @@ pub struct Metrics {
     pub(crate) job_looks: Counter,
     jobs_claimed: Family<KindLabels, Counter>,
     jobs_ended: Family<OutcomeLabels, Counter>,
+    pub(crate) schedules: schedules::Numbers,
 }
 
 impl Metrics {
@@ -83,6 +85,7 @@ impl Metrics {
             job_looks: Counter::default(),
             jobs_claimed: Family::default(),
             jobs_ended: Family::default(),
+            schedules: schedules::Numbers::new(),
         }
     }
 
@@ -115,6 +118,7 @@ impl Metrics {
             self.rebalances.clone(),
         );
         registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
+        self.schedules.register(registry);
         registry.register("job_looks", "Looks for due jobs", self.job_looks.clone());
         registry.register(
             "verify_mismatch",

@@ -30,9 +30,10 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, EnqueueOptions,
-    Error, Finish, Hint, Keyring, KeysRemoved, Lease, Log, Notifier, Partitions, PendingRequest,
-    Reaction, Request, Sealed, SealingKey, Started, Verified, Wakes, Work,
+    Answer, Appended, AppendedAll, CleanupCandidate, Committed, Consumer, DueJob, DueSchedule,
+    EnqueueOptions, Error, Finish, Fire, Hint, Keyring, KeysRemoved, Lease, Log, NewSchedule,
+    Notifier, Partitions, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Verified,
+    Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -145,6 +146,12 @@ impl Memory {
     /// [`Error::NoSuchJob`].
     pub fn retry_dead(&self, id: Uuid) -> Result<(), Error> {
         self.tables().retry_dead((self.shared.clock)(), id)
+    }
+
+    /// As `Store::put_schedule`, for a schedule that nothing is wrong with.
+    pub fn put_schedule(&self, new: &NewSchedule) {
+        self.tables().put_schedule((self.shared.clock)(), new);
+        self.tell(Hint::Schedules);
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
@@ -444,6 +451,29 @@ impl Work for Memory {
     ) -> Answer<'a, HashSet<Uuid>> {
         let finishes = finishes.to_vec();
         self.call("finish", move |tables, now| tables.finish(now, slice, epoch, &finishes))
+    }
+
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        self.call("due_schedules", move |tables, now| Ok(tables.due_schedules(now, process, limit)))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        self.call("next_fire_in", move |tables, now| Ok(tables.next_fire_in(now, process)))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        let fire = fire.clone();
+        self.call("fire_schedule", move |t, now| t.fire_schedule(now, slice, epoch, &fire))
+    }
+
+    /// Fires are kept.
+    fn forget_fires(&self, _age: Duration, _deadline: Instant) -> Answer<'_, u64> {
+        self.call("forget_fires", |_, _| Ok(0))
     }
 
     fn seal<'a>(

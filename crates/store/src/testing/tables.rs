@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::jobs::{DeadRow, JobRow};
 use super::reactions::{ParkedRow, Reacted};
+use super::schedules::ScheduleRow;
 use crate::{Appended, AppendedAll, Consumer, Error, Lease, Stored};
 
 /// Protections that can be taken away, to show that what is missing then is noticed.
@@ -65,6 +66,10 @@ pub struct SliceTables {
     pub jobs: BTreeMap<Uuid, JobRow>,
     /// Dead letters.
     pub dead: BTreeMap<Uuid, DeadRow>,
+    /// Schedules by name.
+    pub schedules: BTreeMap<String, ScheduleRow>,
+    /// Fires, each with its job.
+    pub fires: BTreeMap<(String, Timestamp), Uuid>,
     /// Sealed secrets, as they are.
     pub sealed: BTreeMap<Subject, Vec<u8>>,
     /// History: every reaction that was committed, in order.

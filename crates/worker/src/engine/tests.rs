@@ -28,6 +28,8 @@ use crate::leases::Leases;
 use crate::running::RunningJobs;
 use crate::{Config, Context, Worker};
 
+mod on_time;
+
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(30);
 
