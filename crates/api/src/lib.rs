@@ -33,6 +33,7 @@ mod installation;
 mod jobs;
 mod live_streams;
 mod metrics;
+mod schedules;
 mod sessions;
 mod token;
 
@@ -152,6 +153,8 @@ pub fn router(api: Api) -> Router {
         .merge(live_streams::routes())
         .merge(installation::routes())
         .merge(jobs::routes())
+        .merge(jobs::batch::routes(api.config().body_limit))
+        .merge(schedules::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(api.config().body_limit))
