@@ -19,7 +19,8 @@ use crate::extract::{BatchBody, IdempotencyKey, allow_batch};
 use crate::fields::Fields;
 use crate::token::Scope;
 
-/// The most jobs of a batch: some 100 ms of a transaction, and an answer of 60 KiB.
+/// The most jobs of a batch: a third of a second of a transaction on a busy machine, and an answer
+/// of 70 KiB.
 const MAX_JOBS: usize = 1_000;
 
 /// The most problems that are told of a batch: a caller who sent a wrong thing a thousand times
