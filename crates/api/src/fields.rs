@@ -31,6 +31,11 @@ impl Fields {
         Ok(Self { sent, ..Self::default() })
     }
 
+    /// Takes an object inside of a body.
+    pub(crate) fn of_object(sent: Map<String, Value>) -> Self {
+        Self { sent, ..Self::default() }
+    }
+
     /// Takes the pairs of a query.
     pub(crate) fn of_query(pairs: Vec<(String, String)>) -> Self {
         let mut fields = Self { of_query: true, ..Self::default() };
@@ -92,14 +97,16 @@ impl Fields {
 
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &'static str, default: bool) -> bool {
-        match self.json(name) {
-            None => default,
-            Some(Value::Bool(flag)) => flag,
-            Some(_) => {
-                self.wrong(name, "must be true or false");
-                default
-            }
+        self.optional_flag(name).unwrap_or(default)
+    }
+
+    /// `true` or `false`, if it was sent.
+    pub(crate) fn optional_flag(&mut self, name: &'static str) -> Option<bool> {
+        let value = self.json(name)?;
+        if value.as_bool().is_none() {
+            self.wrong(name, "must be true or false");
         }
+        value.as_bool()
     }
 
     /// A moment in the log: a time in RFC 3339, or `slice:position`.
@@ -169,7 +176,13 @@ impl Fields {
     }
 
     /// Refuses the request if anything was wrong or is left over.
-    pub(crate) fn finish(mut self) -> Result<(), Problem> {
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
+    }
+
+    /// All that was wrong or is left over.
+    pub(crate) fn problems(mut self) -> Vec<FieldProblem> {
         let unknown: Vec<String> = self.sent.keys().cloned().collect();
         for name in unknown {
             let known = match self.known.as_slice() {
@@ -180,7 +193,7 @@ impl Fields {
             let name: String = name.chars().take(100).collect();
             self.wrong(&name, format!("is not known; known: {known}"));
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(self.problems)) }
+        self.problems
     }
 }
 

@@ -16,10 +16,11 @@ use crate::Api;
 use crate::auth::needs;
 use crate::config::Config;
 use crate::error::Problem;
-use crate::extract::Body;
+use crate::extract::{Body, IdempotencyKey};
 use crate::fields::Fields;
 use crate::token::Scope;
 
+pub(crate) mod batch;
 mod verbs;
 
 /// Most failures that a caller may grant: with the longest waits between them, some weeks.
@@ -43,11 +44,16 @@ struct Enqueued {
 
 async fn enqueue(
     State(api): State<Api>,
+    IdempotencyKey(header): IdempotencyKey,
     Body(mut fields): Body,
 ) -> Result<(StatusCode, Json<Enqueued>), Problem> {
     let kind = kind(&mut fields, api.config());
     let args = args(&mut fields);
-    let options = options(&mut fields);
+    let mut options = options(&mut fields);
+    if header.is_some() && options.key.is_some() && header != options.key {
+        fields.wrong("key", "is not the Idempotency-Key: send one of them");
+    }
+    options.key = header.or(options.key);
     fields.finish()?;
     let enqueued = api.store().enqueue_job(&kind, &args, &options).await.map_err(refused)?;
     if let Some(id) = enqueued.id {
@@ -59,7 +65,7 @@ async fn enqueue(
 }
 
 /// The kind, one of those the workers run.
-fn kind(fields: &mut Fields, config: &Config) -> String {
+pub(crate) fn kind(fields: &mut Fields, config: &Config) -> String {
     let kind = fields.required_text("kind", 63);
     if !kind.is_empty() && !config.known_kinds.contains(&kind) {
         let known = match config.known_kinds.as_slice() {
@@ -72,7 +78,7 @@ fn kind(fields: &mut Fields, config: &Config) -> String {
 }
 
 /// The arguments, an object.
-fn args(fields: &mut Fields) -> Value {
+pub(crate) fn args(fields: &mut Fields) -> Value {
     let args = fields.json("args").unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     if !args.is_object() {
         fields.wrong("args", "must be a JSON object");

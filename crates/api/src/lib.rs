@@ -34,6 +34,7 @@ mod jobs;
 mod live_streams;
 mod metrics;
 mod pauses;
+mod schedules;
 mod sessions;
 mod token;
 
@@ -154,6 +155,8 @@ pub fn router(api: Api) -> Router {
         .merge(installation::routes())
         .merge(jobs::routes())
         .merge(pauses::routes())
+        .merge(jobs::batch::routes(api.config().body_limit))
+        .merge(schedules::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(api.config().body_limit))

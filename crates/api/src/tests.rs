@@ -2,6 +2,7 @@
 //! runs: where a projection is read, [`support::App::project`] folds the log as the worker does.
 
 mod access;
+mod batches;
 mod commands;
 mod create;
 mod erasure;

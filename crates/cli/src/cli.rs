@@ -9,8 +9,10 @@ use store::AsOf;
 use uuid::Uuid;
 
 mod jobs;
+mod schedules;
 
 pub(crate) use jobs::{Dead, Jobs, Paused};
+pub(crate) use schedules::{Schedules, SchedulesAdd};
 
 /// Runs live-stream sessions on Gcore Video Streaming.
 #[derive(Debug, Parser)]
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     /// Look at jobs, say why one does not run, cancel, redrive, enqueue
     #[command(subcommand)]
     Jobs(Jobs),
+    /// Enqueue jobs again and again, by cron expression and time zone
+    #[command(subcommand)]
+    Schedules(Schedules),
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),

@@ -20,6 +20,7 @@ mod migrate;
 mod parked;
 pub(crate) mod projections;
 mod roles;
+mod schedules;
 mod session;
 mod simulator;
 mod status;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Parked(command) => parked::run(config("warn")?, command).await,
         Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,
+        Command::Schedules(command) => schedules::run(config("warn")?, command).await,
         Command::Projections(command) => projections::run(config("warn")?, command).await,
         Command::History(command) => history::run(config("warn")?, command).await,
         Command::Db(command) => db::run(config("warn")?, command).await,

@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// The database has no such function: it is the wrong one, or it is not migrated.
     #[error(
-        "enqueue job {kind}: this database has no function tallylight.enqueue_job; connect to the \
+        "enqueue job {kind}: this database lacks tallylight's functions; connect to the \
          one that Tallylight uses, and run `tallylight migrate` there if it is older than this client"
     )]
     NotInstalled {

@@ -1,7 +1,7 @@
 //! Enqueues jobs for Tallylight from another Rust service, inside its own sqlx transaction.
 //!
-//! The contract is the SQL function `tallylight.enqueue_job` in the service's database; this crate
-//! is its typed form. It knows no table and none of our other crates, and its queries are checked
+//! The contract is the SQL functions `tallylight.enqueue_job` and `tallylight.enqueue_many` in the
+//! service's database; this crate is their typed form. It knows no table and none of our other crates, and its queries are checked
 //! when they run, so that a build of the service needs no schema of ours. What a job does, and
 //! when it is tried again, is not its job.
 //!
@@ -50,6 +50,17 @@ enum Due {
     Now,
     At(SystemTime),
     After(Duration),
+}
+
+impl Due {
+    /// In microseconds: since 1970, or from now.
+    fn micros(self) -> (Option<i64>, Option<i64>) {
+        match self {
+            Self::Now => (None, None),
+            Self::At(at) => (Some(micros_since_epoch(at)), None),
+            Self::After(delay) => (None, Some(micros(delay))),
+        }
+    }
 }
 
 /// The options that the SQL function takes as they are.
@@ -134,11 +145,7 @@ impl Job {
     /// An [`Error`] that says what to do. As after any failed statement, PostgreSQL goes on with
     /// the transaction only from a savepoint before it.
     pub async fn enqueue(&self, executor: impl PgExecutor<'_>) -> Result<Enqueued, Error> {
-        let (at, delay) = match self.due {
-            Due::Now => (None, None),
-            Due::At(at) => (Some(micros_since_epoch(at)), None),
-            Due::After(delay) => (None, Some(micros(delay))),
-        };
+        let (at, delay) = self.due.micros();
         let row: (Uuid, bool) = sqlx::query_as(ENQUEUE)
             .bind(&self.kind)
             .bind(&self.args)
@@ -151,6 +158,54 @@ impl Job {
         Ok(Enqueued { id: row.0, is_new: row.1 })
     }
 }
+
+/// Enqueues many jobs in one statement, all or none. Returns what became of each, in their order.
+/// Due times after a delay count from this call.
+///
+/// # Errors
+/// As [`Job::enqueue`]; a refusal begins with the number of the job, from 1. At most 10,000 jobs.
+pub async fn enqueue_many(
+    jobs: &[Job],
+    executor: impl PgExecutor<'_>,
+) -> Result<Vec<Enqueued>, Error> {
+    let of_batch = |source| Error::of("batch", source);
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(ENQUEUE_MANY)
+        .bind(sqlx::types::Json(jobs.iter().map(Item::of).collect::<Vec<_>>()))
+        .fetch_all(executor)
+        .await
+        .map_err(of_batch)?;
+    Ok(rows.into_iter().map(|(id, is_new)| Enqueued { id, is_new }).collect())
+}
+
+/// A job of a batch, as the statement reads it.
+#[derive(Debug, Serialize)]
+struct Item<'a> {
+    kind: &'a str,
+    args: &'a Value,
+    opts: &'a Options,
+    /// Microseconds since 1970.
+    at: Option<i64>,
+    /// Microseconds from now.
+    delay: Option<i64>,
+}
+
+impl<'a> Item<'a> {
+    fn of(job: &'a Job) -> Self {
+        let (at, delay) = job.due.micros();
+        Self { kind: &job.kind, args: &job.args, opts: &job.options, at, delay }
+    }
+}
+
+/// The call of a batch: what [`ENQUEUE`] does, for each.
+const ENQUEUE_MANY: &str = "\
+    SELECT e.id, e.is_new FROM tallylight.enqueue_many((
+      SELECT coalesce(jsonb_agg(jsonb_build_object('kind', j.job -> 'kind', 'args', j.job -> 'args',
+        'opts', (j.job -> 'opts') || jsonb_strip_nulls(jsonb_build_object('run_at', coalesce(
+          timestamptz '1970-01-01T00:00:00Z' + (j.job ->> 'at')::bigint * interval '1 microsecond',
+          clock_timestamp() + (j.job ->> 'delay')::bigint * interval '1 microsecond'))))
+        ORDER BY j.n), '[]')
+      FROM jsonb_array_elements($1) WITH ORDINALITY AS j (job, n))) AS e
+    ORDER BY e.n";
 
 /// The call: kind, args, options, and when it is due in microseconds, since 1970 or from now.
 const ENQUEUE: &str = "\

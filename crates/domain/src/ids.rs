@@ -127,6 +127,11 @@ impl Subject {
         Self(format!("job/{id}"))
     }
 
+    /// The subject of a schedule, and of its jobs where they name none: they run one at a time.
+    pub fn schedule(name: &str) -> Self {
+        Self(format!("schedule/{name}"))
+    }
+
     /// The whole text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
 //!   [`account`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
+//! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
 //! * [`view`]: rows of the projections; [`summary`]: events in words
 //!
 //! Words: a *session* is one run on a *live stream*; a *recording* is its ordered parts, each a
@@ -41,6 +42,7 @@ pub mod decide;
 pub mod effect;
 pub mod plan;
 pub mod retry;
+pub mod schedule;
 pub mod state;
 pub mod summary;
 pub mod view;

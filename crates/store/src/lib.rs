@@ -19,6 +19,7 @@ mod backup;
 mod consumer;
 mod digest;
 mod distribute;
+mod enqueue_many;
 mod erasure;
 mod error;
 mod history;
@@ -33,6 +34,7 @@ mod rate;
 mod react;
 mod read;
 mod rebuild;
+mod schedules;
 mod seal;
 mod together;
 mod traits;
@@ -52,6 +54,7 @@ pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use enqueue_many::PlainJob;
 pub use erasure::{Erased, Holdings};
 pub use error::Error;
 pub use history::{
@@ -75,6 +78,7 @@ pub use read::{
     VideoView,
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
+pub use schedules::{DueSchedule, Fire, Fired, Kept, NewSchedule, Schedule};
 pub use seal::SealingKey;
 pub use together::AppendedAll;
 pub use traits::{Answer, Log, Work};

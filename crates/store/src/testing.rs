@@ -14,12 +14,14 @@ mod lanes;
 mod memory;
 mod rate;
 mod reactions;
+mod schedules;
 mod tables;
 
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
 pub use rate::BucketRow;
 pub use reactions::{ParkedRow, Reacted};
+pub use schedules::ScheduleRow;
 pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
 
 /// The template, migrated once per test binary.
@@ -101,4 +103,17 @@ pub async fn lose_event(store: &Store, slice: i16, position: i64) {
 pub async fn become_installation(store: &Store, id: uuid::Uuid) {
     let statement = format!("UPDATE tallylight.installation SET id = '{id}'");
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&store.pool).await.expect("become it");
+}
+
+/// Gives a schedule an option that no version knows, as a later one might.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn break_schedule(store: &Store, name: &str) {
+    sqlx::query("UPDATE tallylight.schedule SET opts = '{\"colour\": \"red\"}' WHERE name = $1")
+        .bind(name)
+        .execute(&store.pool)
+        .await
+        .expect("the table is there");
 }

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    EnqueueOptions, Error, Finish, JobDays, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store, Stored, Tokens,
-    Verified, Wakes, verify,
+    DueSchedule, EnqueueOptions, Error, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease, Notifier,
+    Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store,
+    Stored, Tokens, Verified, Wakes, verify,
 };
 
 /// What a call comes to.
@@ -237,6 +237,22 @@ pub trait Work: Log {
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
     /// As [`Store::cancellations`].
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
+
+    // Schedules.
+
+    /// As [`Store::due_schedules`].
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>>;
+    /// As [`Store::next_fire_in`].
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
+    /// As [`Store::fire_schedule`].
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>>;
+    /// As [`Store::forget_fires`].
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64>;
 
     // What handlers ask for.
 
@@ -547,6 +563,27 @@ impl Work for Store {
 
     fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
         Box::pin(self.job_age(slice, id))
+    }
+
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        Box::pin(self.due_schedules(process, limit))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_fire_in(process))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        Box::pin(self.fire_schedule(slice, epoch, fire))
+    }
+
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
+        Box::pin(self.forget_fires(age, deadline))
     }
 
     fn seal<'a>(

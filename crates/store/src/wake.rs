@@ -31,6 +31,9 @@ const MAX_PAYLOAD: usize = 7_900;
 /// What a notification about leases says instead of slices.
 const LEASES: &str = "leases";
 
+/// What a notification about schedules says.
+const SCHEDULES: &str = "schedules";
+
 /// What may be new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
@@ -43,16 +46,19 @@ pub enum Hint {
     },
     /// Leases were given back: somebody should take them.
     Leases,
+    /// Schedules were changed: the next fire may be another one.
+    Schedules,
     /// Anything: hints were missed, or were too many to be told.
     Everything,
 }
 
 impl Hint {
     fn read(payload: &str) -> Self {
-        if payload == LEASES {
-            return Self::Leases;
+        match payload {
+            LEASES => Self::Leases,
+            SCHEDULES => Self::Schedules,
+            _ => News::read(payload).map_or(Self::Everything, Self::from),
         }
-        News::read(payload).map_or(Self::Everything, Self::from)
     }
 }
 
@@ -201,6 +207,11 @@ impl Store {
         Ok(notify(&self.pool, LEASES).await?)
     }
 
+    /// Tells workers that schedules were changed.
+    pub(crate) async fn tell_schedules(&self) -> Result<(), Error> {
+        Ok(notify(&self.pool, SCHEDULES).await?)
+    }
+
     /// Listens for hints, on a connection of its own.
     pub async fn listen(&self) -> Result<Wakes, Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
@@ -258,6 +269,7 @@ mod tests {
     #[test]
     fn a_hint_that_cannot_be_read_may_be_anything() {
         assert_eq!(Hint::read(LEASES), Hint::Leases);
+        assert_eq!(Hint::read(SCHEDULES), Hint::Schedules);
         for unreadable in ["", ";", "1,x", "leases,1", "1;2;3", "1;,"] {
             assert_eq!(Hint::read(unreadable), Hint::Everything);
         }

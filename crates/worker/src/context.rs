@@ -43,6 +43,8 @@ struct Inner {
     lease: Notify,
     /// Leases that were taken.
     claim: Notify,
+    /// Schedules that were changed.
+    schedule: Notify,
     /// Handlers in the place of the real ones.
     #[cfg(any(test, feature = "testing"))]
     script: Option<Arc<dyn Script>>,
@@ -155,10 +157,11 @@ impl Context {
         }
     }
 
-    /// Says that a lease was claimed: its slice wants a follower and may have jobs.
+    /// Says that a lease was claimed: its slice wants a follower and may have jobs and schedules.
     pub(crate) fn claimed(&self) {
         self.0.claim.notify_one();
         self.0.job.notify_one();
+        self.0.schedule.notify_one();
     }
 
     /// Wakes the follower of a slice, if this process has one.
@@ -180,7 +183,9 @@ impl Context {
                 }
             }
             Hint::Leases => self.0.lease.notify_one(),
+            Hint::Schedules => self.0.schedule.notify_one(),
             Hint::Everything => {
+                self.0.schedule.notify_one();
                 self.0.slices.iter().for_each(Notify::notify_one);
                 self.0.job.notify_one();
                 self.0.lease.notify_one();
@@ -210,6 +215,11 @@ impl Context {
     pub(crate) async fn fold_slot(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.0.folds.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits for schedules that somebody changed, or whose slice is ours now.
+    pub(crate) async fn schedule_wake(&self) {
+        self.0.schedule.notified().await;
     }
 
     /// Waits for new jobs.
@@ -244,6 +254,7 @@ impl Inner {
             job: Notify::new(),
             lease: Notify::new(),
             claim: Notify::new(),
+            schedule: Notify::new(),
             #[cfg(any(test, feature = "testing"))]
             script: None,
         }

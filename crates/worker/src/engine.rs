@@ -134,6 +134,10 @@ impl Engine {
     async fn claim(&mut self) -> Look {
         let poll = self.ctx.config().poll;
         self.ctx.metrics().job_looks.inc();
+        // Asked first: what becomes due between the two reads is found by the second.
+        let next = self.ctx.store().next_due_in(self.ctx.process()).await;
+        let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
+        let at = Instant::now() + wait;
         let left = self.try_claim().await.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
             Left { is_held_up: true, is_more: false }
@@ -141,9 +145,7 @@ impl Engine {
         if left.is_more {
             return Look::now();
         }
-        let next = self.ctx.store().next_due_in(self.ctx.process()).await;
-        let wait = next.ok().flatten().map_or(poll, |due| due.min(poll));
-        Look { at: Instant::now() + wait, is_held_up: left.is_held_up }
+        Look { at, is_held_up: left.is_held_up }
     }
 
     /// Claims what is due and fits.

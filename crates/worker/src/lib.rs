@@ -5,6 +5,7 @@
 //! * `leases`: which slices this process holds, shared with the other processes without a leader
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
 //! * `calls`: breaker, retry budget and rate of every target that jobs call
+//! * `schedules`: enqueues the jobs of schedules that are due
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
 //! * `jobs`: one file per job; [`jobs::KINDS`] lists them
 //!
@@ -25,6 +26,7 @@ mod progress;
 mod react;
 mod run;
 mod running;
+mod schedules;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

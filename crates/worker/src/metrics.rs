@@ -17,6 +17,7 @@ use store::{Consumer, Verified};
 
 use crate::calls::CallMetrics;
 use crate::progress::{Progress, SliceProgress};
+use crate::schedules;
 
 /// A slice of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +66,7 @@ pub struct Metrics {
     jobs_claimed: Family<KindLabels, Counter>,
     jobs_ended: Family<OutcomeLabels, Counter>,
     pub(crate) calls: CallMetrics,
+    pub(crate) schedules: schedules::Numbers,
 }
 
 impl Metrics {
@@ -86,6 +88,7 @@ impl Metrics {
             jobs_claimed: Family::default(),
             jobs_ended: Family::default(),
             calls: CallMetrics::default(),
+            schedules: schedules::Numbers::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Metrics {
             self.rebalances.clone(),
         );
         registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
+        self.schedules.register(registry);
         registry.register("job_looks", "Looks for due jobs", self.job_looks.clone());
         registry.register(
             "verify_mismatch",

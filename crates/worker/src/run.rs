@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::engine::{Engine, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
-use crate::{execution, jobs, react};
+use crate::{execution, jobs, react, schedules};
 
 /// A running worker.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ async fn run(ctx: Context, stop: CancellationToken) {
         let (ctx, leases, running, stop) =
             (ctx.clone(), leases.clone(), running.clone(), stop.clone());
         async move { leases::keep(&ctx, &leases, |slice| running.is_busy(slice), stop).await }
+    });
+    loops.spawn({
+        let (ctx, leases, stop) = (ctx.clone(), leases.clone(), stop.clone());
+        async move { schedules::run(&ctx, &leases, stop).await }
     });
     let listener = tokio::spawn(listen(ctx.clone(), stop.clone()));
     let fence = tokio::spawn(self_fence(ctx.clone(), leases.clone(), running.clone()));

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{Error, KeysRemoved, Store};
 
 /// Options of a plain job.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EnqueueOptions {
     /// What it is about; none: its limit key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct EnqueueOptions {
 }
 
 /// What a key that is taken comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
     /// The id of the job that has it.
@@ -69,7 +69,7 @@ pub enum OnConflict {
 }
 
 /// How long a job has its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyStates {
     /// Until it has ended.
@@ -166,7 +166,7 @@ pub(crate) fn ignored() -> Error {
 }
 
 /// A refusal by the SQL function, in its own words.
-pub(super) fn refusal(error: Error) -> Error {
+pub(crate) fn refusal(error: Error) -> Error {
     if let Error::Data { source } = &error
         && let Some(database) = source.as_database_error()
     {

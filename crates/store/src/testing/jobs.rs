@@ -648,6 +648,6 @@ impl SliceTables {
 }
 
 /// Whether the process holds the jobs of a slice, by the table.
-fn is_held(tables: &SliceTables, process: Uuid) -> bool {
+pub(super) fn is_held(tables: &SliceTables, process: Uuid) -> bool {
     tables.jobs_lease.owner == Some(process)
 }

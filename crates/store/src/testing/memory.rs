@@ -31,9 +31,9 @@ use uuid::Uuid;
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
-    Consumer, DueJob, EnqueueOptions, Error, Finish, Hint, JobDays, Keyring, KeysRemoved, Lease,
-    Log, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey,
-    Started, Tokens, Verified, Wakes, Work,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Fire, Hint, JobDays, Keyring,
+    KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction,
+    Request, Sealed, SealingKey, Started, Tokens, Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -154,6 +154,12 @@ impl Memory {
     /// [`Error::Invalid`].
     pub fn cancel_job(&self, id: Uuid, force: bool) -> Result<Option<Cancelled>, Error> {
         self.tables().cancel_job(id, force)
+    }
+
+    /// As `Store::put_schedule`, for a schedule that nothing is wrong with.
+    pub fn put_schedule(&self, new: &NewSchedule) {
+        self.tables().put_schedule((self.shared.clock)(), new);
+        self.tell(Hint::Schedules);
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
@@ -540,6 +546,29 @@ impl Work for Memory {
 
     fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
         self.call("job_age", move |tables, now| Ok(tables.job_age(now, slice, id)))
+    }
+
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        self.call("due_schedules", move |tables, now| Ok(tables.due_schedules(now, process, limit)))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        self.call("next_fire_in", move |tables, now| Ok(tables.next_fire_in(now, process)))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        let fire = fire.clone();
+        self.call("fire_schedule", move |t, now| t.fire_schedule(now, slice, epoch, &fire))
+    }
+
+    /// Fires are kept.
+    fn forget_fires(&self, _age: Duration, _deadline: Instant) -> Answer<'_, u64> {
+        self.call("forget_fires", |_, _| Ok(0))
     }
 
     fn seal<'a>(

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::jobs::{DeadRow, JobRow};
 use super::rate::BucketRow;
 use super::reactions::{ParkedRow, Reacted};
+use super::schedules::ScheduleRow;
 use crate::{Appended, AppendedAll, Consumer, Error, Lease, Pauses, Stored};
 
 /// Protections that can be taken away, to show that what is missing then is noticed.
@@ -68,6 +69,10 @@ pub struct SliceTables {
     pub dead: BTreeMap<Uuid, DeadRow>,
     /// Keys that hold for a time: of kind, subject and key, the job, and until when.
     pub job_keys: BTreeMap<(String, Subject, Option<String>), (Uuid, Timestamp)>,
+    /// Schedules by name.
+    pub schedules: BTreeMap<String, ScheduleRow>,
+    /// Fires, each with its job.
+    pub fires: BTreeMap<(String, Timestamp), Uuid>,
     /// Sealed secrets, as they are.
     pub sealed: BTreeMap<Subject, Vec<u8>>,
     /// History: every reaction that was committed, in order.

@@ -87,7 +87,7 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 28] = [
+const OVER_ALL_SLICES: [(&str, &str); 32] = [
     ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: a table's size"),
     ("SELECT to_date(substr(c.relname, 7), 'YYYY_MM')", "a rebuild: months and their sizes"),
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),
@@ -96,6 +96,13 @@ const OVER_ALL_SLICES: [(&str, &str); 28] = [
     ("SELECT (extract(epoch FROM min(j.run_at) - now())", "a worker's own leases, joined by slice"),
     ("SELECT j.slice AS \"slice!\", j.id AS", "a worker's own leases, joined by slice"),
     ("SELECT min(f.fair_key) FROM tallylight.checkpoint", "a worker's own leases, joined by slice"),
+    ("SELECT (extract(epoch FROM min(s.next_fire_at)", "a worker's own leases, joined by slice"),
+    ("SELECT s.slice, s.name, s.version, s.cron", "a worker's own leases, joined by slice"),
+    (
+        "SELECT name, cron, time_zone, kind, args, opts, missed, catch_up, paused, next_fire_at, last_fire_at, last_error, made_at, changed_at FROM tallylight.schedule ORDER BY",
+        "schedules list",
+    ),
+    ("SELECT j.slice, j.id, j.kind, j.subject, j.args", "a worker's own leases, joined by slice"),
     (
         "WITH free AS ( SELECT c.slice FROM tallylight.checkpoint c",
         "a worker's own leases; `renew` falls back to one at a time",
@@ -152,7 +159,7 @@ fn statements() -> Vec<String> {
 /// Whether a statement names its slices: by a filter with a parameter, or as the first columns of
 /// what it inserts.
 fn names_its_slice(statement: &str) -> bool {
-    const BY: [&str; 9] = [
+    const BY: [&str; 12] = [
         "slice = $",
         "slice = ANY ($",
         "SELECT $1, u.",
@@ -160,6 +167,9 @@ fn names_its_slice(statement: &str) -> bool {
         "(slice, subject, nonce, ciphertext) VALUES ($1,",
         "INSERT INTO tallylight.parked (consumer, slice, position, subject, error, attempts, awaits_build) SELECT $1, $2,",
         "(rebuild, slice, position, recorded_at, set_aside, events, subjects) VALUES ($1, $2,",
+        "INSERT INTO tallylight.schedule_fire (slice, name, fire_at) VALUES ($1,",
+        "INSERT INTO tallylight.schedule_fire (slice, name, fire_at, job, by_hand) VALUES ($1,",
+        "missed, catch_up, paused, next_fire_at) VALUES ($1,",
         "append($1,",
         "append_batch($1,",
     ];

@@ -1,7 +1,6 @@
 //! Least privilege: each program's role may do its work and nothing else.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::ids::Subject;
 use domain::personal::Pseudonym;
@@ -14,10 +13,10 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{Db, LONG, db, event, subject_in};
+use crate::support::{Db, LONG, db, event, login, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 23] = [
     "installation",
     "slice_head",
     "event",
@@ -37,19 +36,11 @@ const TABLES: [&str; 21] = [
     "sealed",
     "account_key",
     "rate_bucket",
+    "schedule",
+    "schedule_fire",
     "segment",
     "migration",
 ];
-
-/// Makes a login role in a group and returns the address it connects with.
-async fn login(db: &Db, group: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("login_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let create = format!("CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE tallylight_{group}");
-    db.pool.execute(sqlx::AssertSqlSafe(create)).await.unwrap();
-    let (_, server) = db.url.rsplit_once('@').unwrap();
-    format!("postgres://{name}:secret@{server}")
-}
 
 /// Whether a statement is refused for want of a privilege.
 async fn is_denied(pool: &PgPool, statement: &str) -> bool {
@@ -199,6 +190,7 @@ async fn a_worker_does_all_of_its_work() {
     store.retry_dead(id).await.unwrap();
     store.enqueue("a_job", &json!({}), &EnqueueOptions::default()).await.unwrap();
     let key = SealingKey::new([1; 32]);
+    fire_schedules(&db, &store).await;
     store.seal(&key, &subject, b"1").await.unwrap();
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
@@ -219,6 +211,21 @@ async fn a_worker_does_all_of_its_work() {
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();
+}
+
+/// What a worker does with schedules; it changes none by itself.
+async fn fire_schedules(db: &Db, store: &Store) {
+    db.store.put_schedule(&crate::schedules::nightly()).await.unwrap();
+    db.sql("UPDATE tallylight.schedule SET next_fire_at = now() - interval '2 days'").await;
+    let process = Uuid::now_v7();
+    let slice = store.slice_of(&Subject::schedule("nightly"));
+    let lease = store.claim(Jobs, slice, process, LONG).await.unwrap().unwrap();
+    let due = store.due_schedules(process, 1).await.unwrap().pop().unwrap();
+    let fire = crate::schedules::fire(&due);
+    store.fire_schedule(slice, lease.epoch, &fire).await.unwrap().unwrap();
+    store.next_fire_in(process).await.unwrap();
+    store.forget_fires(LONG, std::time::Instant::now() + LONG).await.unwrap();
+    store.release(Jobs, slice, lease.epoch).await.unwrap();
 }
 
 /// What the `maintain` job does about partitions.
@@ -251,6 +258,12 @@ async fn the_api_reads_commands_and_enqueues() {
     store.append_one(event(&subject, "")).await.unwrap();
     store.read_subject(&subject, 0, 5).await.unwrap();
     store.enqueue("a_job", &json!({}), &EnqueueOptions::default()).await.unwrap();
+    store.put_schedule(&crate::schedules::nightly()).await.unwrap();
+    store.run_schedule("nightly").await.unwrap();
+    store.pause_schedule("nightly").await.unwrap();
+    store.resume_schedule("nightly").await.unwrap();
+    store.schedule_fires("nightly", 1).await.unwrap();
+    store.remove_schedule("nightly").await.unwrap();
     store.sessions(&SessionFilter::default(), &Page { limit: 5, before: None }).await.unwrap();
     store.live_streams(None, None, None, 5).await.unwrap();
     store.dead_jobs(5).await.unwrap();

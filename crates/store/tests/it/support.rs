@@ -1,10 +1,11 @@
 //! What the tests share: a database, events, and waiting for a condition.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::event::NewEvent;
 use domain::ids::{Subject, Timestamp};
-use sqlx::PgPool;
+use sqlx::{Executor as _, PgPool};
 use store::{Config, Consumer, Lease, Store};
 use uuid::Uuid;
 
@@ -129,4 +130,14 @@ pub(crate) fn digits(bytes: usize) -> String {
     }
     text.truncate(bytes);
     text
+}
+
+/// Makes a login role in a group and returns the address it connects with.
+pub(crate) async fn login(db: &Db, group: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("login_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let create = format!("CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE tallylight_{group}");
+    db.pool.execute(sqlx::AssertSqlSafe(create)).await.unwrap();
+    let (_, server) = db.url.rsplit_once('@').unwrap();
+    format!("postgres://{name}:secret@{server}")
 }

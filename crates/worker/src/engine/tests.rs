@@ -29,6 +29,7 @@ use crate::running::RunningJobs;
 use crate::{Config, Context, Worker};
 
 mod limits;
+mod on_time;
 
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -1,5 +1,6 @@
 //! Upkeep of the database: partitions of the log for the months ahead, the days of the history of
-//! jobs, the age limit of keys, the sealing of closed months. Runs daily, for ever; what is left when its time is up goes on soon.
+//! jobs, the age limits of keys and of fires, the sealing of closed months. Runs daily, for ever;
+//! what is left when its time is up goes on soon.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,14 @@ const SOON: Duration = Duration::from_mins(1);
 /// given up.
 const AFTER_FAILURE: Duration = Duration::from_hours(1);
 
-/// Time for stray events, for keys, and for sealing: together below the limit of a handler.
-const BUDGET: Duration = Duration::from_secs(30);
+/// Time for stray events, for fires, for keys, and for sealing: together below the limit of a
+/// handler.
+const BUDGET: Duration = Duration::from_secs(25);
+
+/// Fires of schedules are remembered this long. They keep a moment from firing twice, which could
+/// come to the mind of a process that stood still for no longer than its lease, and tell people what
+/// was done.
+const FIRES_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// Time for the keys of jobs, of which there are few.
 const JOB_KEYS: Duration = Duration::from_secs(10);
@@ -54,6 +61,8 @@ async fn keep_up(ctx: &Context) -> Result<Upkeep, store::Error> {
     tracing::info!(made, moved, "partitions made");
     let days = ctx.store().keep_job_history(ctx.config().keep_job_history).await?;
     tracing::info!(made = days.made, dropped = days.dropped, "days of the history of jobs kept");
+    let fires = ctx.store().forget_fires(FIRES_FOR, Instant::now() + BUDGET).await?;
+    tracing::info!(fires, "old fires of schedules forgotten");
     Ok(Upkeep { partitions, history: history(ctx).await? })
 }
 

@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
-use client::{Enqueued, Error, Job};
+use client::{Enqueued, Error, Job, enqueue_many};
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
+
+mod examples;
 
 /// Two views of one database: the service's, whose role is in `tallylight_producer` only and owns
 /// a table of its own, and the owner's, to look at the jobs.
 struct Db {
     service: PgPool,
+    service_url: String,
     owner: PgPool,
 }
 
@@ -29,9 +32,10 @@ async fn db() -> Db {
         owner.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
     }
     let (_, server) = url.rsplit_once('@').unwrap();
-    let service = PgPool::connect(&format!("postgres://{role}:secret@{server}")).await.unwrap();
+    let service_url = format!("postgres://{role}:secret@{server}");
+    let service = PgPool::connect(&service_url).await.unwrap();
     service.execute("CREATE TABLE product.orders (number int PRIMARY KEY)").await.unwrap();
-    Db { service, owner }
+    Db { service, service_url, owner }
 }
 
 impl Db {
@@ -173,9 +177,44 @@ async fn a_bad_job_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_batch_commits_as_a_whole_and_keeps_its_order() {
+    let db = db().await;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(4_102_444_800_000_001);
+    let batch = [
+        mail().priority(4).run_at(at),
+        mail().key("k"),
+        mail().after(Duration::from_hours(1)),
+        mail().key("k"),
+    ];
+    let mut tx = db.service.begin().await.unwrap();
+    let enqueued = enqueue_many(&batch, &mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(enqueued.iter().map(|e| e.is_new).collect::<Vec<_>>(), [true, true, true, false]);
+    assert_eq!(enqueued[1].id, enqueued[3].id);
+    let rows = db.owner.fetch_all(
+        "SELECT id, (extract(epoch FROM run_at) * 1000000)::bigint AS micros,
+                run_at > now() + interval '50 minutes' AS later, args FROM tallylight.job ORDER BY run_at",
+    );
+    let rows = rows.await.unwrap();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get("id")).collect();
+    assert_eq!(ids, [1, 2, 0].map(|n: usize| enqueued[n].id));
+    assert_eq!(rows.iter().map(|row| row.get("later")).collect::<Vec<bool>>(), [false, true, true]);
+    assert_eq!(rows[2].get::<i64, _>("micros"), 4_102_444_800_000_001);
+    assert!(rows.iter().all(|row| row.get::<Value, _>("args") == json!({ "to": "ä" })));
+    assert!(enqueue_many(&[], &db.service).await.unwrap().is_empty());
+
+    let bad = [mail(), mail().priority(9)];
+    let error = enqueue_many(&bad, &db.service).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    assert!(error.to_string().contains("job 2: option \"priority\" must"), "{error}");
+    assert_eq!(db.count("tallylight.job").await, 3);
+}
+
+#[tokio::test]
 async fn a_producer_can_do_nothing_else() {
     let db = db().await;
     mail().enqueue(&db.service).await.unwrap();
+    enqueue_many(&[mail()], &db.service).await.unwrap();
     for statement in [
         "SELECT * FROM tallylight.job",
         "SELECT * FROM tallylight.event",

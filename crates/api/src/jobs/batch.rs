@@ -1,0 +1,121 @@
+//! Batches of plain jobs: `POST /v1/jobs:batch`, all or none, in one transaction.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::Value;
+use store::PlainJob;
+
+use super::{Enqueued, args, kind, options, subject};
+use crate::Api;
+use crate::auth::needs;
+use crate::error::{FieldProblem, Problem};
+use crate::extract::{BatchBody, IdempotencyKey, allow_batch};
+use crate::fields::Fields;
+use crate::token::Scope;
+
+/// The most jobs of a batch: a third of a second of a transaction on a busy machine, and an answer
+/// of 70 KiB.
+const MAX_JOBS: usize = 1_000;
+
+/// The most problems that are told of a batch: a caller who sent a wrong thing a thousand times
+/// needs no thousand answers.
+const MAX_PROBLEMS: usize = 20;
+
+/// The routes, for an API with this body limit of single jobs.
+pub(crate) fn routes(body_limit: usize) -> Router<Api> {
+    let batch = post(enqueue).layer(allow_batch(body_limit));
+    Router::new().route("/v1/jobs:batch", needs(Scope::JobsWrite, batch))
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize)]
+struct Batch {
+    /// In the order of the request.
+    jobs: Vec<Enqueued>,
+}
+
+async fn enqueue(
+    State(api): State<Api>,
+    IdempotencyKey(header): IdempotencyKey,
+    BatchBody(mut fields): BatchBody,
+) -> Result<(StatusCode, Json<Batch>), Problem> {
+    let jobs = jobs(&api, &mut fields);
+    if header.is_some() {
+        fields.wrong("Idempotency-Key", "stands for one job: give each job of a batch its `key`");
+    }
+    fields.finish()?;
+    let jobs = jobs?;
+    let enqueued = api.store().enqueue_many(&jobs).await.map_err(refused)?;
+    let mut slices = BTreeSet::new();
+    for (job, enqueued) in jobs.into_iter().zip(&enqueued) {
+        if let Some(id) = enqueued.id {
+            slices.insert(api.store().slice_of(&subject(&job.kind, id, job.options)));
+        }
+    }
+    for slice in slices {
+        api.0.notifier.enqueued(slice);
+    }
+    let jobs = enqueued.into_iter().map(|e| Enqueued { id: e.id, is_new: e.is_new }).collect();
+    Ok((StatusCode::CREATED, Json(Batch { jobs })))
+}
+
+/// The jobs, or what is wrong with them.
+fn jobs(api: &Api, fields: &mut Fields) -> Result<Vec<PlainJob>, Problem> {
+    let Some(Value::Array(items)) = fields.json("jobs") else {
+        fields.wrong("jobs", "must be an array of jobs");
+        return Ok(Vec::new());
+    };
+    if !(1..=MAX_JOBS).contains(&items.len()) {
+        fields.wrong("jobs", format!("must be 1 to {MAX_JOBS} jobs; these are {}", items.len()));
+        return Ok(Vec::new());
+    }
+    let mut problems = Vec::new();
+    let mut jobs = Vec::with_capacity(items.len());
+    for (n, item) in items.into_iter().enumerate() {
+        match job(api, item) {
+            Ok(job) => jobs.push(job),
+            Err(wrong) => problems.extend(wrong.into_iter().map(|problem| FieldProblem {
+                field: format!("jobs[{n}]{}", problem.field),
+                problem: problem.problem,
+            })),
+        }
+        if problems.len() >= MAX_PROBLEMS {
+            break;
+        }
+    }
+    if problems.is_empty() { Ok(jobs) } else { Err(Problem::invalid(problems)) }
+}
+
+/// One job; else its fields that are wrong, each behind a dot.
+fn job(api: &Api, item: Value) -> Result<PlainJob, Vec<FieldProblem>> {
+    let Value::Object(sent) = item else {
+        let problem = "must be an object".to_owned();
+        return Err(vec![FieldProblem { field: String::new(), problem }]);
+    };
+    let mut fields = Fields::of_object(sent);
+    let kind = kind(&mut fields, api.config());
+    let args = args(&mut fields);
+    let options = options(&mut fields);
+    let problems = fields.problems();
+    if problems.is_empty() {
+        return Ok(PlainJob { kind, args, options });
+    }
+    let behind_dot = |p: FieldProblem| FieldProblem { field: format!(".{}", p.field), ..p };
+    Err(problems.into_iter().map(behind_dot).collect())
+}
+
+/// What the database itself refuses, which names the job by its number.
+fn refused(error: store::Error) -> Problem {
+    if let store::Error::TooMany { reason } = &error {
+        return Problem::too_many(reason);
+    }
+    if let store::Error::Invalid { reason } = error {
+        return Problem::invalid_field("jobs", reason);
+    }
+    error.into()
+}
