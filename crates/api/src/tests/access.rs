@@ -26,6 +26,13 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (get(), "/v1/live-streams".to_owned(), Scope::LiveStreamsRead),
         (get(), "/v1/live-streams/1".to_owned(), Scope::LiveStreamsRead),
         (post(), "/v1/jobs".to_owned(), Scope::JobsWrite),
+        (get(), "/v1/jobs".to_owned(), Scope::JobsRead),
+        (get(), format!("/v1/jobs/{ID}"), Scope::JobsRead),
+        (post(), format!("/v1/jobs/{ID}/cancel"), Scope::JobsWrite),
+        (post(), format!("/v1/jobs/{ID}/retry"), Scope::JobsWrite),
+        (get(), "/v1/jobs/dead".to_owned(), Scope::JobsRead),
+        (post(), "/v1/jobs/dead/redrive".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/jobs/dead/discard".to_owned(), Scope::JobsWrite),
     ]
 }
 
