@@ -41,6 +41,11 @@ fn creation(events: &[RecordedEvent]) -> Option<Uuid> {
     })
 }
 
+/// The one object that a command printed, behind its process's name.
+fn object(output: &str) -> Value {
+    serde_json::from_str(&output[output.find('{').unwrap()..]).unwrap()
+}
+
 #[tokio::test]
 async fn the_chain_of_a_call_is_told_from_its_command_to_what_followed() {
     let system = TestSystem::start(Setup::default()).await;
@@ -54,8 +59,7 @@ async fn the_chain_of_a_call_is_told_from_its_command_to_what_followed() {
     let at = |text: &str| told.find(text).unwrap_or_else(|| panic!("no {text} in {told}"));
     let order = ["because of", "SessionRequested", "job ", "it appended", "CallSucceeded"].map(at);
     assert!(order.is_sorted(), "{told}");
-    let json = system.command(&[why.as_slice(), &["--json"]].concat()).await;
-    let chain: Value = serde_json::from_str(&json).unwrap();
+    let chain = object(&system.command(&[why.as_slice(), &["--json"]].concat()).await);
     assert_eq!(chain["causes"][0]["event_type"], "SessionRequested");
     assert_eq!(chain["outcomes"][0]["event_type"], "CallSucceeded");
     system.finish(session).await;
@@ -82,8 +86,7 @@ async fn a_job_that_waits_is_explained_cancelled_and_shown_on_the_command_line()
         found.ended_at.map(|_| assert_eq!(found.state, "cancelled"))
     })
     .await;
-    let shown: Value =
-        serde_json::from_str(&system.command(&["jobs", "show", &job, "--json"]).await).unwrap();
+    let shown = object(&system.command(&["jobs", "show", &job, "--json"]).await);
     assert_eq!(shown["job"]["last_error"], "cancelled");
     let why = system.command(&["jobs", "why", &job]).await;
     assert!(why.contains("JobCancelled"), "{why}");
