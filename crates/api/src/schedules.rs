@@ -31,9 +31,13 @@ const PAST: i64 = 10;
 /// The routes.
 pub(crate) fn routes() -> Router<Api> {
     let of = |routes| needs(Scope::JobsWrite, routes);
+    let read = |routes| needs(Scope::JobsRead, routes);
     Router::new()
-        .route("/v1/schedules", of(get(list)))
-        .route("/v1/schedules/{name}", of(get(show).put(put).delete(remove)))
+        .route("/v1/schedules", read(get(list)))
+        .route(
+            "/v1/schedules/{name}",
+            read(get(show)).merge(of(axum::routing::put(put).delete(remove))),
+        )
         .route("/v1/schedules/{name}/pause", of(post(pause)))
         .route("/v1/schedules/{name}/resume", of(post(resume)))
         .route("/v1/schedules/{name}/run", of(post(run)))

@@ -28,8 +28,8 @@ mod pauses;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
-pub(crate) use enqueue::{ignored, refusal};
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
+pub(crate) use enqueue::{ignored, refusal};
 pub use finish::{Ending, Finish};
 pub use history::{Attempt, JobDays, JobHistory};
 pub(crate) use lanes::MOVE;

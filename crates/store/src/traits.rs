@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Error, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease, Notifier,
-    Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store,
-    Stored, Tokens, Verified, Wakes, verify,
+    DueSchedule, EnqueueOptions, Error, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease,
+    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
+    Store, Stored, Tokens, Verified, Wakes, verify,
 };
 
 /// What a call comes to.

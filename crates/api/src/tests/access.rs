@@ -29,6 +29,21 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (post(), "/v1/jobs:pause".to_owned(), Scope::Admin),
         (post(), "/v1/jobs:resume".to_owned(), Scope::Admin),
         (get(), "/v1/jobs:paused".to_owned(), Scope::Admin),
+        (get(), "/v1/jobs".to_owned(), Scope::JobsRead),
+        (get(), format!("/v1/jobs/{ID}"), Scope::JobsRead),
+        (post(), format!("/v1/jobs/{ID}/cancel"), Scope::JobsWrite),
+        (post(), format!("/v1/jobs/{ID}/retry"), Scope::JobsWrite),
+        (get(), "/v1/jobs/dead".to_owned(), Scope::JobsRead),
+        (post(), "/v1/jobs/dead/redrive".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/jobs/dead/discard".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/jobs:batch".to_owned(), Scope::JobsWrite),
+        (get(), "/v1/schedules".to_owned(), Scope::JobsRead),
+        (get(), "/v1/schedules/a".to_owned(), Scope::JobsRead),
+        (Method::PUT, "/v1/schedules/a".to_owned(), Scope::JobsWrite),
+        (Method::DELETE, "/v1/schedules/a".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/schedules/a/pause".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/schedules/a/resume".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/schedules/a/run".to_owned(), Scope::JobsWrite),
     ]
 }
 

@@ -124,7 +124,9 @@ async fn show(store: &Store, id: Uuid, json: bool) -> Result<()> {
         return Ok(());
     }
     describe(&job);
-    attempts.iter().for_each(|attempt| say(run_line(attempt)));
+    for attempt in &attempts {
+        say(run_line(attempt));
+    }
     Ok(())
 }
 

@@ -126,7 +126,7 @@ async fn batches_with_the_same_keys_in_other_orders_do_not_lock_each_other_out()
         let (one, other) =
             tokio::join!(db.store.enqueue_many(&forth), db.store.enqueue_many(&back));
         let (one, other) = (one.unwrap(), other.unwrap());
-        let mut other: Vec<Uuid> = other.iter().map(|e| e.id).collect();
+        let mut other: Vec<Option<Uuid>> = other.iter().map(|e| e.id).collect();
         other.reverse();
         assert_eq!(one.iter().map(|e| e.id).collect::<Vec<_>>(), other);
         db.sql("DELETE FROM tallylight.job").await;

@@ -44,6 +44,8 @@ fn job(errors: i32) -> ClaimedJob {
         max_attempts: 5,
         causation_id: None,
         correlation_id: None,
+        key: "a".to_owned(),
+        fair_key: None,
     }
 }
 

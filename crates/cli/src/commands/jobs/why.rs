@@ -90,8 +90,12 @@ pub(super) async fn run(
         Some(job) => describe(job),
         None => say(format!("job        {id}, which has ended and is not kept")),
     }
-    chain.attempts.iter().for_each(|attempt| say(run_line(attempt)));
-    chain.waits_for.iter().for_each(|reason| say(format!("waits for  {reason}")));
+    for attempt in &chain.attempts {
+        say(run_line(attempt));
+    }
+    for reason in &chain.waits_for {
+        say(format!("waits for  {reason}"));
+    }
     section("it appended", chain.outcomes.iter().map(Link::line));
     section("and from that followed", chain.effects.iter().map(Link::line));
     Ok(())
@@ -101,7 +105,9 @@ fn section(title: &str, lines: impl Iterator<Item = String>) {
     let lines: Vec<String> = lines.collect();
     if !lines.is_empty() {
         say(title);
-        lines.iter().for_each(say);
+        for line in lines {
+            say(line);
+        }
     }
 }
 
