@@ -74,8 +74,12 @@ pub struct Standing {
     pub holder: Option<Uuid>,
     /// Whether the holder's lease is still good.
     pub is_held: bool,
-    /// Another job of its subject that runs now.
-    pub subject_busy_with: Option<Uuid>,
+    /// Its key: what limits how many of such jobs run at once.
+    pub key: String,
+    /// A job of its key that runs now, where as many run as may.
+    pub key_busy_with: Option<Uuid>,
+    /// What is paused of it: `queue NAME`, `kind NAME` or `key NAME`.
+    pub paused: Vec<String>,
     /// Jobs of its slice that are due and come before it.
     pub before_it: i64,
 }
@@ -146,32 +150,39 @@ impl Store {
         Ok(job)
     }
 
-    /// What a live job may be waiting for, besides its time.
-    pub async fn standing(&self, job: &JobView) -> Result<Standing, Error> {
+    /// What a live job may be waiting for, besides its time; `None`: it is not live any more.
+    pub async fn standing(&self, job: &JobView) -> Result<Option<Standing>, Error> {
         let row = sqlx::query!(
             r#"SELECT c.owner, (c.owner IS NOT NULL AND c.lease_until > now()) AS "is_held!",
-                      (SELECT b.id FROM tallylight.job b
-                        WHERE b.slice = $2 AND b.subject = $3 AND b.id <> $4 AND b.run_epoch = c.epoch
-                        LIMIT 1) AS busy,
+                      coalesce(j.limit_key, j.subject) AS "key!",
+                      (SELECT max(b.id::text)::uuid FROM tallylight.job b
+                        WHERE b.slice = $2 AND coalesce(b.limit_key, b.subject) = coalesce(j.limit_key, j.subject)
+                          AND b.id <> $3 AND b.run_epoch = c.epoch
+                       HAVING count(*) >= coalesce(j.max_running, 1)) AS busy,
+                      (SELECT coalesce(array_agg(p.scope || ' ' || p.name ORDER BY p.scope), '{}')
+                         FROM tallylight.job_pause p
+                        WHERE (p.scope, p.name) IN (('queue', j.queue), ('kind', j.kind),
+                                                    ('key', coalesce(j.limit_key, j.subject)))) AS "paused!",
                       (SELECT count(*) FROM tallylight.job b
                         WHERE b.slice = $2 AND b.run_epoch IS NULL AND b.run_at <= now()
-                          AND (b.priority, b.run_at, b.id) < ($5, $6, $4)) AS "before!"
-                 FROM tallylight.checkpoint c WHERE c.consumer = $1 AND c.slice = $2"#,
+                          AND (b.priority, b.run_at, b.id) < (j.priority, j.run_at, j.id)) AS "before!"
+                 FROM tallylight.checkpoint c
+                 JOIN tallylight.job j ON j.slice = $2 AND j.id = $3
+                WHERE c.consumer = $1 AND c.slice = $2"#,
             Consumer::Jobs.name(),
             job.slice,
-            job.subject.as_str(),
             job.id,
-            job.priority,
-            job.run_at,
         )
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(Standing {
+        Ok(row.map(|row| Standing {
             holder: row.owner,
             is_held: row.is_held,
-            subject_busy_with: row.busy,
+            key: row.key,
+            key_busy_with: row.busy,
+            paused: row.paused,
             before_it: row.before,
-        })
+        }))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::Executor as _;
 use store::Consumer::Jobs;
 use store::{
-    DeadFilter, Ending, EnqueueOptions, Error, Finish, JobFilter, JobHistory, Redrive, Store,
+    DeadFilter, Ending, EnqueueOptions, Error, Finish, JobFilter, JobHistory, PauseScope, Redrive, Store,
 };
 use uuid::Uuid;
 
@@ -281,9 +281,13 @@ async fn live_jobs_are_listed_by_state_kind_and_subject_in_order() {
     assert_eq!(list(Some("retryable"), None).await, all[2..]);
     assert_eq!(list(None, Some("b_job")).await, all[1..2]);
     let waiting = r.store.live_jobs(&JobFilter::default(), None, 10).await.unwrap().remove(1);
-    let standing = r.store.standing(&waiting).await.unwrap();
+    let standing = r.store.standing(&waiting).await.unwrap().unwrap();
     assert_eq!((standing.holder, standing.is_held), (Some(r.process), true));
-    assert_eq!(standing.subject_busy_with, Some(r.ids[1]));
+    assert_eq!(standing.key_busy_with, Some(r.ids[1]));
+    assert_eq!(standing.paused, Vec::<String>::new());
+    r.store.pause(PauseScope::Kind, "b_job", "me", None).await.unwrap();
+    let standing = r.store.standing(&waiting).await.unwrap().unwrap();
+    assert_eq!(standing.paused, ["kind b_job"]);
 }
 
 #[tokio::test]

@@ -142,13 +142,14 @@ async fn read(
         Some(job) => store.job_attempts(job.slice, id).await?,
         None => store.job_attempts(store.slice_of(&subject), id).await?,
     };
-    let waits_for = match &job {
-        Some(job) if job.ended_at.is_none() => waits_for(
-            job,
-            &store.standing(job).await?,
-            Timestamp::from(std::time::SystemTime::now()),
-        ),
-        _ => Vec::new(),
+    let live = job.as_ref().filter(|job| job.ended_at.is_none());
+    let waits_for = match live {
+        None => Vec::new(),
+        Some(job) => {
+            let now = Timestamp::from(std::time::SystemTime::now());
+            let standing = store.standing(job).await?;
+            standing.map(|standing| waits_for(job, &standing, now)).unwrap_or_default()
+        }
     };
     let is_caused = |event: &&RecordedEvent| {
         event.causation_id.is_some_and(|cause| outcomes.iter().any(|o| o.event_id == cause))
@@ -276,8 +277,14 @@ fn waits_for(job: &JobView, standing: &Standing, now: Timestamp) -> Vec<String> 
     if !worker::jobs::knows(&job.kind) {
         reasons.push(format!("a build that knows the kind \"{}\": this one does not", job.kind));
     }
-    if let Some(busy) = standing.subject_busy_with {
-        reasons.push(format!("job {busy} of the same subject, which runs"));
+    for paused in &standing.paused {
+        reasons.push(format!("the end of a pause: {paused} is paused (`tallylight jobs resume`)"));
+    }
+    if let Some(busy) = standing.key_busy_with {
+        reasons.push(format!(
+            "job {busy}, which runs: no more of the key \"{}\" run at once",
+            standing.key
+        ));
     }
     if reasons.is_empty() && standing.before_it > 0 {
         reasons.push(format!(
@@ -320,7 +327,14 @@ mod tests {
 
     fn standing() -> Standing {
         let holder = Some(Uuid::from_u128(7));
-        Standing { holder, is_held: true, subject_busy_with: None, before_it: 0 }
+        Standing {
+            holder,
+            is_held: true,
+            key: "a/b/1".to_owned(),
+            key_busy_with: None,
+            paused: Vec::new(),
+            before_it: 0,
+        }
     }
 
     #[test]
@@ -340,8 +354,10 @@ mod tests {
         assert!(told(job("available", "maintain"), none).contains("start `tallylight worker`"));
         let ended = Standing { is_held: false, ..standing() };
         assert!(told(job("available", "maintain"), ended).contains("whose lease has ended"));
-        let busy = Standing { subject_busy_with: Some(Uuid::from_u128(9)), ..standing() };
-        assert!(told(job("available", "maintain"), busy).contains("of the same subject"));
+        let busy = Standing { key_busy_with: Some(Uuid::from_u128(9)), ..standing() };
+        assert!(told(job("available", "maintain"), busy).contains("of the key \"a/b/1\""));
+        let paused = Standing { paused: vec!["queue mail".to_owned()], ..standing() };
+        assert!(told(job("available", "maintain"), paused).contains("queue mail is paused"));
         let behind = Standing { before_it: 5, ..standing() };
         assert!(told(job("available", "maintain"), behind).contains("5 jobs"));
     }
