@@ -28,10 +28,13 @@ mod pauses;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use enqueue::ignored;
+pub(crate) use enqueue::refusal;
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
-pub(crate) use enqueue::{ignored, refusal};
 pub use finish::{Ending, Finish};
 pub use history::{Attempt, JobDays, JobHistory};
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use pauses::{Pause, PauseScope, Pauses};

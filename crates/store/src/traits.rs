@@ -2,7 +2,7 @@
 //! in-memory store (`testing::Memory`) and its faults in its place: docs/adr/0014-store-as-traits.md.
 //!
 //! A call answers by a boxed future: an allocation is nothing beside a round trip. What each call
-//! ensures is said at the method of the same name of [`Store`], which is what production uses.
+//! ensures is said at the method of the same name of [`Store`](crate::Store), which is what production uses.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -21,8 +21,10 @@ use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
     DueSchedule, EnqueueOptions, Error, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease,
     Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
-    Store, Stored, Tokens, Verified, Wakes, verify,
+    Stored, Tokens, Verified, Wakes, verify,
 };
+
+mod of_store;
 
 /// What a call comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -32,7 +34,7 @@ pub trait Log: fmt::Debug + Send + Sync {
     /// The number of slices.
     fn slices(&self) -> SliceCount;
 
-    /// As [`Store::append`].
+    /// As [`Store::append`](crate::Store::append).
     fn append<'a>(
         &'a self,
         slice: i16,
@@ -40,15 +42,15 @@ pub trait Log: fmt::Debug + Send + Sync {
         events: &'a [NewEvent],
     ) -> Answer<'a, Appended>;
 
-    /// As [`Store::append_all`].
+    /// As [`Store::append_all`](crate::Store::append_all).
     fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll>;
 
-    /// As [`Store::slice_of`].
+    /// As [`Store::slice_of`](crate::Store::slice_of).
     fn slice_of(&self, subject: &Subject) -> i16 {
         self.slices().slice_of(subject)
     }
 
-    /// As [`Store::append_one`].
+    /// As [`Store::append_one`](crate::Store::append_one).
     fn append_one(&self, event: NewEvent) -> Answer<'_, Option<Stored>> {
         Box::pin(async move {
             let slice = self.slice_of(&event.subject);
@@ -60,23 +62,23 @@ pub trait Log: fmt::Debug + Send + Sync {
 
 /// All that a worker needs: it reads the log, holds leases, commits reactions, runs jobs.
 pub trait Work: Log {
-    /// As [`Store::installation`].
+    /// As [`Store::installation`](crate::Store::installation).
     fn installation(&self) -> Uuid;
 
     // Hints.
 
-    /// As [`Store::notifier`].
+    /// As [`Store::notifier`](crate::Store::notifier).
     fn notifier(&self) -> Notifier;
-    /// As [`Store::listen`].
+    /// As [`Store::listen`](crate::Store::listen).
     fn listen(&self) -> Answer<'_, Wakes>;
-    /// As [`Store::leases_given_back`].
+    /// As [`Store::leases_given_back`](crate::Store::leases_given_back).
     fn leases_given_back(&self) -> Answer<'_, ()>;
 
     // The log.
 
-    /// As [`Store::heads`].
+    /// As [`Store::heads`](crate::Store::heads).
     fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>>;
-    /// As [`Store::read_after`].
+    /// As [`Store::read_after`](crate::Store::read_after).
     fn read_after(
         &self,
         slice: i16,
@@ -84,9 +86,9 @@ pub trait Work: Log {
         since: Timestamp,
         limit: i64,
     ) -> Answer<'_, Vec<RecordedEvent>>;
-    /// As [`Store::read_event`].
+    /// As [`Store::read_event`](crate::Store::read_event).
     fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>>;
-    /// As [`Store::read_subject`].
+    /// As [`Store::read_subject`](crate::Store::read_subject).
     fn read_subject<'a>(
         &'a self,
         subject: &'a Subject,
@@ -96,7 +98,7 @@ pub trait Work: Log {
 
     // Leases.
 
-    /// As [`Store::heartbeat`].
+    /// As [`Store::heartbeat`](crate::Store::heartbeat).
     fn heartbeat<'a>(
         &'a self,
         process: Uuid,
@@ -104,9 +106,9 @@ pub trait Work: Log {
         version: &'a str,
         ttl: Duration,
     ) -> Answer<'a, Vec<Uuid>>;
-    /// As [`Store::leave`].
+    /// As [`Store::leave`](crate::Store::leave).
     fn leave(&self, process: Uuid) -> Answer<'_, ()>;
-    /// As [`Store::claim`].
+    /// As [`Store::claim`](crate::Store::claim).
     fn claim(
         &self,
         consumer: Consumer,
@@ -114,38 +116,38 @@ pub trait Work: Log {
         process: Uuid,
         ttl: Duration,
     ) -> Answer<'_, Option<Lease>>;
-    /// As [`Store::lease`].
+    /// As [`Store::lease`](crate::Store::lease).
     fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>>;
-    /// As [`Store::renew`].
+    /// As [`Store::renew`](crate::Store::renew).
     fn renew<'a>(
         &'a self,
         consumer: Consumer,
         held: &'a [(i16, i64)],
         ttl: Duration,
     ) -> Answer<'a, Vec<i16>>;
-    /// As [`Store::release`].
+    /// As [`Store::release`](crate::Store::release).
     fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()>;
 
     // Reactions.
 
-    /// As [`Store::load_states`].
+    /// As [`Store::load_states`](crate::Store::load_states).
     fn load_states<'a>(
         &'a self,
         slice: i16,
         subjects: &'a [Subject],
     ) -> Answer<'a, HashMap<Subject, State>>;
-    /// As [`Store::commit_reaction`].
+    /// As [`Store::commit_reaction`](crate::Store::commit_reaction).
     fn commit_reaction<'a>(
         &'a self,
         lease: &'a Lease,
         reaction: &'a Reaction,
         ttl: Duration,
     ) -> Answer<'a, Committed>;
-    /// As [`Store::parked_counts`].
+    /// As [`Store::parked_counts`](crate::Store::parked_counts).
     fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
-    /// As [`Store::awaiting_build`].
+    /// As [`Store::awaiting_build`](crate::Store::awaiting_build).
     fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
-    /// As [`Store::request_parked`].
+    /// As [`Store::request_parked`](crate::Store::request_parked).
     fn request_parked<'a>(
         &'a self,
         subject: &'a Subject,
@@ -154,9 +156,9 @@ pub trait Work: Log {
         by: &'a str,
         reason: Option<&'a str>,
     ) -> Answer<'a, ()>;
-    /// As [`Store::parked_requests`].
+    /// As [`Store::parked_requests`](crate::Store::parked_requests).
     fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>>;
-    /// As [`Store::parked_positions`].
+    /// As [`Store::parked_positions`](crate::Store::parked_positions).
     fn parked_positions<'a>(
         &'a self,
         slice: i16,
@@ -166,36 +168,36 @@ pub trait Work: Log {
 
     // Jobs.
 
-    /// As [`Store::enqueue`].
+    /// As [`Store::enqueue`](crate::Store::enqueue).
     fn enqueue<'a>(
         &'a self,
         kind: &'a str,
         args: &'a Value,
         options: &'a EnqueueOptions,
     ) -> Answer<'a, Uuid>;
-    /// As [`Store::due_jobs`].
+    /// As [`Store::due_jobs`](crate::Store::due_jobs).
     fn due_jobs<'a>(
         &'a self,
         process: Uuid,
         per_slice: i64,
         fair_after: &'a str,
     ) -> Answer<'a, Vec<DueJob>>;
-    /// As [`Store::pauses`].
+    /// As [`Store::pauses`](crate::Store::pauses).
     fn pauses(&self) -> Answer<'_, Pauses>;
-    /// As [`Store::fair_page_end`].
+    /// As [`Store::fair_page_end`](crate::Store::fair_page_end).
     fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>>;
-    /// As [`Store::parked_keys`].
+    /// As [`Store::parked_keys`](crate::Store::parked_keys).
     fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>>;
-    /// As [`Store::still_parked`].
+    /// As [`Store::still_parked`](crate::Store::still_parked).
     fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>>;
-    /// As [`Store::parked_jobs`].
+    /// As [`Store::parked_jobs`](crate::Store::parked_jobs).
     fn parked_jobs<'a>(
         &'a self,
         process: Uuid,
         keys: &'a [(i16, String)],
         per_key: i64,
     ) -> Answer<'a, Vec<DueJob>>;
-    /// As [`Store::park`].
+    /// As [`Store::park`](crate::Store::park).
     fn park<'a>(
         &'a self,
         slice: i16,
@@ -203,7 +205,7 @@ pub trait Work: Log {
         keys: &'a [String],
         fair_keys: &'a [String],
     ) -> Answer<'a, u64>;
-    /// As [`Store::set_aside`].
+    /// As [`Store::set_aside`](crate::Store::set_aside).
     fn set_aside<'a>(
         &'a self,
         slice: i16,
@@ -212,431 +214,92 @@ pub trait Work: Log {
         fair_keys: &'a [String],
         ids: &'a [Uuid],
     ) -> Answer<'a, u64>;
-    /// As [`Store::take_back`].
+    /// As [`Store::take_back`](crate::Store::take_back).
     fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool>;
-    /// As [`Store::next_due_in`].
+    /// As [`Store::next_due_in`](crate::Store::next_due_in).
     fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
-    /// As [`Store::mark_started`].
+    /// As [`Store::mark_started`](crate::Store::mark_started).
     fn mark_started<'a>(
         &'a self,
         slice: i16,
         epoch: i64,
         ids: &'a [Uuid],
     ) -> Answer<'a, Vec<Started>>;
-    /// As [`Store::finish`].
+    /// As [`Store::finish`](crate::Store::finish).
     fn finish<'a>(
         &'a self,
         slice: i16,
         epoch: i64,
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>>;
-    /// As [`Store::acquit`].
+    /// As [`Store::acquit`](crate::Store::acquit).
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64>;
 
-    /// As [`Store::note_crashes`].
+    /// As [`Store::note_crashes`](crate::Store::note_crashes).
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
-    /// As [`Store::cancellations`].
+    /// As [`Store::cancellations`](crate::Store::cancellations).
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
 
     // Schedules.
 
-    /// As [`Store::due_schedules`].
+    /// As [`Store::due_schedules`](crate::Store::due_schedules).
     fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>>;
-    /// As [`Store::next_fire_in`].
+    /// As [`Store::next_fire_in`](crate::Store::next_fire_in).
     fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
-    /// As [`Store::fire_schedule`].
+    /// As [`Store::fire_schedule`](crate::Store::fire_schedule).
     fn fire_schedule<'a>(
         &'a self,
         slice: i16,
         epoch: i64,
         fire: &'a Fire,
     ) -> Answer<'a, Option<Vec<Uuid>>>;
-    /// As [`Store::forget_fires`].
+    /// As [`Store::forget_fires`](crate::Store::forget_fires).
     fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64>;
 
     // What handlers ask for.
 
-    /// As [`Store::take_tokens`].
+    /// As [`Store::take_tokens`](crate::Store::take_tokens).
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens>;
-    /// As [`Store::job_age`].
+    /// As [`Store::job_age`](crate::Store::job_age).
     fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>>;
 
-    /// As [`Store::seal`].
+    /// As [`Store::seal`](crate::Store::seal).
     fn seal<'a>(
         &'a self,
         key: &'a SealingKey,
         subject: &'a Subject,
         secret: &'a [u8],
     ) -> Answer<'a, ()>;
-    /// As [`Store::keyring`].
+    /// As [`Store::keyring`](crate::Store::keyring).
     fn keyring<'a>(
         &'a self,
         sealing: Option<&'a SealingKey>,
         wanted: &'a BTreeSet<Pseudonym>,
     ) -> Answer<'a, Keyring>;
-    /// As [`Store::cleanup_candidates`].
+    /// As [`Store::cleanup_candidates`](crate::Store::cleanup_candidates).
     fn cleanup_candidates<'a>(
         &'a self,
         source: &'a str,
         days: i32,
         limit: i64,
     ) -> Answer<'a, Vec<CleanupCandidate>>;
-    /// As [`Store::ensure_partitions`].
+    /// As [`Store::ensure_partitions`](crate::Store::ensure_partitions).
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
-    /// As [`Store::keep_job_history`].
+    /// As [`Store::keep_job_history`](crate::Store::keep_job_history).
     fn keep_job_history(&self, keep: Duration) -> Answer<'_, JobDays>;
-    /// As [`Store::measure_history`].
+    /// As [`Store::measure_history`](crate::Store::measure_history).
     fn measure_history(&self) -> Answer<'_, i64>;
-    /// As [`Store::forget_keys`].
+    /// As [`Store::forget_keys`](crate::Store::forget_keys).
     fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved>;
-    /// As [`Store::forget_job_keys`].
+    /// As [`Store::forget_job_keys`](crate::Store::forget_job_keys).
     fn forget_job_keys(&self, deadline: Instant) -> Answer<'_, KeysRemoved>;
-    /// As [`Store::seal_due`].
+    /// As [`Store::seal_due`](crate::Store::seal_due).
     fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed>;
-    /// As [`Store::verify_slice`].
+    /// As [`Store::verify_slice`](crate::Store::verify_slice).
     fn verify_slice(&self, slice: i16) -> Answer<'_, Verified>;
 
-    /// As [`Store::sample`].
+    /// As [`Store::sample`](crate::Store::sample).
     fn sample(&self, of: u16, day: Timestamp) -> Vec<i16> {
         verify::sample(self.slices(), of, day)
-    }
-}
-
-impl Log for Store {
-    fn slices(&self) -> SliceCount {
-        self.slices()
-    }
-
-    fn append<'a>(
-        &'a self,
-        slice: i16,
-        batch: Option<Uuid>,
-        events: &'a [NewEvent],
-    ) -> Answer<'a, Appended> {
-        Box::pin(self.append(slice, batch, events))
-    }
-
-    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
-        Box::pin(self.append_all(batch, events))
-    }
-}
-
-impl Work for Store {
-    fn installation(&self) -> Uuid {
-        self.installation()
-    }
-
-    fn notifier(&self) -> Notifier {
-        self.notifier()
-    }
-
-    fn listen(&self) -> Answer<'_, Wakes> {
-        Box::pin(self.listen())
-    }
-
-    fn leases_given_back(&self) -> Answer<'_, ()> {
-        Box::pin(self.leases_given_back())
-    }
-
-    fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>> {
-        Box::pin(self.heads(slices))
-    }
-
-    fn read_after(
-        &self,
-        slice: i16,
-        position: i64,
-        since: Timestamp,
-        limit: i64,
-    ) -> Answer<'_, Vec<RecordedEvent>> {
-        Box::pin(self.read_after(slice, position, since, limit))
-    }
-
-    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>> {
-        Box::pin(self.read_event(slice, position))
-    }
-
-    fn read_subject<'a>(
-        &'a self,
-        subject: &'a Subject,
-        position: i64,
-        limit: i64,
-    ) -> Answer<'a, Vec<RecordedEvent>> {
-        Box::pin(self.read_subject(subject, position, limit))
-    }
-
-    fn heartbeat<'a>(
-        &'a self,
-        process: Uuid,
-        host: &'a str,
-        version: &'a str,
-        ttl: Duration,
-    ) -> Answer<'a, Vec<Uuid>> {
-        Box::pin(self.heartbeat(process, host, version, ttl))
-    }
-
-    fn leave(&self, process: Uuid) -> Answer<'_, ()> {
-        Box::pin(self.leave(process))
-    }
-
-    fn claim(
-        &self,
-        consumer: Consumer,
-        slice: i16,
-        process: Uuid,
-        ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
-        Box::pin(self.claim(consumer, slice, process, ttl))
-    }
-
-    fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>> {
-        Box::pin(self.lease(consumer, slice, epoch))
-    }
-
-    fn renew<'a>(
-        &'a self,
-        consumer: Consumer,
-        held: &'a [(i16, i64)],
-        ttl: Duration,
-    ) -> Answer<'a, Vec<i16>> {
-        Box::pin(self.renew(consumer, held, ttl))
-    }
-
-    fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()> {
-        Box::pin(self.release(consumer, slice, epoch))
-    }
-
-    fn load_states<'a>(
-        &'a self,
-        slice: i16,
-        subjects: &'a [Subject],
-    ) -> Answer<'a, HashMap<Subject, State>> {
-        Box::pin(self.load_states(slice, subjects))
-    }
-
-    fn commit_reaction<'a>(
-        &'a self,
-        lease: &'a Lease,
-        reaction: &'a Reaction,
-        ttl: Duration,
-    ) -> Answer<'a, Committed> {
-        Box::pin(self.commit_reaction(lease, reaction, ttl))
-    }
-
-    fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
-        Box::pin(self.parked_counts(slice))
-    }
-
-    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
-        Box::pin(self.awaiting_build(slice))
-    }
-
-    fn request_parked<'a>(
-        &'a self,
-        subject: &'a Subject,
-        position: i64,
-        request: Request,
-        by: &'a str,
-        reason: Option<&'a str>,
-    ) -> Answer<'a, ()> {
-        Box::pin(self.request_parked(subject, position, request, by, reason))
-    }
-
-    fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>> {
-        Box::pin(self.parked_requests(slice))
-    }
-
-    fn parked_positions<'a>(
-        &'a self,
-        slice: i16,
-        subject: &'a Subject,
-        limit: i64,
-    ) -> Answer<'a, Vec<i64>> {
-        Box::pin(self.parked_positions(slice, subject, limit))
-    }
-
-    fn enqueue<'a>(
-        &'a self,
-        kind: &'a str,
-        args: &'a Value,
-        options: &'a EnqueueOptions,
-    ) -> Answer<'a, Uuid> {
-        Box::pin(self.enqueue(kind, args, options))
-    }
-
-    fn due_jobs<'a>(
-        &'a self,
-        process: Uuid,
-        per_slice: i64,
-        fair_after: &'a str,
-    ) -> Answer<'a, Vec<DueJob>> {
-        Box::pin(self.due_jobs(process, per_slice, fair_after))
-    }
-
-    fn pauses(&self) -> Answer<'_, Pauses> {
-        Box::pin(self.pauses())
-    }
-
-    fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>> {
-        Box::pin(self.fair_page_end(process, after))
-    }
-
-    fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>> {
-        Box::pin(self.parked_keys(slices))
-    }
-
-    fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
-        Box::pin(self.still_parked(keys))
-    }
-
-    fn parked_jobs<'a>(
-        &'a self,
-        process: Uuid,
-        keys: &'a [(i16, String)],
-        per_key: i64,
-    ) -> Answer<'a, Vec<DueJob>> {
-        Box::pin(self.parked_jobs(process, keys, per_key))
-    }
-
-    fn park<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        keys: &'a [String],
-        fair_keys: &'a [String],
-    ) -> Answer<'a, u64> {
-        Box::pin(self.park(slice, epoch, keys, fair_keys))
-    }
-
-    fn set_aside<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        pauses: &'a Pauses,
-        fair_keys: &'a [String],
-        ids: &'a [Uuid],
-    ) -> Answer<'a, u64> {
-        Box::pin(self.set_aside(slice, epoch, pauses, fair_keys, ids))
-    }
-
-    fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool> {
-        Box::pin(self.take_back(slice, epoch, pauses))
-    }
-
-    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
-        Box::pin(self.next_due_in(process))
-    }
-
-    fn mark_started<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        ids: &'a [Uuid],
-    ) -> Answer<'a, Vec<Started>> {
-        Box::pin(self.mark_started(slice, epoch, ids))
-    }
-
-    fn finish<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        finishes: &'a [Finish],
-    ) -> Answer<'a, HashSet<Uuid>> {
-        Box::pin(self.finish(slice, epoch, finishes))
-    }
-
-    fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {
-        Box::pin(self.acquit(slice, epoch, runs))
-    }
-
-    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
-        Box::pin(self.note_crashes(slice, epoch))
-    }
-
-    fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
-        Box::pin(self.cancellations(process))
-    }
-
-    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
-        Box::pin(self.take_tokens(bucket, wanted))
-    }
-
-    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
-        Box::pin(self.job_age(slice, id))
-    }
-
-    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
-        Box::pin(self.due_schedules(process, limit))
-    }
-
-    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
-        Box::pin(self.next_fire_in(process))
-    }
-
-    fn fire_schedule<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        fire: &'a Fire,
-    ) -> Answer<'a, Option<Vec<Uuid>>> {
-        Box::pin(self.fire_schedule(slice, epoch, fire))
-    }
-
-    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
-        Box::pin(self.forget_fires(age, deadline))
-    }
-
-    fn seal<'a>(
-        &'a self,
-        key: &'a SealingKey,
-        subject: &'a Subject,
-        secret: &'a [u8],
-    ) -> Answer<'a, ()> {
-        Box::pin(self.seal(key, subject, secret))
-    }
-
-    fn keyring<'a>(
-        &'a self,
-        sealing: Option<&'a SealingKey>,
-        wanted: &'a BTreeSet<Pseudonym>,
-    ) -> Answer<'a, Keyring> {
-        Box::pin(self.keyring(sealing, wanted))
-    }
-
-    fn cleanup_candidates<'a>(
-        &'a self,
-        source: &'a str,
-        days: i32,
-        limit: i64,
-    ) -> Answer<'a, Vec<CleanupCandidate>> {
-        Box::pin(self.cleanup_candidates(source, days, limit))
-    }
-
-    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {
-        Box::pin(self.ensure_partitions(deadline))
-    }
-
-    fn keep_job_history(&self, keep: Duration) -> Answer<'_, JobDays> {
-        Box::pin(self.keep_job_history(keep))
-    }
-
-    fn measure_history(&self) -> Answer<'_, i64> {
-        Box::pin(self.measure_history())
-    }
-
-    fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved> {
-        Box::pin(self.forget_keys(age, deadline))
-    }
-
-    fn forget_job_keys(&self, deadline: Instant) -> Answer<'_, KeysRemoved> {
-        Box::pin(self.forget_job_keys(deadline))
-    }
-
-    fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed> {
-        Box::pin(self.seal_due(seal_after, deadline))
-    }
-
-    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified> {
-        Box::pin(self.verify_slice(slice))
     }
 }

@@ -122,6 +122,7 @@ pub(crate) enum Jobs {
 
 /// Which dead letters: those that meet every condition.
 #[derive(Debug, Clone, Args)]
+#[group(id = "letters")]
 pub(crate) struct Dead {
     /// This one
     #[arg(long)]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sqlx::Executor as _;
 use store::Consumer::Jobs;
 use store::{
-    DeadFilter, Ending, EnqueueOptions, Error, Finish, JobFilter, JobHistory, PauseScope, Redrive, Store,
+    DeadFilter, Ending, EnqueueOptions, Error, Finish, JobFilter, JobHistory, PauseScope, Redrive,
+    Store,
 };
 use uuid::Uuid;
 

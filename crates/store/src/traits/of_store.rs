@@ -1,0 +1,359 @@
+//! The traits as the store has them: each call is its method of the same name.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use domain::event::{NewEvent, RecordedEvent};
+use domain::ids::{Subject, Timestamp};
+use domain::personal::Pseudonym;
+use domain::slice::SliceCount;
+use domain::state::State;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Answer, Log, Work};
+use crate::{
+    Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
+    DueSchedule, EnqueueOptions, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease, Notifier,
+    Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store,
+    Tokens, Verified, Wakes,
+};
+
+impl Log for Store {
+    fn slices(&self) -> SliceCount {
+        self.slices()
+    }
+
+    fn append<'a>(
+        &'a self,
+        slice: i16,
+        batch: Option<Uuid>,
+        events: &'a [NewEvent],
+    ) -> Answer<'a, Appended> {
+        Box::pin(self.append(slice, batch, events))
+    }
+
+    fn append_all<'a>(&'a self, batch: Uuid, events: &'a [NewEvent]) -> Answer<'a, AppendedAll> {
+        Box::pin(self.append_all(batch, events))
+    }
+}
+
+impl Work for Store {
+    fn installation(&self) -> Uuid {
+        self.installation()
+    }
+
+    fn notifier(&self) -> Notifier {
+        self.notifier()
+    }
+
+    fn listen(&self) -> Answer<'_, Wakes> {
+        Box::pin(self.listen())
+    }
+
+    fn leases_given_back(&self) -> Answer<'_, ()> {
+        Box::pin(self.leases_given_back())
+    }
+
+    fn heads<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, i64)>> {
+        Box::pin(self.heads(slices))
+    }
+
+    fn read_after(
+        &self,
+        slice: i16,
+        position: i64,
+        since: Timestamp,
+        limit: i64,
+    ) -> Answer<'_, Vec<RecordedEvent>> {
+        Box::pin(self.read_after(slice, position, since, limit))
+    }
+
+    fn read_event(&self, slice: i16, position: i64) -> Answer<'_, Option<RecordedEvent>> {
+        Box::pin(self.read_event(slice, position))
+    }
+
+    fn read_subject<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordedEvent>> {
+        Box::pin(self.read_subject(subject, position, limit))
+    }
+
+    fn heartbeat<'a>(
+        &'a self,
+        process: Uuid,
+        host: &'a str,
+        version: &'a str,
+        ttl: Duration,
+    ) -> Answer<'a, Vec<Uuid>> {
+        Box::pin(self.heartbeat(process, host, version, ttl))
+    }
+
+    fn leave(&self, process: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.leave(process))
+    }
+
+    fn claim(
+        &self,
+        consumer: Consumer,
+        slice: i16,
+        process: Uuid,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>> {
+        Box::pin(self.claim(consumer, slice, process, ttl))
+    }
+
+    fn lease(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, Option<Lease>> {
+        Box::pin(self.lease(consumer, slice, epoch))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        consumer: Consumer,
+        held: &'a [(i16, i64)],
+        ttl: Duration,
+    ) -> Answer<'a, Vec<i16>> {
+        Box::pin(self.renew(consumer, held, ttl))
+    }
+
+    fn release(&self, consumer: Consumer, slice: i16, epoch: i64) -> Answer<'_, ()> {
+        Box::pin(self.release(consumer, slice, epoch))
+    }
+
+    fn load_states<'a>(
+        &'a self,
+        slice: i16,
+        subjects: &'a [Subject],
+    ) -> Answer<'a, HashMap<Subject, State>> {
+        Box::pin(self.load_states(slice, subjects))
+    }
+
+    fn commit_reaction<'a>(
+        &'a self,
+        lease: &'a Lease,
+        reaction: &'a Reaction,
+        ttl: Duration,
+    ) -> Answer<'a, Committed> {
+        Box::pin(self.commit_reaction(lease, reaction, ttl))
+    }
+
+    fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        Box::pin(self.parked_counts(slice))
+    }
+
+    fn awaiting_build(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {
+        Box::pin(self.awaiting_build(slice))
+    }
+
+    fn request_parked<'a>(
+        &'a self,
+        subject: &'a Subject,
+        position: i64,
+        request: Request,
+        by: &'a str,
+        reason: Option<&'a str>,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.request_parked(subject, position, request, by, reason))
+    }
+
+    fn parked_requests(&self, slice: i16) -> Answer<'_, Vec<PendingRequest>> {
+        Box::pin(self.parked_requests(slice))
+    }
+
+    fn parked_positions<'a>(
+        &'a self,
+        slice: i16,
+        subject: &'a Subject,
+        limit: i64,
+    ) -> Answer<'a, Vec<i64>> {
+        Box::pin(self.parked_positions(slice, subject, limit))
+    }
+
+    fn enqueue<'a>(
+        &'a self,
+        kind: &'a str,
+        args: &'a Value,
+        options: &'a EnqueueOptions,
+    ) -> Answer<'a, Uuid> {
+        Box::pin(self.enqueue(kind, args, options))
+    }
+
+    fn due_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        per_slice: i64,
+        fair_after: &'a str,
+    ) -> Answer<'a, Vec<DueJob>> {
+        Box::pin(self.due_jobs(process, per_slice, fair_after))
+    }
+
+    fn pauses(&self) -> Answer<'_, Pauses> {
+        Box::pin(self.pauses())
+    }
+
+    fn fair_page_end<'a>(&'a self, process: Uuid, after: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(self.fair_page_end(process, after))
+    }
+
+    fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>> {
+        Box::pin(self.parked_keys(slices))
+    }
+
+    fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
+        Box::pin(self.still_parked(keys))
+    }
+
+    fn parked_jobs<'a>(
+        &'a self,
+        process: Uuid,
+        keys: &'a [(i16, String)],
+        per_key: i64,
+    ) -> Answer<'a, Vec<DueJob>> {
+        Box::pin(self.parked_jobs(process, keys, per_key))
+    }
+
+    fn park<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        keys: &'a [String],
+        fair_keys: &'a [String],
+    ) -> Answer<'a, u64> {
+        Box::pin(self.park(slice, epoch, keys, fair_keys))
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        pauses: &'a Pauses,
+        fair_keys: &'a [String],
+        ids: &'a [Uuid],
+    ) -> Answer<'a, u64> {
+        Box::pin(self.set_aside(slice, epoch, pauses, fair_keys, ids))
+    }
+
+    fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool> {
+        Box::pin(self.take_back(slice, epoch, pauses))
+    }
+
+    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_due_in(process))
+    }
+
+    fn mark_started<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        ids: &'a [Uuid],
+    ) -> Answer<'a, Vec<Started>> {
+        Box::pin(self.mark_started(slice, epoch, ids))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        finishes: &'a [Finish],
+    ) -> Answer<'a, HashSet<Uuid>> {
+        Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {
+        Box::pin(self.acquit(slice, epoch, runs))
+    }
+
+    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
+        Box::pin(self.note_crashes(slice, epoch))
+    }
+
+    fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
+        Box::pin(self.cancellations(process))
+    }
+
+    fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
+        Box::pin(self.take_tokens(bucket, wanted))
+    }
+
+    fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.job_age(slice, id))
+    }
+
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        Box::pin(self.due_schedules(process, limit))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_fire_in(process))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        Box::pin(self.fire_schedule(slice, epoch, fire))
+    }
+
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
+        Box::pin(self.forget_fires(age, deadline))
+    }
+
+    fn seal<'a>(
+        &'a self,
+        key: &'a SealingKey,
+        subject: &'a Subject,
+        secret: &'a [u8],
+    ) -> Answer<'a, ()> {
+        Box::pin(self.seal(key, subject, secret))
+    }
+
+    fn keyring<'a>(
+        &'a self,
+        sealing: Option<&'a SealingKey>,
+        wanted: &'a BTreeSet<Pseudonym>,
+    ) -> Answer<'a, Keyring> {
+        Box::pin(self.keyring(sealing, wanted))
+    }
+
+    fn cleanup_candidates<'a>(
+        &'a self,
+        source: &'a str,
+        days: i32,
+        limit: i64,
+    ) -> Answer<'a, Vec<CleanupCandidate>> {
+        Box::pin(self.cleanup_candidates(source, days, limit))
+    }
+
+    fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {
+        Box::pin(self.ensure_partitions(deadline))
+    }
+
+    fn keep_job_history(&self, keep: Duration) -> Answer<'_, JobDays> {
+        Box::pin(self.keep_job_history(keep))
+    }
+
+    fn measure_history(&self) -> Answer<'_, i64> {
+        Box::pin(self.measure_history())
+    }
+
+    fn forget_keys(&self, age: Duration, deadline: Instant) -> Answer<'_, KeysRemoved> {
+        Box::pin(self.forget_keys(age, deadline))
+    }
+
+    fn forget_job_keys(&self, deadline: Instant) -> Answer<'_, KeysRemoved> {
+        Box::pin(self.forget_job_keys(deadline))
+    }
+
+    fn seal_due(&self, seal_after: Duration, deadline: Instant) -> Answer<'_, Sealed> {
+        Box::pin(self.seal_due(seal_after, deadline))
+    }
+
+    fn verify_slice(&self, slice: i16) -> Answer<'_, Verified> {
+        Box::pin(self.verify_slice(slice))
+    }
+}
