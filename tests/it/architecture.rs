@@ -183,6 +183,30 @@ fn every_fault_names_tests_that_exist() {
 }
 
 #[test]
+fn the_table_of_kinds_has_every_kind_of_job() {
+    let page = fs::read_to_string(root().join("docs/jobs.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| kind |")).skip(2);
+    let rows: Vec<Vec<&str>> = rows
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect()
+        })
+        .collect();
+    let mut told: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    told.sort_unstable();
+    let engine = [domain::effect::TIMER, domain::effect::FORWARD];
+    let mut kinds = [&domain::call::Call::KINDS[..], &worker::jobs::KINDS, &engine].concat();
+    kinds.sort_unstable();
+    assert_eq!(told, kinds);
+    for row in rows {
+        assert!(
+            row.len() == 6 && row.iter().all(|cell| !cell.is_empty()),
+            "a cell is empty: {row:?}"
+        );
+    }
+}
+
+#[test]
 fn unsafe_stands_in_one_place() {
     let marked: Vec<PathBuf> = sources()
         .into_iter()
