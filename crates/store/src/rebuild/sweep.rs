@@ -97,15 +97,17 @@ impl Store {
         let slices: Arc<[i16]> = swept.iter().map(|swept| swept.slice).collect();
         let mut pages = self.pages().await?.into_iter();
         let mut reading: VecDeque<JoinHandle<Result<Vec<u8>, Error>>> = VecDeque::new();
-        let read = |pages: Pages| {
+        let read = |pages: Pages, buffer: Vec<u8>| {
             let (store, slices) = (self.clone(), Arc::clone(&slices));
-            tokio::spawn(async move { store.read_pages(pages, &slices).await })
+            tokio::spawn(async move { store.read_pages(pages, &slices, buffer).await })
         };
-        reading.extend(pages.by_ref().take(AHEAD).map(read));
+        reading.extend(pages.by_ref().take(AHEAD).map(|pages| read(pages, Vec::new())));
         let mut hands = dealt(swept, parallel);
+        // Megabytes that are paid for once: a fresh buffer grows by copying, into fresh memory.
+        let mut spare = Vec::new();
         while let Some(next) = reading.pop_front() {
             let bytes = Arc::new(next.await.map_err(|_| Error::Stopped)??);
-            reading.extend(pages.next().map(read));
+            reading.extend(pages.next().map(|pages| read(pages, std::mem::take(&mut spare))));
             let before = events(&hands);
             hands = try_join_all(hands.into_iter().map(|hand| {
                 let bytes = Arc::clone(&bytes);
@@ -113,6 +115,7 @@ impl Store {
             }))
             .await?;
             progress.events.fetch_add(events(&hands) - before, Ordering::Relaxed);
+            spare = Arc::into_inner(bytes).unwrap_or_default();
         }
         Ok(hands)
     }
@@ -139,8 +142,13 @@ impl Store {
         Ok(months.into_iter().map(|m| (m.from, m.until, m.pages)).flat_map(of_month).collect())
     }
 
-    /// Reads some pages in a short transaction of its own, as binary COPY.
-    async fn read_pages(&self, pages: Pages, slices: &[i16]) -> Result<Vec<u8>, Error> {
+    /// Reads some pages in a short transaction of its own, as binary COPY, into `buffer`.
+    async fn read_pages(
+        &self,
+        pages: Pages,
+        slices: &[i16],
+        mut buffer: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
         let time = |at: Timestamp| at.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string();
         let all = slices.len() == self.slices.slices().count();
         let slices: Vec<String> = slices.iter().map(ToString::to_string).collect();
@@ -160,12 +168,12 @@ impl Store {
         );
         let mut connection = self.pool.acquire().await?;
         let read = async {
-            let mut bytes = Vec::new();
+            buffer.clear();
             let mut rows = connection.copy_out_raw(&statement).await?;
             while let Some(row) = rows.try_next().await? {
-                bytes.extend_from_slice(&row);
+                buffer.extend_from_slice(&row);
             }
-            Ok::<_, Error>(bytes)
+            Ok::<_, Error>(buffer)
         };
         let read = read.await;
         if read.is_err() {
