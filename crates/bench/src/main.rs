@@ -7,11 +7,13 @@
 
 mod cluster;
 mod consume;
+mod drain;
 mod floor;
 mod generator;
 mod growth;
 mod ingest;
 mod ingest_batch;
+mod jobs;
 mod load;
 mod log;
 mod machine;
@@ -53,11 +55,16 @@ enum Command {
     Consume,
     /// Ingest, consume and rebuild on a large log, beside a small one
     Growth,
+    /// A backlog of jobs that do nothing, drained by one process, beside other engines
+    Jobs,
     /// All of them, one after the other
     All,
     /// Sends webhooks; a process of its own for `ingest`
     #[command(hide = true)]
     Load(load::Options),
+    /// Drains a backlog of jobs; a process of its own for `jobs`
+    #[command(hide = true)]
+    Drain(drain::Options),
 }
 
 fn main() -> ExitCode {
@@ -65,11 +72,13 @@ fn main() -> ExitCode {
     let done = match cli.command {
         // The generator shares the machine with what it measures: one thread, nothing else.
         Command::Load(options) => load::run(&options),
+        Command::Drain(options) => drain::run(&options),
         command @ (Command::Ingest
         | Command::IngestBatch
         | Command::Replay
         | Command::Consume
         | Command::Growth
+        | Command::Jobs
         | Command::All) => measure(&command, cli.quick),
     };
     match done {
@@ -104,13 +113,15 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
         Command::Replay => replay::run(&home).await,
         Command::Consume => consume::run(&home).await,
         Command::Growth => growth::run(&home).await,
+        Command::Jobs => jobs::run(&home).await,
         Command::All => {
             ingest::run(&home).await?;
             ingest_batch::run(&home).await?;
             replay::run(&home).await?;
             consume::run(&home).await?;
-            growth::run(&home).await
+            growth::run(&home).await?;
+            jobs::run(&home).await
         }
-        Command::Load(_) => bail!("the load is a process of its own"),
+        Command::Load(_) | Command::Drain(_) => bail!("a process of its own"),
     }
 }

@@ -260,6 +260,30 @@ pub(crate) async fn fence(
     held.map(|_| ()).ok_or(Error::Fenced { slice })
 }
 
+/// The fence of a transaction over several slices, in their order. Returns the leases that have
+/// passed on; the others are locked against a takeover.
+pub(crate) async fn fence_all(
+    connection: &mut PgConnection,
+    consumer: Consumer,
+    leases: &[(i16, i64)],
+) -> Result<Vec<(i16, i64)>, Error> {
+    let (slices, epochs): (Vec<i16>, Vec<i64>) = leases.iter().copied().unzip();
+    let rows = sqlx::query!(
+        "SELECT c.slice, c.epoch FROM tallylight.checkpoint c
+           JOIN unnest($2::smallint[], $3::bigint[]) AS held (slice, epoch)
+             ON c.slice = held.slice AND c.epoch = held.epoch
+          WHERE c.consumer = $1 AND c.slice = ANY ($2)
+          ORDER BY c.slice FOR SHARE OF c",
+        consumer.name(),
+        &slices,
+        &epochs,
+    )
+    .fetch_all(connection)
+    .await?;
+    let held: HashSet<(i16, i64)> = rows.into_iter().map(|r| (r.slice, r.epoch)).collect();
+    Ok(leases.iter().filter(|lease| !held.contains(lease)).copied().collect())
+}
+
 /// Longest time from now that is told to PostgreSQL: a hundred years, well inside its calendar.
 const MAX_DELAY: Duration = Duration::from_hours(100 * 365 * 24);
 

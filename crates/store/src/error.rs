@@ -61,6 +61,9 @@ pub enum Error {
         /// In the database.
         found: Uuid,
     },
+    /// The database changes one slice at a time.
+    #[error("the database changes one slice at a time")]
+    OneByOne,
     /// The database has no Citus.
     #[error(
         "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
@@ -330,6 +333,7 @@ impl Error {
             | Self::NotMigrated
             | Self::Restored
             | Self::SetAside
+            | Self::OneByOne
             | Self::NoCitus
             | Self::NotDistributable { .. }
             | Self::OtherInstallation { .. }

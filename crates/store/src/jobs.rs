@@ -1,8 +1,8 @@
-//! The jobs table: claim, mark, count. Jobs come in by `enqueue`, how runs end is in `finish`, what
-//! is kept of them in `history`, what people do about jobs in `cancel`, `dead` and `look`.
+//! The jobs table: claim and count. Jobs come in by `enqueue`, are started by `mark`, how runs end is
+//! in `finish`, what is kept of them in `history`, what people do about jobs in `cancel`, `dead` and
+//! `look`.
 //!
-//! Only the holder of a slice's `jobs` lease touches its jobs, so a claim is a plain read. The
-//! token of a run is (epoch, attempt): the attempt is raised by the start mark and never goes back.
+//! Only the holder of a slice's `jobs` lease touches its jobs, so a claim is a plain read.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::consumer::{Consumer, fence};
+use crate::consumer::Consumer;
 use crate::{Error, Store};
 
 mod acquit;
@@ -24,6 +24,7 @@ mod finish;
 mod history;
 mod lanes;
 mod look;
+mod mark;
 mod pauses;
 
 pub use cancel::{Cancellation, Cancelled};
@@ -32,11 +33,12 @@ pub use dead::{DeadFilter, DeadJob, Redrive};
 pub(crate) use enqueue::ignored;
 pub(crate) use enqueue::refusal;
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
-pub use finish::{Ending, Finish};
+pub use finish::{Ending, Finish, Finished, Finishes};
 pub use history::{Attempt, JobDays, JobHistory};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
+pub use mark::{Started, StartedAll, Starts};
 pub use pauses::{Pause, PauseScope, Pauses};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
@@ -161,19 +163,6 @@ impl From<DueRow> for DueJob {
     }
 }
 
-/// A job whose start is marked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Started {
-    /// The job.
-    pub id: Uuid,
-    /// This start's number, from 1. Above 1: look first, then act.
-    pub attempt: i32,
-    /// Starts that ended with their process.
-    pub crashes: i32,
-    /// Its arguments, where they may have been replaced since it was read.
-    pub args: Option<Value>,
-}
-
 /// How many jobs there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCounts {
@@ -282,41 +271,6 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(next.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default())))
-    }
-
-    /// Marks jobs of a slice as started, durably, before their handlers run. Only those that come
-    /// back may run. A mark of an older epoch was a run that ended with its process. A job that was
-    /// pushed back since it was read stays.
-    ///
-    /// # Errors
-    /// [`Error::Fenced`] where the lease has passed on.
-    pub async fn mark_started(
-        &self,
-        slice: i16,
-        epoch: i64,
-        ids: &[Uuid],
-    ) -> Result<Vec<Started>, Error> {
-        let mut tx = self.pool.begin().await?;
-        fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
-        let rows = sqlx::query!(
-            "UPDATE tallylight.job
-                SET attempt = attempt + 1, run_epoch = $2, started_at = now(),
-                    crashes = crashes + (run_epoch IS NOT NULL)::int,
-                    unique_key = CASE WHEN key_until_started THEN NULL ELSE unique_key END
-              WHERE slice = $1 AND id = ANY ($3) AND (run_epoch IS NULL OR run_epoch < $2)
-                AND (edits = 0 OR run_at <= now())
-          RETURNING id, attempt, crashes, CASE WHEN edits > 0 THEN args END AS args",
-            slice,
-            epoch,
-            ids,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| Started { id: r.id, attempt: r.attempt, crashes: r.crashes, args: r.args })
-            .collect())
     }
 
     /// Counts jobs. Scans the live table, so not for every second.

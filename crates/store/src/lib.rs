@@ -65,8 +65,9 @@ pub use install::{
 };
 pub use jobs::{
     Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions,
-    Enqueued, FAIR_KEYS, Finish, JobCounts, JobDays, JobFilter, JobHistory, JobView, KeyStates,
-    Lane, OnConflict, Pause, PauseScope, Pauses, Redrive, Standing, Started,
+    Enqueued, FAIR_KEYS, Finish, Finished, Finishes, JobCounts, JobDays, JobFilter, JobHistory,
+    JobView, KeyStates, Lane, OnConflict, Pause, PauseScope, Pauses, Redrive, Standing, Started,
+    StartedAll, Starts,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

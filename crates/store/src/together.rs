@@ -46,6 +46,28 @@ struct Done {
 pub(crate) struct OneByOne(AtomicBool);
 
 impl Store {
+    /// A transaction over so many slices.
+    ///
+    /// # Errors
+    /// [`Error::OneByOne`] where the database takes one slice at a time.
+    pub(crate) async fn together<T>(
+        &self,
+        slices: usize,
+        transaction: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if slices > 1 && self.one_by_one.0.load(Ordering::Relaxed) {
+            return Err(Error::OneByOne);
+        }
+        match transaction.await {
+            Err(error) if slices > 1 && error.is_unsupported() => {
+                self.one_by_one.0.store(true, Ordering::Relaxed);
+                tracing::info!("the database changes one slice at a time");
+                Err(Error::OneByOne)
+            }
+            done => done,
+        }
+    }
+
     /// Appends events of any slices under one batch id, in order, and returns after commit.
     ///
     /// Give each batch one id and never change it once sent: the call is then safe to repeat.
@@ -57,16 +79,13 @@ impl Store {
         self.check_installation().await?;
         let parts = self.parts(events);
         let done = match parts.as_slice() {
-            [_, _, ..] if !self.one_by_one.0.load(Ordering::Relaxed) => {
-                let mut connection = self.pool.acquire().await?;
-                let together = together(&mut connection, batch, &parts, events).await;
-                drop(connection);
-                match together {
-                    Err(error) if error.is_unsupported() => {
-                        self.one_by_one.0.store(true, Ordering::Relaxed);
-                        tracing::info!("the database appends to one slice at a time");
-                        self.one_by_one(batch, &parts, events).await?
-                    }
+            [_, _, ..] => {
+                let all = async {
+                    let mut connection = self.pool.acquire().await?;
+                    together(&mut connection, batch, &parts, events).await
+                };
+                match self.together(parts.len(), all).await {
+                    Err(Error::OneByOne) => self.one_by_one(batch, &parts, events).await?,
                     ended => ended?,
                 }
             }

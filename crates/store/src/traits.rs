@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Error, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease,
-    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
-    Stored, Tokens, Verified, Wakes, verify,
+    DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, JobDays, Keyring,
+    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed,
+    SealingKey, Started, StartedAll, Starts, Stored, Tokens, Verified, Wakes, verify,
 };
 
 mod of_store;
@@ -225,6 +225,8 @@ pub trait Work: Log {
         epoch: i64,
         ids: &'a [Uuid],
     ) -> Answer<'a, Vec<Started>>;
+    /// As [`Store::mark_all`](crate::Store::mark_all).
+    fn mark_all<'a>(&'a self, starts: &'a [Starts]) -> Answer<'a, StartedAll>;
     /// As [`Store::finish`](crate::Store::finish).
     fn finish<'a>(
         &'a self,
@@ -232,6 +234,8 @@ pub trait Work: Log {
         epoch: i64,
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>>;
+    /// As [`Store::finish_all`](crate::Store::finish_all).
+    fn finish_all<'a>(&'a self, all: &'a [Finishes<'a>]) -> Answer<'a, Finished>;
     /// As [`Store::acquit`](crate::Store::acquit).
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64>;
 

@@ -1,5 +1,6 @@
 //! A job on its way through this process: claimed, run, ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::Subject;
@@ -65,7 +66,7 @@ impl ClaimedJob {
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The job.
-    pub(crate) job: ClaimedJob,
+    pub(crate) job: Arc<ClaimedJob>,
     /// How it ended.
     pub(crate) verdict: Verdict,
 }

@@ -5,6 +5,7 @@
 //! the time limit; the handler.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use apalis::layers::WorkerBuilderExt;
 use apalis_core::error::WorkerError;
@@ -28,15 +29,15 @@ pub(crate) use outcome::panic_text;
 type HandlerError = JobError;
 
 /// The handler of all kinds: finds the one for the job's kind.
-async fn handle(job: ClaimedJob, ctx: Data<Context>) -> Result<Done, HandlerError> {
-    jobs::run(&ctx, job).await
+async fn handle(job: Arc<ClaimedJob>, ctx: Data<Context>) -> Result<Done, HandlerError> {
+    jobs::run(&ctx, &job).await
 }
 
 /// Runs handlers until the engine closes its end of the channel.
 pub(crate) async fn run(
     ctx: Context,
     running: RunningJobs,
-    jobs: mpsc::Receiver<ClaimedJob>,
+    jobs: mpsc::Receiver<Arc<ClaimedJob>>,
     ended: mpsc::UnboundedSender<Ended>,
 ) -> Result<(), WorkerError> {
     let name = format!("tallylight-{}", ctx.process());

@@ -55,8 +55,10 @@ pub const KINDS: [&str; 4] =
 pub enum Done {
     /// The platform answered.
     Call(Box<CallResult>),
-    /// A plain job's value.
+    /// A plain job's value, which an event tells.
     Value(Value),
+    /// A plain job did its work, and nobody needs to hear of it: no event tells it.
+    Quiet,
     /// A recurring job did its work; it is due again after this time, and earlier failures are
     /// forgotten.
     Again {
@@ -76,7 +78,7 @@ impl Done {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Call(result) => serde_json::to_value(result).ok(),
-            Self::Again { .. } => None,
+            Self::Quiet | Self::Again { .. } => None,
         }
     }
 }
@@ -191,6 +193,22 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
     Call::KINDS.contains(&kind) || KINDS.contains(&kind)
 }
 
+/// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
+/// nobody whether they ran once or twice. What a mark is for besides, counting the processes that a
+/// job took with it, is given up for them.
+const UNMARKED: [&str; 3] = ["observe_live_stream", "list_videos", "fetch_video"];
+
+/// Whether the start of a job of `kind` is marked before it runs.
+pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(script) = ctx.script(kind) {
+        return script.is_marked(kind);
+    }
+    #[cfg(not(any(test, feature = "testing")))]
+    let _ = ctx;
+    !UNMARKED.contains(&kind)
+}
+
 /// Whether this build runs jobs of `kind`, the engine's own ones included.
 pub fn knows(kind: &str) -> bool {
     let own = [domain::effect::TIMER, domain::effect::FORWARD];
@@ -198,17 +216,17 @@ pub fn knows(kind: &str) -> bool {
 }
 
 /// Runs the handler of a job.
-pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError> {
+pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
     #[cfg(any(test, feature = "testing"))]
     if let Some(script) = ctx.script(&job.kind) {
         return script.run(crate::testing::Run::of(job)).await;
     }
     match job.kind.as_str() {
-        clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
-        http_call::KIND => http_call::run(ctx, &job).await,
-        maintain::KIND => maintain::run(ctx, &job).await,
-        verify::KIND => verify::run(ctx, &job).await,
-        _ => call(ctx, &job).await.map(Done::call),
+        clean_up_inactive::KIND => clean_up_inactive::run(ctx, job).await,
+        http_call::KIND => http_call::run(ctx, job).await,
+        maintain::KIND => maintain::run(ctx, job).await,
+        verify::KIND => verify::run(ctx, job).await,
+        _ => call(ctx, job).await.map(Done::call),
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::engine::{Engine, Oversight};
+use crate::engine::{Ahead, Engine, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
 use crate::{execution, jobs, react, schedules};
@@ -82,6 +82,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
             owed: Vec::new(),
             doubts: Vec::new(),
             lanes: crate::engine::Lanes::default(),
+            ahead: Ahead::default(),
             oversight: Oversight::default(),
         };
         engine.run(stop.clone(), cut.clone())

@@ -17,6 +17,11 @@ pub trait Script: fmt::Debug + Send + Sync {
     /// Whether it runs jobs of `kind`.
     fn knows(&self, kind: &str) -> bool;
 
+    /// Whether the starts of jobs of `kind` are marked.
+    fn is_marked(&self, _kind: &str) -> bool {
+        true
+    }
+
     /// Runs a job.
     fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>>;
 }
@@ -41,8 +46,8 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) fn of(job: ClaimedJob) -> Self {
-        let ClaimedJob { id, slice, epoch, kind, subject, args, attempt, .. } = job;
+    pub(crate) fn of(job: &ClaimedJob) -> Self {
+        let ClaimedJob { id, slice, epoch, kind, subject, args, attempt, .. } = job.clone();
         Self { id, slice, epoch, kind, subject, args, attempt }
     }
 }

@@ -2,7 +2,7 @@
 //! in the same transaction, in the trace that the job is part of.
 //!
 //! A run is told by (job, attempt). Where that is not what the table says, somebody else has ended
-//! it, and its outcome is dropped.
+//! it, and its outcome is dropped. A run that was not marked is the start after those that were.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::elsewhere;
 use super::history::{self, JobHistory};
-use crate::consumer::{Consumer, fence, micros};
+use crate::consumer::{Consumer, fence_all, micros};
 use crate::{Error, Store, log};
 
 /// How a run of a job ended.
@@ -27,6 +27,26 @@ pub struct Finish {
     pub ending: Ending,
     /// Events to append with it; those of another slice are forwarded to it.
     pub events: Vec<NewEvent>,
+}
+
+/// Ended runs of jobs of one slice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Finishes<'a> {
+    /// The slice.
+    pub slice: i16,
+    /// The epoch of its lease.
+    pub epoch: i64,
+    /// The runs.
+    pub runs: &'a [Finish],
+}
+
+/// What the ends of runs of several slices came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The jobs that were ended; a missing one was ended by somebody else.
+    pub ended: HashSet<Uuid>,
+    /// The leases that have passed on, by slice and epoch: nothing under them happened.
+    pub fenced: Vec<(i16, i64)>,
 }
 
 /// What becomes of a job.
@@ -89,30 +109,72 @@ impl Store {
         epoch: i64,
         finishes: &[Finish],
     ) -> Result<HashSet<Uuid>, Error> {
-        let is_own = |event: &NewEvent| self.slice_of(&event.subject) == slice;
-        for event in finishes.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
-            elsewhere::forward(event)?;
+        let finished = self.end(&[Finishes { slice, epoch, runs: finishes }]).await?;
+        if finished.fenced.is_empty() { Ok(finished.ended) } else { Err(Error::Fenced { slice }) }
+    }
+
+    /// As [`finish`](Self::finish), for runs of several slices in one transaction. Give the slices
+    /// in ascending order.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the database refuses a value: nothing happened. [`Error::OneByOne`]
+    /// where it takes one slice at a time.
+    pub async fn finish_all(&self, all: &[Finishes<'_>]) -> Result<Finished, Error> {
+        self.together(all.len(), self.end(all)).await
+    }
+
+    async fn end(&self, all: &[Finishes<'_>]) -> Result<Finished, Error> {
+        for Finishes { slice, runs, .. } in all {
+            let is_own = |event: &NewEvent| self.slice_of(&event.subject) == *slice;
+            for event in runs.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
+                elsewhere::forward(event)?;
+            }
         }
+        let leases: Vec<(i16, i64)> = all.iter().map(|of| (of.slice, of.epoch)).collect();
         let mut tx = self.pool.begin().await?;
-        fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
-        let (sorted, kept) = (Sorted::of(finishes), self.job_history);
-        // While the rows still say when and under which epoch they were started.
-        history::note_runs(&mut tx, slice, epoch, &sorted.noted(kept)).await?;
+        let fenced = fence_all(&mut tx, Consumer::Jobs, &leases).await?;
+        let kept = self.job_history;
+        let held: Vec<(&Finishes<'_>, Sorted)> = all
+            .iter()
+            .filter(|of| !fenced.contains(&(of.slice, of.epoch)))
+            .map(|of| (of, Sorted::of(of.runs)))
+            .collect();
+        for (of, sorted) in &held {
+            // While the rows still say when and under which epoch they were started.
+            history::note_runs(&mut tx, of.slice, of.epoch, &sorted.noted(kept)).await?;
+        }
         let mut ended = EndedRuns::new();
-        complete(&mut tx, slice, &sorted.completed, kept, &mut ended).await?;
-        reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;
-        bury(&mut tx, slice, &sorted.dead, kept, &mut ended).await?;
-        cancel(&mut tx, slice, &sorted.cancelled, kept, &mut ended).await?;
+        complete(&mut tx, &held, kept, &mut ended).await?;
+        for (Finishes { slice, .. }, sorted) in &held {
+            reschedule(&mut tx, *slice, &sorted.again, &mut ended).await?;
+            bury(&mut tx, *slice, &sorted.dead, kept, &mut ended).await?;
+            cancel(&mut tx, *slice, &sorted.cancelled, kept, &mut ended).await?;
+        }
         let ids = ended.keys().map(|(id, _)| *id).collect();
+        for (of, _) in &held {
+            self.tell(&mut tx, of, &mut ended).await?;
+        }
+        tx.commit().await?;
+        Ok(Finished { ended: ids, fenced })
+    }
+
+    /// Appends the outcomes of a slice's runs, and forwards those of another slice to it.
+    async fn tell(
+        &self,
+        connection: &mut PgConnection,
+        of: &Finishes<'_>,
+        ended: &mut EndedRuns,
+    ) -> Result<(), Error> {
+        let is_own = |event: &NewEvent| self.slice_of(&event.subject) == of.slice;
         // Taken out, so that a run that is told twice appends once.
-        let told = finishes.iter().filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?)));
+        let told = of.runs.iter().filter(|f| !f.events.is_empty());
+        let told = told.filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?)));
         let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
             told.flat_map(|(f, trace)| traced(f, trace)).partition(is_own);
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
-        elsewhere::insert(&mut tx, slice, forwards).await?;
-        log::append(&mut tx, slice, None, &events).await?;
-        tx.commit().await?;
-        Ok(ids)
+        elsewhere::insert(connection, of.slice, forwards).await?;
+        log::append(connection, of.slice, None, &events).await?;
+        Ok(())
     }
 }
 
@@ -214,31 +276,35 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Deletes the completed jobs; keeps them as history where all are kept.
+/// Deletes the completed jobs of all slices; keeps them as history where all are kept.
 async fn complete(
     connection: &mut PgConnection,
-    slice: i16,
-    runs: &[Run],
+    held: &[(&Finishes<'_>, Sorted)],
     kept: JobHistory,
     ended: &mut EndedRuns,
 ) -> Result<(), Error> {
+    let runs = held.iter().flat_map(|(of, s)| s.completed.iter().map(|run| (of.slice, *run)));
+    let (of, runs): (Vec<i16>, Vec<Run>) = runs.unzip();
     if runs.is_empty() {
         return Ok(());
     }
-    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = runs.iter().copied().unzip();
+    let slices: Vec<i16> = held.iter().map(|(of, _)| of.slice).collect();
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = runs.into_iter().unzip();
     if kept == JobHistory::All {
         let deleted = sqlx::query!(
-            "WITH done AS (
+            r#"WITH done AS (
                DELETE FROM tallylight.job j
-                USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
-                WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-            RETURNING j.*),
+                USING unnest($2::smallint[], $3::uuid[], $4::int[]) AS run (slice, id, attempt)
+                WHERE j.slice = ANY ($1) AND j.slice = run.slice AND j.id = run.id
+                  AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+            RETURNING j.*, run.attempt AS run),
              kept AS (
                INSERT INTO tallylight.job_history
                SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(done)
-                       || jsonb_build_object('state', 'completed', 'ended_at', now()))).* FROM done)
-             SELECT id, attempt, trace FROM done",
-            slice,
+                       || jsonb_build_object('attempt', run, 'state', 'completed', 'ended_at', now()))).* FROM done)
+             SELECT id, run AS "attempt!", trace FROM done"#,
+            &slices,
+            &of,
             &ids,
             &attempts,
         )
@@ -248,11 +314,13 @@ async fn complete(
         return Ok(());
     }
     let deleted = sqlx::query!(
-        "DELETE FROM tallylight.job j
-          USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
-          WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-      RETURNING j.id, j.attempt, j.trace",
-        slice,
+        r#"DELETE FROM tallylight.job j
+          USING unnest($2::smallint[], $3::uuid[], $4::int[]) AS run (slice, id, attempt)
+          WHERE j.slice = ANY ($1) AND j.slice = run.slice AND j.id = run.id
+            AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+      RETURNING j.id, run.attempt AS "attempt!", j.trace"#,
+        &slices,
+        &of,
         &ids,
         &attempts,
     )
@@ -280,7 +348,8 @@ async fn reschedule(
     let fresh: Vec<bool> = again.iter().map(|a| a.is_fresh).collect();
     let updated = sqlx::query!(
         "UPDATE tallylight.job j
-            SET run_at = CASE WHEN run.delay = 0 THEN j.run_at
+            SET attempt = CASE WHEN run.error IS NULL THEN j.attempt ELSE run.attempt END,
+                run_at = CASE WHEN run.delay = 0 THEN j.run_at
                               ELSE now() + run.delay * interval '1 microsecond' END,
                 lane = CASE WHEN run.delay = 0 THEN j.lane WHEN j.fair_key IS NULL THEN 0 ELSE 3 END,
                 run_epoch = CASE WHEN j.cancel_at IS NOT NULL THEN 9223372036854775807 END,
@@ -292,9 +361,10 @@ async fn reschedule(
                                   ELSE coalesce(run.error, j.last_error) END
            FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
                 AS run (id, attempt, delay, error, is_fresh)
-          WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-            AND (run.error IS NULL OR j.run_epoch < 9223372036854775807)
-      RETURNING j.id, j.attempt, j.trace",
+          WHERE j.slice = $1 AND j.id = run.id
+            AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+            AND (run.error IS NULL OR j.attempt < run.attempt OR j.run_epoch < 9223372036854775807)
+      RETURNING j.id, run.attempt AS \"attempt!\", j.trace",
         slice,
         &ids,
         &attempts,
@@ -328,11 +398,12 @@ async fn bury(
            DELETE FROM tallylight.job j
             USING unnest($2::uuid[], $3::int[], $4::text[], $5::text[])
                   AS run (id, attempt, state, error)
-            WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-        RETURNING j.*, run.state, run.error),
+            WHERE j.slice = $1 AND j.id = run.id
+              AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+        RETURNING j.*, run.attempt AS run, run.state, run.error),
          dead AS (
            SELECT to_jsonb(gone) || jsonb_build_object(
-                    'state', state, 'last_error', error, 'errors', errors + 1, 'died_at', now(), 'ended_at', now(),
+                    'attempt', run, 'state', state, 'last_error', error, 'errors', errors + 1, 'died_at', now(), 'ended_at', now(),
                     'killed', CASE WHEN state = 'quarantined' THEN (
                       SELECT jsonb_agg(jsonb_build_object('attempt', a.attempt, 'process', a.process, 'host', a.host,
                                        'version', a.version, 'started_at', a.started_at) ORDER BY a.attempt)
@@ -379,13 +450,14 @@ async fn cancel(
         "WITH gone AS (
            DELETE FROM tallylight.job j
             USING unnest($2::uuid[], $3::int[], $4::text[]) AS run (id, attempt, reason)
-            WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-        RETURNING j.*, run.reason),
+            WHERE j.slice = $1 AND j.id = run.id
+              AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+        RETURNING j.*, run.attempt AS run, run.reason),
          kept AS (
            INSERT INTO tallylight.job_history
            SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(gone) || jsonb_build_object(
-                   'state', 'cancelled', 'last_error', reason, 'ended_at', now()))).* FROM gone WHERE $5)
-         SELECT id, attempt, trace FROM gone",
+                   'attempt', run, 'state', 'cancelled', 'last_error', reason, 'ended_at', now()))).* FROM gone WHERE $5)
+         SELECT id, run AS \"attempt!\", trace FROM gone",
         slice,
         &ids,
         &attempts,

@@ -147,12 +147,13 @@ pub(super) async fn note_runs(
     sqlx::query!(
         "INSERT INTO tallylight.job_attempt (slice, job, attempt, kind, epoch, process, host, version,
                                              started_at, outcome, error, trace)
-         SELECT j.slice, j.id, j.attempt, j.kind, j.run_epoch, h.process, h.host, h.version,
+         SELECT j.slice, j.id, run.attempt, j.kind, $6, h.process, h.host, h.version,
                 j.started_at, run.outcome, run.error, j.trace
            FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[]) AS run (id, attempt, outcome, error)
-           JOIN tallylight.job j ON j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-           LEFT JOIN tallylight.job_holder h ON h.slice = j.slice AND h.epoch = j.run_epoch
-          WHERE j.run_epoch = $6",
+           JOIN tallylight.job j ON j.slice = $1 AND j.id = run.id
+            AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
+           LEFT JOIN tallylight.job_holder h ON h.slice = j.slice AND h.epoch = $6
+          WHERE j.run_epoch = $6 OR j.attempt < run.attempt",
         slice,
         &ids,
         &attempts,

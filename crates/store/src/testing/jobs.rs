@@ -17,8 +17,11 @@ use super::tables::{
 use crate::jobs::{PER_FAIR_KEY, elsewhere, ignored};
 use crate::{
     Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
-    KeyStates, Lane, OnConflict, Started,
+    Finished, KeyStates, Lane, OnConflict, Started, StartedAll, Starts,
 };
+
+/// An event for another slice: a forward's id, subject and arguments.
+type Forward = (Uuid, String, Value);
 
 /// A row of `job`.
 #[derive(Debug, Clone, PartialEq)]
@@ -329,40 +332,9 @@ impl Tables {
         epoch: i64,
         finishes: &[Finish],
     ) -> Result<HashSet<Uuid>, Error> {
-        let count = self.count;
-        let is_own = |event: &NewEvent| count.slice_of(&event.subject) == slice;
-        for event in finishes.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
-            elsewhere::forward(event)?;
-        }
+        let (events, forwards) = self.told(slice, epoch, finishes)?;
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
-        let mut seen = HashSet::new();
-        let is_first = |f: &&Finish| seen.insert((f.id, f.attempt));
-        let runs: Vec<&Finish> = finishes.iter().filter(is_first).collect();
-        let is_told = |f: &&Finish| {
-            let is_failure = matches!(f.ending, Ending::Retry { .. });
-            tables.jobs.get(&f.id).is_some_and(|job| {
-                let runs = job.run_epoch.is_some_and(|run| run != NEVER);
-                job.attempt == f.attempt && (!is_failure || runs)
-            })
-        };
-        let ending: Vec<&Finish> = runs.into_iter().filter(is_told).collect();
-        let in_trace = |f: &&Finish| {
-            let trace = tables.jobs.get(&f.id).and_then(|job| job.trace.as_deref());
-            let meta = trace.and_then(Meta::of_trace);
-            let traced = |event: &NewEvent| NewEvent {
-                meta: event.meta.clone().or_else(|| meta.clone()),
-                ..event.clone()
-            };
-            f.events.iter().map(traced).collect::<Vec<_>>()
-        };
-        let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
-            ending.iter().flat_map(in_trace).partition(is_own);
-        check_events(&events)?;
-        let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
-        for (_, subject, args) in &forwards {
-            check_text(subject)?;
-            check_json(args)?;
-        }
+        let ending = tables.ending(finishes);
         for finish in &ending {
             tables.note_run(epoch, finish);
             tables.end_run(now, finish);
@@ -372,6 +344,78 @@ impl Tables {
         }
         tables.store(now, slice, &events);
         Ok(ending.into_iter().map(|finish| finish.id).collect())
+    }
+
+    /// What finishes would append and forward; refused where the database would refuse it.
+    fn told(
+        &mut self,
+        slice: i16,
+        epoch: i64,
+        finishes: &[Finish],
+    ) -> Result<(Vec<NewEvent>, Vec<Forward>), Error> {
+        let count = self.count;
+        let is_own = |event: &NewEvent| count.slice_of(&event.subject) == slice;
+        for event in finishes.iter().flat_map(|f| &f.events).filter(|event| !is_own(event)) {
+            elsewhere::forward(event)?;
+        }
+        let tables = self.fence(Consumer::Jobs, slice, epoch)?;
+        let in_trace = |f: &Finish| {
+            let trace = tables.jobs.get(&f.id).and_then(|job| job.trace.as_deref());
+            let meta = trace.and_then(Meta::of_trace);
+            let traced = |event: &NewEvent| NewEvent {
+                meta: event.meta.clone().or_else(|| meta.clone()),
+                ..event.clone()
+            };
+            f.events.iter().map(traced).collect::<Vec<_>>()
+        };
+        let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
+            tables.ending(finishes).into_iter().flat_map(in_trace).partition(is_own);
+        check_events(&events)?;
+        let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
+        for (_, subject, args) in &forwards {
+            check_text(subject)?;
+            check_json(args)?;
+        }
+        Ok((events, forwards))
+    }
+
+    pub(super) fn mark_all(
+        &mut self,
+        now: Timestamp,
+        starts: &[Starts],
+    ) -> Result<StartedAll, Error> {
+        let mut all = StartedAll::default();
+        for Starts { slice, epoch, ids } in starts {
+            match self.mark_started(now, *slice, *epoch, ids) {
+                Ok(started) => all.started.extend(started),
+                Err(Error::Fenced { slice }) => all.fenced.push((slice, *epoch)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    pub(super) fn finish_all(
+        &mut self,
+        now: Timestamp,
+        all: &[(i16, i64, Vec<Finish>)],
+    ) -> Result<Finished, Error> {
+        let mut finished = Finished::default();
+        // Together or not at all: a refusal comes before the first change.
+        for (slice, epoch, finishes) in all {
+            match self.told(*slice, *epoch, finishes) {
+                Err(Error::Fenced { slice }) => finished.fenced.push((slice, *epoch)),
+                told => {
+                    told?;
+                }
+            }
+        }
+        for (slice, epoch, finishes) in all {
+            if !finished.fenced.contains(&(*slice, *epoch)) {
+                finished.ended.extend(self.finish(now, *slice, *epoch, finishes)?);
+            }
+        }
+        Ok(finished)
     }
 
     pub(super) fn acquit(&mut self, slice: i16, epoch: i64, runs: &[(Uuid, i32)]) -> u64 {
@@ -561,6 +605,21 @@ impl SliceTables {
         }
     }
 
+    /// Those of the finishes, each once, that end the present run of their job.
+    fn ending<'a>(&self, finishes: &'a [Finish]) -> Vec<&'a Finish> {
+        let mut seen = HashSet::new();
+        let is_told = |f: &&Finish| {
+            let is_failure = matches!(f.ending, Ending::Retry { .. });
+            seen.insert((f.id, f.attempt))
+                && self.jobs.get(&f.id).is_some_and(|job| {
+                    let runs = job.run_epoch.is_some_and(|run| run != NEVER);
+                    let is_unmarked = job.attempt == f.attempt - 1 && !runs;
+                    is_unmarked || job.attempt == f.attempt && (!is_failure || runs)
+                })
+        };
+        finishes.iter().filter(is_told).collect()
+    }
+
     /// Notes a run under this lease that failed or was cancelled.
     fn note_run(&mut self, epoch: i64, finish: &Finish) {
         let outcome = match finish.ending {
@@ -573,7 +632,7 @@ impl SliceTables {
             | Ending::Quarantined { .. }
             | Ending::Released => return,
         };
-        let runs = |job: &JobRow| job.run_epoch == Some(epoch);
+        let runs = |job: &JobRow| job.run_epoch == Some(epoch) || job.attempt == finish.attempt - 1;
         if self.jobs.get(&finish.id).is_some_and(runs) {
             self.attempts.push(((finish.id, finish.attempt), outcome));
         }
@@ -582,6 +641,13 @@ impl SliceTables {
     /// What becomes of a job whose run has ended.
     fn end_run(&mut self, now: Timestamp, finish: &Finish) {
         let storable = |text: &String| text.replace('\0', "\u{fffd}");
+        let is_counted = matches!(
+            finish.ending,
+            Ending::Retry { .. } | Ending::Discarded { .. } | Ending::Quarantined { .. }
+        );
+        if let Some(job) = self.jobs.get_mut(&finish.id).filter(|_| is_counted) {
+            job.attempt = finish.attempt;
+        }
         let how = match &finish.ending {
             Ending::Completed => {
                 self.jobs.remove(&finish.id);

@@ -31,9 +31,10 @@ use uuid::Uuid;
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Fire, Hint, JobDays, Keyring,
-    KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction,
-    Request, Sealed, SealingKey, Started, Tokens, Verified, Wakes, Work,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, Hint,
+    JobDays, Keyring, KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses,
+    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Tokens,
+    Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -516,6 +517,11 @@ impl Work for Memory {
         self.call("mark_started", move |t, now| t.mark_started(now, slice, epoch, &ids))
     }
 
+    fn mark_all<'a>(&'a self, starts: &'a [Starts]) -> Answer<'a, StartedAll> {
+        let starts = starts.to_vec();
+        self.call("mark_all", move |t, now| t.mark_all(now, &starts))
+    }
+
     fn finish<'a>(
         &'a self,
         slice: i16,
@@ -524,6 +530,12 @@ impl Work for Memory {
     ) -> Answer<'a, HashSet<Uuid>> {
         let finishes = finishes.to_vec();
         self.call("finish", move |tables, now| tables.finish(now, slice, epoch, &finishes))
+    }
+
+    fn finish_all<'a>(&'a self, all: &'a [Finishes<'a>]) -> Answer<'a, Finished> {
+        let all: Vec<(i16, i64, Vec<Finish>)> =
+            all.iter().map(|of| (of.slice, of.epoch, of.runs.to_vec())).collect();
+        self.call("finish_all", move |t, now| t.finish_all(now, &all))
     }
 
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {

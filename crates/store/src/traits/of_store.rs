@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::{Answer, Log, Work};
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease, Notifier,
-    Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store,
-    Tokens, Verified, Wakes,
+    DueSchedule, EnqueueOptions, Finish, Finished, Finishes, Fire, JobDays, Keyring, KeysRemoved,
+    Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey,
+    Started, StartedAll, Starts, Store, Tokens, Verified, Wakes,
 };
 
 impl Log for Store {
@@ -253,6 +253,10 @@ impl Work for Store {
         Box::pin(self.mark_started(slice, epoch, ids))
     }
 
+    fn mark_all<'a>(&'a self, starts: &'a [Starts]) -> Answer<'a, StartedAll> {
+        Box::pin(self.mark_all(starts))
+    }
+
     fn finish<'a>(
         &'a self,
         slice: i16,
@@ -260,6 +264,10 @@ impl Work for Store {
         finishes: &'a [Finish],
     ) -> Answer<'a, HashSet<Uuid>> {
         Box::pin(self.finish(slice, epoch, finishes))
+    }
+
+    fn finish_all<'a>(&'a self, all: &'a [Finishes<'a>]) -> Answer<'a, Finished> {
+        Box::pin(self.finish_all(all))
     }
 
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {

@@ -35,8 +35,15 @@ pub(super) struct Chosen {
     pub(super) paused: Vec<DueJob>,
     /// Behind jobs of their key.
     pub(super) blocked: Vec<DueJob>,
-    /// Something is left that fits once a run has ended.
-    pub(super) is_held_up: bool,
+    /// Of those that fit, what found no slot.
+    pub(super) left: Vec<DueJob>,
+}
+
+impl Chosen {
+    /// Whether something is left that fits once a run has ended.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.blocked.is_empty() || !self.left.is_empty()
+    }
 }
 
 /// Whose turn it is. Kept from choice to choice.
@@ -122,7 +129,7 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
         *taken.fair_keys.entry(whose).or_default() += 1;
         chosen.start.push(job);
     }
-    chosen.is_held_up = !chosen.blocked.is_empty() || waiting.iter().any(|w| !w.0.is_empty());
+    chosen.left.extend(waiting.into_iter().flat_map(|w| w.0.into_values().flatten()));
     chosen
 }
 

@@ -19,15 +19,15 @@ pub(crate) struct Doubt {
 }
 
 impl Doubt {
-    /// `due` may have been started under `epoch`.
-    pub(super) fn of(slice: i16, epoch: i64, due: &[DueJob]) -> Self {
+    /// Of jobs of one slice that may have been started under `epoch`.
+    pub(super) fn of<'a>(slice: i16, epoch: i64, jobs: impl Iterator<Item = &'a DueJob>) -> Self {
         let run = |job: &DueJob| Finish {
             id: job.id,
             attempt: job.attempt + 1,
             ending: Ending::Released,
             events: Vec::new(),
         };
-        Self { slice, epoch, runs: due.iter().map(run).collect() }
+        Self { slice, epoch, runs: jobs.map(run).collect() }
     }
 
     /// A run that was started under `epoch` and is not to go on here.

@@ -13,12 +13,15 @@ use store::{DueJob, Error, Lane, Pauses};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Engine;
 use super::choose::{Chosen, Shares};
-use super::{Engine, PER_SLICE};
 use crate::running::Taken;
 
 /// Parked keys that are looked at in one look: each is an index range for each priority.
 const PROBES: usize = 64;
+
+/// Jobs of a parked key that are read at once.
+const PER_KEY: usize = 64;
 
 /// Due jobs of a fair key and priority in one look; as many as the store gives.
 const PER_FAIR_KEY: usize = 8;
@@ -118,6 +121,7 @@ impl Engine {
             if pauses != self.lanes.pauses {
                 self.lanes.pauses = pauses;
                 self.lanes.changes += 1;
+                self.ahead.is_stale = true;
             }
             self.lanes.read_at = Some(now);
         }
@@ -144,7 +148,7 @@ impl Engine {
         if probes.is_empty() {
             return Ok(Vec::new());
         }
-        let most = i64::try_from(slots).unwrap_or(i64::MAX).min(i64::from(PER_SLICE));
+        let most = i64::try_from(slots.min(PER_KEY)).unwrap_or(i64::MAX);
         let jobs = self.ctx.store().parked_jobs(self.ctx.process(), &probes, most).await?;
         let mut limits: HashMap<Key, i16> = HashMap::new();
         for job in &jobs {
@@ -167,10 +171,10 @@ impl Engine {
     pub(super) async fn clear_way(
         &mut self,
         slices: &HashMap<i16, i64>,
-        full: &Full,
         chosen: &Chosen,
     ) -> Result<bool, Error> {
         let mut moved = 0;
+        let full = &self.ahead.full;
         for (slice, in_way) in in_way(&chosen.blocked, |job| full.has(job)) {
             let keys: Vec<String> = in_way.keys.into_iter().collect();
             // Before it is sent: an answer that is lost may have parked them.
@@ -199,7 +203,8 @@ pub(super) struct Full {
 }
 
 impl Full {
-    pub(super) fn of(due: &[DueJob]) -> Self {
+    /// Of what was read, so many of each slice and priority at most.
+    pub(super) fn of(due: &[DueJob], page: usize) -> Self {
         let mut full = Self::default();
         for job in due {
             match (&job.fair_key, job.lane) {
@@ -210,7 +215,7 @@ impl Full {
                 _ => *full.by_time.entry((job.slice, job.priority)).or_default() += 1,
             }
         }
-        full.by_time.retain(|_, count| *count >= usize::from(PER_SLICE));
+        full.by_time.retain(|_, count| *count >= page);
         full.by_owner.retain(|_, count| *count >= PER_FAIR_KEY);
         full
     }

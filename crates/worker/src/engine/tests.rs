@@ -19,7 +19,7 @@ use uuid::Uuid;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Engine, Oversight};
+use super::{Ahead, Engine, Oversight};
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
@@ -275,7 +275,7 @@ async fn a_job_that_kills_its_process_again_and_again_is_quarantined() {
     let store = store::testing::store().await;
     let (id, subject) = enqueue(&store, "test_ok", json!({}), 99).await;
     let slice = store.slice_of(&subject);
-    for _ in 0..=super::MAX_CRASHES {
+    for _ in 0..=super::start::MAX_CRASHES {
         let dead = Uuid::now_v7();
         let lease = store.claim(Consumer::Jobs, slice, dead, Duration::ZERO).await.unwrap();
         store.mark_started(slice, lease.unwrap().epoch, &[id]).await.unwrap();
@@ -420,6 +420,7 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
         owed: Vec::new(),
         doubts: Vec::new(),
         lanes: super::Lanes::default(),
+        ahead: Ahead::default(),
         oversight: Oversight::default(),
     };
     engine.running.add(&job);
@@ -432,7 +433,7 @@ async fn a_run_whose_outcome_is_refused_has_failed_and_holds_nothing_up() {
     let (mut engine, mut job) = engine_with_started_job(&store).await;
     // No text of PostgreSQL holds this.
     job.subject = Subject::from_stored("a/unrecognized\0".to_owned());
-    engine.finish(Ended { job, verdict: Verdict::Done(Done::Value(json!(1))) }).await;
+    engine.finish(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) }).await;
     assert_eq!(engine.owed.len(), 1);
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
@@ -445,7 +446,7 @@ async fn an_end_that_could_not_be_stored_is_stored_when_the_database_is_back() {
     let store = store::testing::store().await;
     let (mut engine, job) = engine_with_started_job(&store).await;
     let subject = job.subject.clone();
-    engine.owed.push(Ended { job, verdict: Verdict::Done(Done::Value(json!(1))) });
+    engine.owed.push(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) });
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     assert_eq!(outcome(&store, &subject).await.event_type, "JobCompleted");
@@ -459,7 +460,7 @@ async fn an_end_that_is_owed_is_dropped_when_the_lease_has_passed_on() {
     let slice = job.slice;
     store.release(Consumer::Jobs, slice, job.epoch).await.unwrap();
     store.claim(Consumer::Jobs, slice, Uuid::now_v7(), LIMIT).await.unwrap().unwrap();
-    engine.owed.push(Ended { job, verdict: Verdict::Interrupted });
+    engine.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
     engine.pay().await;
     assert!(engine.owed.is_empty() && engine.running.count() == 0);
     assert!(!engine.leases.has(Consumer::Jobs, slice));
@@ -482,7 +483,7 @@ async fn crashes_after_a_lost_lease(is_started: bool, is_alive: bool) -> i32 {
         assert_eq!(store.mark_started(slice, epoch, &[id]).await.unwrap()[0].crashes, 1);
     }
     if is_alive {
-        engine.owed.push(Ended { job, verdict: Verdict::Interrupted });
+        engine.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
         engine.pay().await;
     }
     if is_started {

@@ -1,6 +1,7 @@
 //! The backend of our own on apalis-core: claimed jobs from a channel, nothing stored.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use apalis_core::backend::finalize::Ephemeral;
@@ -14,18 +15,18 @@ use crate::claimed::ClaimedJob;
 
 /// Yields claimed jobs. Errors of the database never reach apalis: they would end its worker.
 pub(super) struct JobBackend {
-    claimed: mpsc::Receiver<ClaimedJob>,
+    claimed: mpsc::Receiver<Arc<ClaimedJob>>,
     layer: OutcomeLayer,
 }
 
 impl JobBackend {
-    pub(super) fn new(claimed: mpsc::Receiver<ClaimedJob>, layer: OutcomeLayer) -> Self {
+    pub(super) fn new(claimed: mpsc::Receiver<Arc<ClaimedJob>>, layer: OutcomeLayer) -> Self {
         Self { claimed, layer }
     }
 }
 
 impl Backend for JobBackend {
-    type Task = Task<ClaimedJob>;
+    type Task = Task<Arc<ClaimedJob>>;
     type Error = Infallible;
 
     /// Always ready: the engine counts the slots.
@@ -60,7 +61,7 @@ impl Backend for JobBackend {
 }
 
 impl BackendConfig for JobBackend {
-    type Args = ClaimedJob;
+    type Args = Arc<ClaimedJob>;
     type Id = String;
     type Kind = Ephemeral;
     type Config = ();

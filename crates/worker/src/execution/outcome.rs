@@ -7,6 +7,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use apalis_core::error::BoxDynError;
@@ -47,9 +48,9 @@ pub(super) struct OutcomeService<S> {
     layer: OutcomeLayer,
 }
 
-impl<S> Service<Task<ClaimedJob>> for OutcomeService<S>
+impl<S> Service<Task<Arc<ClaimedJob>>> for OutcomeService<S>
 where
-    S: Service<Task<ClaimedJob>, Response = Done, Error = BoxDynError>,
+    S: Service<Task<Arc<ClaimedJob>>, Response = Done, Error = BoxDynError>,
     S::Future: Send + 'static,
 {
     type Response = ();
@@ -62,8 +63,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<ClaimedJob>) -> Self::Future {
-        let job = task.args.clone();
+    fn call(&mut self, task: Task<Arc<ClaimedJob>>) -> Self::Future {
+        let job = Arc::clone(&task.args);
         let run = AbortOnDrop(tokio::spawn(self.inner.call(task)));
         self.layer.running.set_handle(job.id, run.0.abort_handle());
         let report = Report { ended: self.layer.ended.clone(), job: Some(job) };
@@ -92,7 +93,7 @@ impl Drop for AbortOnDrop {
 /// Tells the engine once.
 struct Report {
     ended: mpsc::UnboundedSender<Ended>,
-    job: Option<ClaimedJob>,
+    job: Option<Arc<ClaimedJob>>,
 }
 
 impl Report {

@@ -49,7 +49,7 @@ fn jobs_of_a_key_start_one_at_a_time_and_in_order() {
     let chosen = pick(due, Taken::default(), 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [1, 3]);
     assert_eq!(numbers(&chosen.blocked), [2]);
-    assert!(chosen.is_held_up);
+    assert!(chosen.is_held_up());
 }
 
 #[test]
@@ -144,5 +144,5 @@ fn paused_jobs_do_not_start_and_hold_up_nobody() {
         Offer { taken: Taken::default(), slots: 9, pauses: &pauses, parked: &BTreeMap::new() };
     let chosen = choose(due, offer, &mut Shares::default());
     assert_eq!((numbers(&chosen.start), numbers(&chosen.paused)), (vec![2], vec![1]));
-    assert!(!chosen.is_held_up);
+    assert!(!chosen.is_held_up());
 }
