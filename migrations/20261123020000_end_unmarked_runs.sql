@@ -10,5 +10,7 @@ COMMENT ON FUNCTION tallylight.is_run(integer, integer, bigint) IS
 
 REVOKE EXECUTE ON FUNCTION tallylight.is_run(integer, integer, bigint) FROM PUBLIC;
 INSERT INTO tallylight.role_grant (role, privilege)
-VALUES ('tallylight_worker', 'EXECUTE ON FUNCTION tallylight.is_run');
+VALUES ('tallylight_worker', 'EXECUTE ON FUNCTION tallylight.is_run'),
+       -- Outcomes of jobs of several slices are appended in one call.
+       ('tallylight_worker', 'EXECUTE ON FUNCTION tallylight.append_batches');
 SELECT tallylight.ensure_roles();

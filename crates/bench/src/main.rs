@@ -67,6 +67,10 @@ enum Command {
     Drain(drain::Options),
 }
 
+/// As the product has it; all that is compared in this process has it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {

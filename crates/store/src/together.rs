@@ -134,6 +134,29 @@ impl Store {
     }
 }
 
+/// Appends events to their slices within a transaction, in ascending order of the slices. Comes last
+/// in it: it locks the heads.
+pub(crate) async fn append_within(
+    connection: &mut PgConnection,
+    slices: Vec<(i16, Vec<NewEvent>)>,
+) -> Result<(), Error> {
+    let mut told: Vec<(i16, Vec<NewEvent>)> =
+        slices.into_iter().filter(|(_, events)| !events.is_empty()).collect();
+    if let [_, _, ..] = told.as_slice() {
+        let mut parts = Vec::with_capacity(told.len());
+        let mut events = Vec::new();
+        for (slice, own) in told {
+            parts.push(Part { slice, events: (events.len()..events.len() + own.len()).collect() });
+            events.extend(own);
+        }
+        // Never sent again: a transaction whose answer is lost is repeated as a whole.
+        together(connection, Uuid::now_v7(), &parts, &events).await?;
+    } else if let Some((slice, events)) = told.pop() {
+        log::append(connection, slice, None, &events).await?;
+    }
+    Ok(())
+}
+
 /// One call for all of them.
 async fn together(
     connection: &mut PgConnection,

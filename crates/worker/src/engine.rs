@@ -1,13 +1,12 @@
-//! The job engine: hands out due jobs of the held slices and finishes what has ended.
+//! The job engine: hands out due jobs of the held slices, and stores what has ended.
 //!
 //! Only the holder of a slice's `jobs` lease runs its jobs, so claiming is a plain read. A job
 //! runs only after its start was marked durably; it ends, and its outcome is appended, in one
 //! fenced transaction. Timers and forwards have no handler: their effect is that transaction.
-//! Here are the loop and the claim; `start` marks and hands out, `finish` stores what has ended.
+//! Here are the loop and the claim; `start` marks and hands out, `finish` is the loop that stores.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use domain::effect::{FORWARD, TIMER};
 use store::{Consumer, DueJob, Error};
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::claimed::{ClaimedJob, Ended};
+use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::jobs;
 use crate::leases::{Leases, chain};
@@ -37,6 +36,7 @@ pub(crate) use ahead::Ahead;
 pub(crate) use cancel::Oversight;
 use choose::{Offer, choose};
 pub(crate) use doubt::Doubt;
+pub(crate) use finish::Finisher;
 pub(crate) use lanes::Lanes;
 
 /// When to look for due jobs.
@@ -64,15 +64,14 @@ impl Look {
     }
 }
 
-/// The engine's ends of the channels to the handlers.
+/// What starts jobs.
 pub(crate) struct Engine {
     pub(crate) ctx: Context,
     pub(crate) leases: Leases,
     pub(crate) running: RunningJobs,
     pub(crate) jobs: mpsc::Sender<Arc<ClaimedJob>>,
-    pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
-    /// Runs that have ended and whose end is not stored: tried again while the lease is ours.
-    pub(crate) owed: Vec<Ended>,
+    /// Runs have ended; with whether their jobs are over.
+    pub(crate) freed: mpsc::UnboundedReceiver<bool>,
     /// Starts that may have been marked: not to be looked for before that is settled.
     pub(crate) doubts: Vec<Doubt>,
     /// What is known of cancelled jobs and of what former holders left.
@@ -93,12 +92,10 @@ struct Left {
 }
 
 impl Engine {
-    /// Hands out and finishes until `stop`; then only finishes, until nothing runs or `cut`, after
-    /// which what runs is cancelled and given back.
-    pub(crate) async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
+    /// Starts jobs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut look = Look::now();
         while !stop.is_cancelled() {
-            self.pay().await;
             if self.settle().await {
                 look = Look::now();
             }
@@ -109,9 +106,8 @@ impl Engine {
                 // In this order, so that a simulation can be repeated.
                 biased;
                 () = stop.cancelled() => {}
-                Some(ended) = self.ended.recv() => {
-                    let is_over = self.finish(ended).await;
-                    if !is_over {
+                Some(is_over) = self.freed.recv() => {
+                    if !self.are_over(is_over) {
                         look = Look::now();
                     } else if look.is_held_up {
                         look = look.on();
@@ -121,31 +117,26 @@ impl Engine {
                 () = tokio::time::sleep_until(look.at) => {}
             }
         }
-        let mut cut_off = false;
-        while self.running.count() > 0 {
-            tokio::select! {
-                biased;
-                () = cut.cancelled(), if !cut_off => {
-                    cut_off = true;
-                    self.running.abort_all();
-                }
-                Some(ended) = self.ended.recv() => {
-                    self.finish(ended).await;
-                }
-                () = tokio::time::sleep(self.ctx.config().poll), if !self.owed.is_empty() => {
-                    self.pay().await;
-                    self.write_off();
-                }
-            }
+    }
+
+    /// Whether all jobs are over whose runs have ended meanwhile.
+    fn are_over(&mut self, first: bool) -> bool {
+        let mut are_over = first;
+        while let Ok(is_over) = self.freed.try_recv() {
+            are_over &= is_over;
         }
+        are_over
     }
 
     /// Claims what is due and fits. Returns when to look again.
     async fn claim(&mut self, look: Look) -> Look {
         self.ctx.metrics().job_looks.inc();
+        self.ahead.look(look.is_news);
         if look.is_news || self.ahead.until <= Instant::now() {
-            self.ahead.is_stale = true;
-            self.ahead.until = Instant::now() + self.next_due_in().await;
+            // Asked before what is due is read: what becomes due between the two is found by the
+            // second.
+            let due = self.ctx.store().next_due_in(self.ctx.process()).await;
+            self.ahead.wait(due.ok().flatten(), self.ctx.config().poll);
         }
         let left = match self.try_claim().await {
             Ok(left) => left,
@@ -159,14 +150,6 @@ impl Engine {
             return Look::now();
         }
         Look { at: self.ahead.until, is_held_up: left.is_held_up, is_news: false }
-    }
-
-    /// How long until something becomes due; at most until the next poll. Asked before what is due
-    /// is read: what becomes due between the two is found by the second.
-    async fn next_due_in(&self) -> Duration {
-        let poll = self.ctx.config().poll;
-        let next = self.ctx.store().next_due_in(self.ctx.process()).await;
-        next.ok().flatten().map_or(poll, |due| due.min(poll))
     }
 
     /// Claims what is due and fits.

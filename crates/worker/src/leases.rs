@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use store::{Consumer, Error, Lease};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,11 +29,28 @@ struct Held {
 
 /// The leases of this process, shared by its loops.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leases(Arc<Mutex<BTreeMap<(Consumer, i16), Held>>>);
+pub(crate) struct Leases {
+    held: Arc<Mutex<BTreeMap<(Consumer, i16), Held>>>,
+    /// Transactions on jobs are readers, renewals of their leases writers.
+    gate: Arc<RwLock<()>>,
+}
 
 impl Leases {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Consumer, i16), Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a transaction on jobs pass. Several go on at once, and each shares the locks on its
+    /// checkpoints; without a gap between them no renewal would ever get one.
+    pub(crate) async fn working<T>(&self, transaction: impl Future<Output = T>) -> T {
+        let _pass = self.gate.read().await;
+        transaction.await
+    }
+
+    /// Makes a gap between transactions on jobs. Not waited for longer than is safe: one that hangs
+    /// must not hold up the renewal of the others.
+    async fn gap(&self, patience: Duration) -> Option<RwLockWriteGuard<'_, ()>> {
+        tokio::time::timeout(patience, self.gate.write()).await.ok()
     }
 
     /// The slices to take new work from.
@@ -262,6 +280,10 @@ async fn renew(ctx: &Context, leases: &Leases, consumer: Consumer) -> Result<(),
         return Ok(());
     }
     let ttl = ctx.config().lease;
+    let _gap = match consumer {
+        Consumer::Jobs => leases.gap(ttl / 10).await,
+        Consumer::React => None,
+    };
     let until = Instant::now() + margin(ttl);
     let renewed = ctx.store().renew(consumer, &held, ttl).await?;
     leases.renewed(consumer, &held, &renewed, until);

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::engine::{Ahead, Engine, Oversight};
+use crate::engine::{Ahead, Engine, Finisher, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
 use crate::{execution, jobs, react, schedules};
@@ -53,7 +53,8 @@ async fn run(ctx: Context, stop: CancellationToken) {
     let running = RunningJobs::default();
     let (claimed_tx, claimed_rx) = mpsc::channel(ctx.config().concurrency);
     let (ended_tx, ended_rx) = mpsc::unbounded_channel();
-    let cut = CancellationToken::new();
+    let (freed_tx, freed_rx) = mpsc::unbounded_channel();
+    let (started, cut) = (CancellationToken::new(), CancellationToken::new());
 
     if let Err(error) = jobs::schedule(&ctx).await {
         tracing::warn!(error = %chain(&error), "recurring jobs not scheduled");
@@ -78,14 +79,29 @@ async fn run(ctx: Context, stop: CancellationToken) {
             leases: leases.clone(),
             running: running.clone(),
             jobs: claimed_tx,
-            ended: ended_rx,
-            owed: Vec::new(),
+            freed: freed_rx,
             doubts: Vec::new(),
             lanes: crate::engine::Lanes::default(),
             ahead: Ahead::default(),
             oversight: Oversight::default(),
         };
-        engine.run(stop.clone(), cut.clone())
+        let (stop, started) = (stop.clone(), started.clone().drop_guard());
+        async move {
+            // Nothing is started after its end, however it comes.
+            let _started = started;
+            engine.run(stop).await;
+        }
+    });
+    loops.spawn({
+        let finisher = Finisher {
+            ctx: ctx.clone(),
+            leases: leases.clone(),
+            running: running.clone(),
+            ended: ended_rx,
+            freed: freed_tx,
+            owed: Vec::new(),
+        };
+        finisher.run(started, cut.clone())
     });
     loops.spawn({
         let (ctx, leases, running, stop) =

@@ -11,10 +11,11 @@ use domain::event::{Meta, NewEvent};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::elsewhere;
 use super::history::{self, JobHistory};
+use super::{BY_PLAN, elsewhere};
 use crate::consumer::{Consumer, fence_all, micros};
-use crate::{Error, Store, log};
+use crate::together::append_within;
+use crate::{Error, Store};
 
 /// How a run of a job ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +132,7 @@ impl Store {
             }
         }
         let leases: Vec<(i16, i64)> = all.iter().map(|of| (of.slice, of.epoch)).collect();
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_key().await?;
         let fenced = fence_all(&mut tx, Consumer::Jobs, &leases).await?;
         let kept = self.job_history;
         let held: Vec<(&Finishes<'_>, Sorted)> = all
@@ -151,20 +152,26 @@ impl Store {
             cancel(&mut tx, *slice, &sorted.cancelled, kept, &mut ended).await?;
         }
         let ids = ended.keys().map(|(id, _)| *id).collect();
+        let mut told = Vec::with_capacity(held.len());
         for (of, _) in &held {
-            self.tell(&mut tx, of, &mut ended).await?;
+            told.push((of.slice, self.tell(&mut tx, of, &mut ended).await?));
+        }
+        if told.iter().any(|(_, events)| !events.is_empty()) {
+            // The append joins sets.
+            sqlx::raw_sql(BY_PLAN).execute(&mut *tx).await?;
+            append_within(&mut tx, told).await?;
         }
         tx.commit().await?;
         Ok(Finished { ended: ids, fenced })
     }
 
-    /// Appends the outcomes of a slice's runs, and forwards those of another slice to it.
+    /// The outcomes of a slice's runs, to be appended; those of another slice are forwarded to it.
     async fn tell(
         &self,
         connection: &mut PgConnection,
         of: &Finishes<'_>,
         ended: &mut EndedRuns,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<NewEvent>, Error> {
         let is_own = |event: &NewEvent| self.slice_of(&event.subject) == of.slice;
         // Taken out, so that a run that is told twice appends once.
         let told = of.runs.iter().filter(|f| !f.events.is_empty());
@@ -173,8 +180,7 @@ impl Store {
             told.flat_map(|(f, trace)| traced(f, trace)).partition(is_own);
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
         elsewhere::insert(connection, of.slice, forwards).await?;
-        log::append(connection, of.slice, None, &events).await?;
-        Ok(())
+        Ok(events)
     }
 }
 

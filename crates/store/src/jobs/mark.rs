@@ -70,7 +70,7 @@ impl Store {
 
     async fn mark(&self, starts: &[Starts]) -> Result<StartedAll, Error> {
         let leases: Vec<(i16, i64)> = starts.iter().map(|s| (s.slice, s.epoch)).collect();
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_key().await?;
         let fenced = fence_all(&mut tx, Consumer::Jobs, &leases).await?;
         let held =
             || starts.iter().filter(|starts| !fenced.contains(&(starts.slice, starts.epoch)));

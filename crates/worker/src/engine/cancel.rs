@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use store::{Cancellation, Consumer, Error, Finish};
 use tokio::time::Instant;
 
-use super::{Engine, outcome};
+use super::{Engine, finish, outcome};
 use crate::claimed::ClaimedJob;
 use crate::leases::chain;
 
@@ -82,7 +82,7 @@ impl Engine {
             by_slice.entry(slice).or_default().push(finish);
         }
         for (slice, finishes) in by_slice {
-            if let Err(error) = self.store(slice, held[&slice], &finishes).await {
+            if let Err(error) = finish::store(&self.ctx, slice, held[&slice], &finishes).await {
                 tracing::warn!(slice, error = %chain(&error), "cancellations not stored, trying again");
             }
         }

@@ -1,5 +1,5 @@
 //! Stores how runs have ended: all that have ended meanwhile in one transaction, since a commit is
-//! most of what an end costs.
+//! most of what an end costs. A loop of its own, so that ends are stored while others are started.
 //!
 //! An end that cannot be stored is *owed*: it is tried again while the lease is ours. One that the
 //! database refuses is found by storing slice by slice and then one by one, and has failed by that.
@@ -7,12 +7,28 @@
 use std::collections::BTreeMap;
 
 use store::{Consumer, Error, Finish, Finished, Finishes};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Engine, outcome};
+use super::outcome;
 use crate::claimed::{Ended, Verdict};
+use crate::context::Context;
 use crate::jobs::Done;
-use crate::leases::chain;
+use crate::leases::{Leases, chain};
+use crate::running::RunningJobs;
+
+/// What stores the ends.
+pub(crate) struct Finisher {
+    pub(crate) ctx: Context,
+    pub(crate) leases: Leases,
+    pub(crate) running: RunningJobs,
+    pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
+    /// Tells that runs have ended; with whether their jobs are over, so that none will be due again.
+    pub(crate) freed: mpsc::UnboundedSender<bool>,
+    /// Runs that have ended and whose end is not stored: tried again while the lease is ours.
+    pub(crate) owed: Vec<Ended>,
+}
 
 /// Ended runs of one lease, each with what becomes of its job.
 struct Batch {
@@ -43,9 +59,39 @@ impl Batch {
     }
 }
 
-impl Engine {
+impl Finisher {
+    /// Stores ends until nothing is `started` any more and nothing runs. With `cut` what runs is
+    /// cancelled and given back.
+    pub(crate) async fn run(mut self, started: CancellationToken, cut: CancellationToken) {
+        let poll = self.ctx.config().poll;
+        let mut cut_off = false;
+        while !started.is_cancelled() || self.running.count() > 0 {
+            tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
+                () = cut.cancelled(), if !cut_off => {
+                    cut_off = true;
+                    self.running.abort_all();
+                }
+                Some(ended) = self.ended.recv() => {
+                    let is_over = self.finish(ended).await;
+                    // Nobody listens any more when the process stops.
+                    let _ = self.freed.send(is_over);
+                }
+                () = tokio::time::sleep(poll), if !self.owed.is_empty() => {
+                    self.pay().await;
+                    let _ = self.freed.send(false);
+                    if started.is_cancelled() {
+                        self.write_off();
+                    }
+                }
+                () = started.cancelled(), if !started.is_cancelled() => {}
+            }
+        }
+    }
+
     /// Finishes an ended run and all others that have ended meanwhile. Returns whether all their
-    /// jobs are over, so that none of them will be due again.
+    /// jobs are over.
     pub(super) async fn finish(&mut self, first: Ended) -> bool {
         let mut ended = vec![first];
         while let Ok(more) = self.ended.try_recv() {
@@ -68,7 +114,7 @@ impl Engine {
     }
 
     /// Gives up what cannot be stored because the lease has ended: the next holder runs it again.
-    pub(super) fn write_off(&mut self) {
+    fn write_off(&mut self) {
         let (leases, running) = (&self.leases, &self.running);
         self.owed.retain(|owed| {
             let is_held = leases.holds(Consumer::Jobs, owed.job.slice, owed.job.epoch);
@@ -83,7 +129,8 @@ impl Engine {
     async fn finish_all(&self, ended: Vec<Ended>) -> Vec<Ended> {
         let batches = self.batches(ended);
         let all: Vec<Finishes<'_>> = batches.iter().map(Batch::of).collect();
-        match self.ctx.store().finish_all(&all).await {
+        let answer = self.leases.working(self.ctx.store().finish_all(&all)).await;
+        match answer {
             Err(Error::Data { .. } | Error::OneByOne) if batches.len() > 1 => {
                 let mut owed = Vec::new();
                 for batch in batches {
@@ -180,22 +227,22 @@ impl Engine {
             tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
         }
     }
+}
 
-    /// Stores ends of jobs of one slice that do not run here.
-    pub(super) async fn store(
-        &self,
-        slice: i16,
-        epoch: i64,
-        finishes: &[Finish],
-    ) -> Result<(), Error> {
-        let stored = self.ctx.store().finish(slice, epoch, finishes).await?;
-        let lost = finishes.iter().filter(|f| !stored.contains(&f.id)).count();
-        if lost > 0 {
-            tracing::warn!(slice, lost, "runs had been ended by somebody else");
-        }
-        self.ctx.events_appended(slice);
-        Ok(())
+/// Stores ends of jobs of one slice that do not run here.
+pub(super) async fn store(
+    ctx: &Context,
+    slice: i16,
+    epoch: i64,
+    finishes: &[Finish],
+) -> Result<(), Error> {
+    let stored = ctx.store().finish(slice, epoch, finishes).await?;
+    let lost = finishes.iter().filter(|f| !stored.contains(&f.id)).count();
+    if lost > 0 {
+        tracing::warn!(slice, lost, "runs had been ended by somebody else");
     }
+    ctx.events_appended(slice);
+    Ok(())
 }
 
 /// A run whose outcome the database refuses has failed, so that its job is not held up for ever.

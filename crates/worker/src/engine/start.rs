@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use store::{Consumer, DueJob, Ending, Error, Finish, Started, StartedAll, Starts};
 use uuid::Uuid;
 
-use super::{Doubt, Engine, by_slice, outcome};
+use super::{Doubt, Engine, by_slice, finish, outcome};
 use crate::claimed::ClaimedJob;
 use crate::jobs;
 use crate::leases::chain;
@@ -89,7 +89,7 @@ impl Engine {
             .map(|(slice, ids)| Starts { slice, epoch: ready[&slice], ids })
             .collect();
         let mut marked = Marked::default();
-        match self.ctx.store().mark_all(&starts).await {
+        match self.leases.working(self.ctx.store().mark_all(&starts)).await {
             Err(Error::OneByOne) => {
                 for one in starts.chunks(1) {
                     marked.add(one, self.ctx.store().mark_all(one).await);
@@ -118,11 +118,12 @@ impl Engine {
         self.ctx.metrics().job_ended(&job.kind, "quarantined");
         let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
-        let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
-        if let Err(error) = self.store(job.slice, job.epoch, std::slice::from_ref(&finish)).await {
+        let end = Finish { id: job.id, attempt: job.attempt, ending, events };
+        let ends = std::slice::from_ref(&end);
+        if let Err(error) = finish::store(&self.ctx, job.slice, job.epoch, ends).await {
             tracing::warn!(slice = job.slice, error = %chain(&error), "quarantine not stored");
             // Given back, it is started and quarantined again.
-            self.doubts.push(Doubt::of_run(job.slice, job.epoch, &finish));
+            self.doubts.push(Doubt::of_run(job.slice, job.epoch, &end));
         }
     }
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Ahead, Engine, Oversight};
+use super::Finisher;
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::context::now;
 use crate::jobs::Done;
@@ -400,8 +400,8 @@ async fn forwards_arrive_in_order_and_once() {
     assert_eq!(names, expected);
 }
 
-/// An engine that holds one slice, and a due job of it, started.
-async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
+/// What stores the ends of one slice, and a due job of it, started.
+async fn finisher_with_started_job(store: &Store) -> (Finisher, ClaimedJob) {
     let (id, subject) = enqueue(store, "test_ok", json!({}), 3).await;
     let slice = store.slice_of(&subject);
     let ctx = context(store, config());
@@ -411,32 +411,28 @@ async fn engine_with_started_job(store: &Store) -> (Engine, ClaimedJob) {
     let due = store.due_jobs(ctx.process(), 10, "").await.unwrap().remove(0);
     let started = store.mark_started(slice, lease.epoch, &[id]).await.unwrap();
     let job = ClaimedJob::new(due, lease.epoch, started[0].attempt);
-    let engine = Engine {
+    let finisher = Finisher {
         ctx,
         leases,
         running: RunningJobs::default(),
-        jobs: mpsc::channel(1).0,
         ended: mpsc::unbounded_channel().1,
+        freed: mpsc::unbounded_channel().0,
         owed: Vec::new(),
-        doubts: Vec::new(),
-        lanes: super::Lanes::default(),
-        ahead: Ahead::default(),
-        oversight: Oversight::default(),
     };
-    engine.running.add(&job);
-    (engine, job)
+    finisher.running.add(&job);
+    (finisher, job)
 }
 
 #[tokio::test]
 async fn a_run_whose_outcome_is_refused_has_failed_and_holds_nothing_up() {
     let store = store::testing::store().await;
-    let (mut engine, mut job) = engine_with_started_job(&store).await;
+    let (mut finisher, mut job) = finisher_with_started_job(&store).await;
     // No text of PostgreSQL holds this.
     job.subject = Subject::from_stored("a/unrecognized\0".to_owned());
-    engine.finish(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) }).await;
-    assert_eq!(engine.owed.len(), 1);
-    engine.pay().await;
-    assert!(engine.owed.is_empty() && engine.running.count() == 0);
+    finisher.finish(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) }).await;
+    assert_eq!(finisher.owed.len(), 1);
+    finisher.pay().await;
+    assert!(finisher.owed.is_empty() && finisher.running.count() == 0);
     let counts = store.job_counts().await.unwrap();
     assert_eq!((counts.running, counts.retryable, counts.dead), (0, 1, 0), "it is tried again");
 }
@@ -444,11 +440,11 @@ async fn a_run_whose_outcome_is_refused_has_failed_and_holds_nothing_up() {
 #[tokio::test]
 async fn an_end_that_could_not_be_stored_is_stored_when_the_database_is_back() {
     let store = store::testing::store().await;
-    let (mut engine, job) = engine_with_started_job(&store).await;
+    let (mut finisher, job) = finisher_with_started_job(&store).await;
     let subject = job.subject.clone();
-    engine.owed.push(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) });
-    engine.pay().await;
-    assert!(engine.owed.is_empty() && engine.running.count() == 0);
+    finisher.owed.push(Ended { job: job.into(), verdict: Verdict::Done(Done::Value(json!(1))) });
+    finisher.pay().await;
+    assert!(finisher.owed.is_empty() && finisher.running.count() == 0);
     assert_eq!(outcome(&store, &subject).await.event_type, "JobCompleted");
     assert_eq!(store.job_counts().await.unwrap().running, 0);
 }
@@ -456,14 +452,14 @@ async fn an_end_that_could_not_be_stored_is_stored_when_the_database_is_back() {
 #[tokio::test]
 async fn an_end_that_is_owed_is_dropped_when_the_lease_has_passed_on() {
     let store = store::testing::store().await;
-    let (mut engine, job) = engine_with_started_job(&store).await;
+    let (mut finisher, job) = finisher_with_started_job(&store).await;
     let slice = job.slice;
     store.release(Consumer::Jobs, slice, job.epoch).await.unwrap();
     store.claim(Consumer::Jobs, slice, Uuid::now_v7(), LIMIT).await.unwrap().unwrap();
-    engine.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
-    engine.pay().await;
-    assert!(engine.owed.is_empty() && engine.running.count() == 0);
-    assert!(!engine.leases.has(Consumer::Jobs, slice));
+    finisher.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
+    finisher.pay().await;
+    assert!(finisher.owed.is_empty() && finisher.running.count() == 0);
+    assert!(!finisher.leases.has(Consumer::Jobs, slice));
 }
 
 /// Takes the slice of a job over, again.
@@ -476,15 +472,15 @@ async fn take_over(store: &Store, slice: i16, epoch: i64) -> i64 {
 /// started it, or did not yet.
 async fn crashes_after_a_lost_lease(is_started: bool, is_alive: bool) -> i32 {
     let store = store::testing::store().await;
-    let (mut engine, job) = engine_with_started_job(&store).await;
+    let (mut finisher, job) = finisher_with_started_job(&store).await;
     let (id, slice) = (job.id, job.slice);
     let mut epoch = take_over(&store, slice, job.epoch).await;
     if is_started {
         assert_eq!(store.mark_started(slice, epoch, &[id]).await.unwrap()[0].crashes, 1);
     }
     if is_alive {
-        engine.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
-        engine.pay().await;
+        finisher.owed.push(Ended { job: job.into(), verdict: Verdict::Interrupted });
+        finisher.pay().await;
     }
     if is_started {
         let again = Finish { id, attempt: 2, ending: Ending::Released, events: Vec::new() };
@@ -510,7 +506,7 @@ struct LosesStarts(AtomicU32);
 impl Line for LosesStarts {
     fn fate(&self, call: &'static str) -> Fate {
         let at_once = Duration::ZERO;
-        if call != "mark_started" {
+        if call != "mark_all" {
             return Fate::AT_ONCE;
         }
         match self.0.fetch_add(1, Ordering::Relaxed) {
