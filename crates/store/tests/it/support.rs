@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// How often a condition is looked at: not as often as can be, since other tests run beside.
+const EVERY: Duration = Duration::from_millis(2);
+
 /// A lease that no test outlasts.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
 
@@ -87,7 +90,7 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(begun.elapsed() < LIMIT, "waited too long");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(EVERY).await;
     }
 }
 
