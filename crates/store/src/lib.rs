@@ -119,7 +119,8 @@ impl Config {
 pub struct Store {
     pool: PgPool,
     /// Connections for leases alone: whoever works may use up all others, and would lose the
-    /// slices that it works on.
+    /// slices that it works on. A worker keeps its leases on a thread and a runtime of its own,
+    /// which these connections belong to.
     lifeline: PgPool,
     slices: SliceCount,
     installation: Uuid,

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use domain::ids::Timestamp;
 use domain::slice::SliceCount;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Mutex;
@@ -155,6 +156,32 @@ pub async fn become_installation(store: &Store, id: uuid::Uuid) {
 pub async fn break_schedule(store: &Store, name: &str) {
     sqlx::query("UPDATE tallylight.schedule SET opts = '{\"colour\": \"red\"}' WHERE name = $1")
         .bind(name)
+        .execute(&store.pool)
+        .await
+        .expect("the table is there");
+}
+
+/// Ends all leases, and forgets the processes, as when all of them died long ago.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn end_leases(store: &Store) {
+    let ended = "UPDATE tallylight.checkpoint SET lease_until = now() - interval '1 second'
+                  WHERE owner IS NOT NULL;
+                 DELETE FROM tallylight.process";
+    sqlx::raw_sql(ended).execute(&store.pool).await.expect("end them");
+}
+
+/// Sets the next fire of a schedule, as if nobody had looked at it since.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn rewind_schedule(store: &Store, name: &str, to: Timestamp) {
+    sqlx::query("UPDATE tallylight.schedule SET next_fire_at = $2 WHERE name = $1")
+        .bind(name)
+        .bind(to)
         .execute(&store.pool)
         .await
         .expect("the table is there");

@@ -204,7 +204,8 @@ impl Store {
 
     /// Tells the other processes that leases were given back.
     pub async fn leases_given_back(&self) -> Result<(), Error> {
-        Ok(notify(&self.pool, LEASES).await?)
+        // Told by who keeps the leases.
+        Ok(notify(&self.lifeline, LEASES).await?)
     }
 
     /// Tells workers that schedules were changed.
