@@ -90,7 +90,8 @@ pub use wake::{Hint, Notifier, Wakes};
 pub struct Config {
     /// `postgres://..`, with its password.
     pub url: SecretString,
-    /// Most connections of this process, besides two by which a worker keeps its slices.
+    /// Most connections of this process, besides two by which a worker keeps its slices and one by
+    /// which it listens.
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
