@@ -88,13 +88,8 @@ async fn run(ctx: Context, stop: CancellationToken) {
         engine.run(stop.clone(), cut.clone())
     });
     let drained = CancellationToken::new();
-    let keeper = Keeper {
-        ctx: ctx.clone(),
-        leases: leases.clone(),
-        running: running.clone(),
-        stop: stop.clone(),
-        drained: drained.clone(),
-    };
+    let keeper = Keeper { ctx, leases, running, stop, drained };
+    let Keeper { ctx, leases, stop, drained, .. } = keeper.clone();
     let mut keeper = tokio::spawn(keeper.run_beside());
     loops.spawn({
         let (ctx, leases, stop) = (ctx.clone(), leases.clone(), stop.clone());
@@ -123,6 +118,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
 ///
 /// On a thread of its own: a handler that blocks its thread instead of waiting takes one of the
 /// runtime's few, and some of them would take all, and every slice from a process that lives.
+#[derive(Clone)]
 struct Keeper {
     ctx: Context,
     leases: Leases,

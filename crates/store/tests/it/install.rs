@@ -239,10 +239,10 @@ async fn a_closed_port_is_unreachable_in_time() {
 #[tokio::test]
 async fn a_full_pool_is_unreachable_in_time() {
     let db = db().await;
-    let acquire_timeout = Duration::from_secs(1);
+    let acquire_timeout = Duration::from_millis(500);
     let one = Config { max_connections: 1, acquire_timeout, ..Config::new(db.url.as_str()) };
     let store = Store::connect(&one).await.unwrap();
-    let _listener = store.listen().await.unwrap();
+    let _work = db.use_up(&store).await;
     let error = store.ping().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }

@@ -76,6 +76,18 @@ impl Db {
         .await;
     }
 
+    /// Uses up the pool of a store that has one connection: a statement waits on it for a lock, for
+    /// as long as what is returned lives, but no longer than a serving connection waits.
+    pub(crate) async fn use_up(&self, store: &Store) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut gate = self.pool.begin().await.unwrap();
+        let lock = "SELECT FROM tallylight.slice_head FOR UPDATE";
+        sqlx::query(lock).execute(&mut *gate).await.unwrap();
+        let (store, subject) = (store.clone(), subject_in(&self.store, 0));
+        tokio::spawn(async move { store.append_one(event(&subject, "waits")).await });
+        self.blocked(1).await;
+        gate
+    }
+
     /// The head of a slice.
     pub(crate) async fn head(&self, slice: i16) -> i64 {
         self.store.heads(&[slice]).await.unwrap()[0].1

@@ -118,6 +118,7 @@ struct Stage {
     jobs: BTreeMap<&'static str, Uuid>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a test has two of them")]
 enum Over {
     Memory(Kit),
     Postgres { url: String, store: Store, test: Runtime, process: Option<(Runtime, Worker)> },
