@@ -15,6 +15,8 @@ impl Side {
     pub(super) async fn schedules(&mut self, call: &Schedules) -> String {
         match call {
             Schedules::Put { name, n, in_hours, paused } => {
+                // One that would never fire again is refused as it is.
+                self.set_next(name, self.at(*in_hours)).await;
                 self.put(name, *n, *paused).await;
                 self.set_next(name, self.at(*in_hours)).await;
                 String::new()
