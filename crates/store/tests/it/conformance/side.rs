@@ -380,6 +380,7 @@ impl Side {
                     "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
                     "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour',
                             enqueued_at = enqueued_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job_dead SET enqueued_at = enqueued_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.schedule SET next_fire_at = next_fire_at - $1 * interval '1 hour',
                             last_fire_at = last_fire_at - $1 * interval '1 hour'",
                     // Away first: a moment may be where another one was.
