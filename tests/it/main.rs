@@ -24,6 +24,7 @@ mod ingest;
 mod interruption;
 mod jobs;
 mod kill_loop;
+mod ledger;
 mod metrics;
 mod outage;
 mod parked;

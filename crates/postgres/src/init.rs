@@ -75,7 +75,7 @@ fn run_initdb(
         .arg("--pwfile")
         .arg(&password_copy.0)
         .arg(format!("--username={USER}"))
-        .args(["--auth-local=scram-sha-256", "--auth-host=scram-sha-256"])
+        .args(kind.authentication())
         .args(["--encoding=UTF8", "--no-locale", "--data-checksums"])
         .args(kind.initdb_arguments());
     let output = command.output().map_err(Error::io("run", &program))?;

@@ -58,7 +58,12 @@ impl Kind {
                 ("log_rotation_age", "1d"),
                 ("log_rotation_size", "0"),
             ],
-            Kind::Throwaway => &[("fsync", "off"), ("full_page_writes", "off")],
+            Kind::Throwaway => &[
+                ("fsync", "off"),
+                ("full_page_writes", "off"),
+                // It would look into hundreds of databases, each for a test of some seconds.
+                ("autovacuum", "off"),
+            ],
         }
     }
 
@@ -68,10 +73,23 @@ impl Kind {
             Kind::Durable => {
                 &[("max_connections", "100"), ("shared_buffers", "128MB"), ("wal_level", "replica")]
             }
-            // Many tests at once, each with a small database.
-            Kind::Throwaway => {
-                &[("max_connections", "250"), ("shared_buffers", "32MB"), ("wal_level", "replica")]
-            }
+            // Many tests at once, each with a small database, and all of it perhaps in memory.
+            Kind::Throwaway => &[
+                ("max_connections", "250"),
+                ("shared_buffers", "32MB"),
+                ("wal_level", "replica"),
+                ("max_wal_size", "128MB"),
+            ],
+        }
+    }
+
+    /// Arguments of `initdb` that say how clients show that they know the password.
+    pub(crate) fn authentication(self) -> [&'static str; 2] {
+        match self {
+            Kind::Durable => ["--auth-local=scram-sha-256", "--auth-host=scram-sha-256"],
+            // As it is, over loopback alone: a client without optimizations takes a tenth of a second
+            // for its part of SCRAM, and tests make thousands of connections.
+            Kind::Throwaway => ["--auth-local=password", "--auth-host=password"],
         }
     }
 

@@ -91,7 +91,8 @@ pub use wake::{Hint, Notifier, Wakes};
 pub struct Config {
     /// `postgres://..`, with its password.
     pub url: SecretString,
-    /// Most connections of this process, besides two by which a worker keeps its slices.
+    /// Most connections of this process, besides two by which a worker keeps its slices and one by
+    /// which it listens.
     pub max_connections: u32,
     /// Longest wait for one of them.
     pub acquire_timeout: Duration,
@@ -120,7 +121,8 @@ impl Config {
 pub struct Store {
     pool: PgPool,
     /// Connections for leases alone: whoever works may use up all others, and would lose the
-    /// slices that it works on.
+    /// slices that it works on. A worker keeps its leases on a thread and a runtime of its own,
+    /// which these connections belong to.
     lifeline: PgPool,
     slices: SliceCount,
     installation: Uuid,

@@ -2,10 +2,16 @@
 //! throwaway cluster of the test binary; and [`Memory`], the store without a database, on a clock
 //! and over lines that the test rules.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use domain::ids::Timestamp;
+use domain::slice::SliceCount;
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::Mutex;
 
 use crate::{Config, Store, create_database, migrate};
 
@@ -15,6 +21,7 @@ mod memory;
 mod rate;
 mod reactions;
 mod schedules;
+mod standing;
 mod tables;
 
 pub use jobs::{DeadRow, JobRow};
@@ -24,35 +31,71 @@ pub use reactions::{ParkedRow, Reacted};
 pub use schedules::ScheduleRow;
 pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
 
-/// The template, migrated once per test binary.
-static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+/// The templates by their number of slices, each migrated once per test binary.
+static TEMPLATES: Mutex<BTreeSet<i16>> = Mutex::const_new(BTreeSet::new());
 
 /// Numbers the databases.
 static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Databases whose tests have ended.
+static ENDED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+thread_local! {
+    /// The databases of the test that this thread runs. A test has a thread of its own.
+    static OWN: Own = const { Own(RefCell::new(Vec::new())) };
+}
+
+/// Databases that end with their thread.
+struct Own(RefCell<Vec<String>>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.append(&mut self.0.borrow_mut());
+    }
+}
 
 /// Creates a migrated database and returns its address.
 ///
 /// # Panics
 /// Where no cluster can be started: a test cannot go on.
-#[expect(clippy::expect_used, reason = "a test without its database has failed")]
 pub async fn database() -> String {
+    database_of(SliceCount::DEFAULT).await
+}
+
+/// Creates a migrated database of that many slices and returns its address.
+///
+/// # Panics
+/// As [`database`].
+#[expect(clippy::expect_used, reason = "a test without its database has failed")]
+pub async fn database_of(slices: SliceCount) -> String {
     // Finding, initialising and starting a cluster blocks.
     let cluster = tokio::task::spawn_blocking(postgres::shared_throwaway)
         .await
         .expect("the start of the test cluster does not panic")
         .expect("start the test cluster");
-    TEMPLATE
-        .get_or_init(|| async {
-            let config = Config::new(cluster.url("template_tallylight"));
+    let template = format!("template_tallylight_{}", slices.get());
+    {
+        let mut made = TEMPLATES.lock().await;
+        if !made.contains(&slices.get()) {
+            let config = Config::new(cluster.url(&template));
             create_database(&config).await.expect("create the template");
-            migrate(&config, None).await.expect("migrate the template");
-        })
-        .await;
+            migrate(&config, Some(slices)).await.expect("migrate the template");
+            made.insert(slices.get());
+        }
+    }
+    let admin = cluster.url("postgres");
+    let mut admin = PgConnection::connect(&admin).await.expect("connect to the test cluster");
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let admin = sqlx::PgPool::connect(&cluster.url("postgres")).await.expect("connect");
-    let create = format!("CREATE DATABASE {name} TEMPLATE template_tallylight");
-    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.expect("create a database");
-    admin.close().await;
+    let ended = std::mem::take(&mut *ENDED.lock().unwrap_or_else(PoisonError::into_inner));
+    // The cluster may lie in memory, so that databases nobody needs go.
+    let drops = ended.iter().map(|name| format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+    for statement in drops.chain([format!("CREATE DATABASE {name} TEMPLATE {template}")]) {
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await;
+        made.expect("create a database");
+    }
+    admin.close().await.expect("close the connection");
+    OWN.with(|own| own.0.borrow_mut().push(name.clone()));
     cluster.url(&name)
 }
 
@@ -113,6 +156,32 @@ pub async fn become_installation(store: &Store, id: uuid::Uuid) {
 pub async fn break_schedule(store: &Store, name: &str) {
     sqlx::query("UPDATE tallylight.schedule SET opts = '{\"colour\": \"red\"}' WHERE name = $1")
         .bind(name)
+        .execute(&store.pool)
+        .await
+        .expect("the table is there");
+}
+
+/// Ends all leases, and forgets the processes, as when all of them died long ago.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn end_leases(store: &Store) {
+    let ended = "UPDATE tallylight.checkpoint SET lease_until = now() - interval '1 second'
+                  WHERE owner IS NOT NULL;
+                 DELETE FROM tallylight.process";
+    sqlx::raw_sql(ended).execute(&store.pool).await.expect("end them");
+}
+
+/// Sets the next fire of a schedule, as if nobody had looked at it since.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn rewind_schedule(store: &Store, name: &str, to: Timestamp) {
+    sqlx::query("UPDATE tallylight.schedule SET next_fire_at = $2 WHERE name = $1")
+        .bind(name)
+        .bind(to)
         .execute(&store.pool)
         .await
         .expect("the table is there");

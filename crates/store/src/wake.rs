@@ -204,7 +204,8 @@ impl Store {
 
     /// Tells the other processes that leases were given back.
     pub async fn leases_given_back(&self) -> Result<(), Error> {
-        Ok(notify(&self.pool, LEASES).await?)
+        // Told by who keeps the leases.
+        Ok(notify(&self.lifeline, LEASES).await?)
     }
 
     /// Tells workers that schedules were changed.
@@ -214,7 +215,11 @@ impl Store {
 
     /// Listens for hints, on a connection of its own.
     pub async fn listen(&self) -> Result<Wakes, Error> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        // Of its own, since it is held for as long as somebody listens: taken from the pool, it would
+        // be missed there, and of a pool of one nothing would be left.
+        let own = self.pool.options().clone().max_connections(1);
+        let own = own.connect_lazy_with((*self.pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.listen(CHANNEL).await?;
         let hints = stream::unfold(listener, |mut listener| async {
             let heard = listener.try_recv().await;

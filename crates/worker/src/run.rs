@@ -1,7 +1,8 @@
 //! The life of a worker process: start the loops, watch them, stop in order.
 
 use store::Hint;
-use tokio::sync::mpsc;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -103,17 +104,15 @@ async fn run(ctx: Context, stop: CancellationToken) {
         };
         finisher.run(started, cut.clone())
     });
-    loops.spawn({
-        let (ctx, leases, running, stop) =
-            (ctx.clone(), leases.clone(), running.clone(), stop.clone());
-        async move { leases::keep(&ctx, &leases, |slice| running.is_busy(slice), stop).await }
-    });
+    let drained = CancellationToken::new();
+    let keeper = Keeper { ctx, leases, running, stop, drained };
+    let Keeper { ctx, leases, stop, drained, .. } = keeper.clone();
+    let mut keeper = tokio::spawn(keeper.run_beside());
     loops.spawn({
         let (ctx, leases, stop) = (ctx.clone(), leases.clone(), stop.clone());
         async move { schedules::run(&ctx, &leases, stop).await }
     });
     let listener = tokio::spawn(listen(ctx.clone(), stop.clone()));
-    let fence = tokio::spawn(self_fence(ctx.clone(), leases.clone(), running.clone()));
 
     // A loop that ends before it was told to has died: the process must not go on half alive.
     tokio::select! {
@@ -121,18 +120,79 @@ async fn run(ctx: Context, stop: CancellationToken) {
         biased;
         () = stop.cancelled() => {}
         _ = loops.join_next() => tracing::error!("a loop of the worker died, stopping"),
+        _ = &mut keeper => tracing::error!("the keeper of the leases died, stopping"),
     }
     stop.cancel();
-    drain(&ctx, &leases, &cut, &mut loops).await;
+    drain(&ctx, &cut, &mut loops).await;
     listener.abort();
-    fence.abort();
-    leases::release_all(&ctx, &leases).await;
+    drained.cancel();
+    if !keeper.is_finished() {
+        let _ = keeper.await;
+    }
+}
+
+/// Keeps the leases, cancels the handlers whose lease could not be kept, and releases what is left.
+///
+/// On a thread of its own: a handler that blocks its thread instead of waiting takes one of the
+/// runtime's few, and some of them would take all, and every slice from a process that lives.
+#[derive(Clone)]
+struct Keeper {
+    ctx: Context,
+    leases: Leases,
+    running: RunningJobs,
+    stop: CancellationToken,
+    /// Nothing runs any more that needs a lease.
+    drained: CancellationToken,
+}
+
+impl Keeper {
+    /// Keeps them beside the present runtime; in it where that has one thread only, whose time may
+    /// be a test's.
+    async fn run_beside(self) {
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return self.run().await;
+        }
+        let (mut ended, end) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("leases".to_owned()).spawn(move || {
+            let keeping = async {
+                tokio::select! {
+                    () = self.run() => {}
+                    // Those it keeps them for have gone without a word.
+                    () = ended.closed() => {}
+                }
+            };
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(keeping),
+                Err(error) => tracing::error!(%error, "no runtime for the leases"),
+            }
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread for the leases");
+        }
+        // Never sent: it ends with the thread.
+        let _ = end.await;
+    }
+
+    async fn run(self) {
+        let Self { ctx, leases, running, stop, drained } = self;
+        let keeping = async {
+            leases::keep(&ctx, &leases, |slice| running.is_busy(slice), stop).await;
+            // Handlers may still run, within the grace.
+            leases::renew_only(&ctx, &leases).await;
+        };
+        tokio::select! {
+            // In this order, so that a simulation can be repeated.
+            biased;
+            () = drained.cancelled() => {}
+            () = keeping => {}
+            () = self_fence(&ctx, &leases, &running) => {}
+        }
+        leases::release_all(&ctx, &leases).await;
+    }
 }
 
 /// Waits for the loops while leases are still renewed; cuts handlers off after the grace.
-async fn drain(ctx: &Context, leases: &Leases, cut: &CancellationToken, loops: &mut JoinSet<()>) {
-    let (renew_ctx, renew_leases) = (ctx.clone(), leases.clone());
-    let renewing = tokio::spawn(async move { leases::renew_only(&renew_ctx, &renew_leases).await });
+async fn drain(ctx: &Context, cut: &CancellationToken, loops: &mut JoinSet<()>) {
     let all = async { while loops.join_next().await.is_some() {} };
     tokio::pin!(all);
     if tokio::time::timeout(ctx.config().grace, &mut all).await.is_err() {
@@ -140,16 +200,15 @@ async fn drain(ctx: &Context, leases: &Leases, cut: &CancellationToken, loops: &
         cut.cancel();
         all.await;
     }
-    renewing.abort();
 }
 
 /// Cancels handlers whose lease could not be renewed, before it ends in the database. On its own,
 /// because the other loops may be waiting for that very database.
-async fn self_fence(ctx: Context, leases: Leases, running: RunningJobs) {
+async fn self_fence(ctx: &Context, leases: &Leases, running: &RunningJobs) {
     let mut due = tokio::time::interval(ctx.config().lease / 20);
     loop {
         due.tick().await;
-        running.abort_lost(&leases);
+        running.abort_lost(leases);
     }
 }
 

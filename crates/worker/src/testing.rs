@@ -1,6 +1,8 @@
 //! A worker in a test: jobs run by a script instead of the handlers that call the platform, and the
 //! process has the id that the test gives it. The store may be `store::testing::Memory`, and the
 //! clock of `Config` the test's own: docs/adr/0014-store-as-traits.md.
+//!
+//! [`Kit`] puts all of that together for tests of handlers: docs/testing.md.
 
 use std::fmt;
 
@@ -11,6 +13,17 @@ use uuid::Uuid;
 
 use crate::claimed::ClaimedJob;
 use crate::jobs::{Done, JobError};
+
+mod clock;
+mod faults;
+mod handlers;
+mod kit;
+mod report;
+
+pub use faults::Fault;
+pub use handlers::Handlers;
+pub use kit::{Kit, Settings};
+pub use report::Report;
 
 /// Handlers in the place of the real ones.
 pub trait Script: fmt::Debug + Send + Sync {
@@ -51,3 +64,6 @@ impl Run {
         Self { id, slice, epoch, kind, subject, args, attempt }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Jobs on the in-memory tables: `jobs.rs` and `jobs/*` without SQL, and the refusals of
 //! `tallylight.enqueue`. Of what is kept of runs it keeps failures, as is the default.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use domain::call::Call;
@@ -11,14 +11,16 @@ use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::tables::{
-    SliceTables, Tables, bounded, check_events, check_json, check_text, micros, refused,
-};
-use crate::jobs::{PER_FAIR_KEY, elsewhere, ignored};
+use super::tables::{SliceTables, Tables, check_events, check_json, check_text, micros, refused};
+use crate::jobs::{elsewhere, ignored};
 use crate::{
-    Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
-    Finished, KeyStates, Lane, OnConflict, Started, StartedAll, Starts,
+    Consumer, DueJob, EnqueueOptions, Error, Finish, Finished, KeyStates, Lane, OnConflict,
+    Started, StartedAll, Starts,
 };
+
+mod due;
+mod ending;
+mod verbs;
 
 /// An event for another slice: a forward's id, subject and arguments.
 type Forward = (Uuid, String, Value);
@@ -254,49 +256,6 @@ impl Tables {
         Ok(id)
     }
 
-    pub(super) fn due_jobs(
-        &mut self,
-        now: Timestamp,
-        process: Uuid,
-        per_slice: i64,
-        fair_after: &str,
-    ) -> Vec<DueJob> {
-        let mut due = Vec::new();
-        for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
-            let epoch = tables.jobs_lease.epoch;
-            let shared = tables.jobs.values().filter(|job| job.lane == Lane::Shared);
-            let owners = shared.filter_map(|job| job.fair_key.as_deref());
-            let owners: BTreeSet<&str> = owners.filter(|key| *key > fair_after).collect();
-            let owners = owners.into_iter().take(usize::try_from(FAIR_KEYS).unwrap_or_default());
-            let pages = owners.map(|owner| (Lane::Shared, Some(owner), PER_FAIR_KEY));
-            for (lane, owner, most) in pages.chain([(Lane::Open, None, per_slice)]) {
-                let most = usize::try_from(most).unwrap_or_default();
-                for priority in 1..=4 {
-                    let is_due = |job: &JobRow| {
-                        job.priority == priority
-                            && job.lane == lane
-                            && (lane == Lane::Open || job.fair_key.as_deref() == owner)
-                            && job.may_start(now, epoch)
-                    };
-                    let mut of: Vec<_> =
-                        tables.jobs.iter().filter(|(_, job)| is_due(job)).collect();
-                    of.sort_by_key(|(id, job)| (job.run_at, **id));
-                    due.extend(of.into_iter().take(most).map(|(id, job)| (slice, *id, job)));
-                }
-            }
-        }
-        due.sort_by_key(|(_, id, job)| (job.priority, job.run_at, *id));
-        due.into_iter().map(|(slice, id, job)| job.due(slice, id)).collect()
-    }
-
-    pub(super) fn next_due_in(&mut self, now: Timestamp, process: Uuid) -> Option<Duration> {
-        let held = self.slices.iter().filter(|tables| is_held(tables, process));
-        let jobs = held.flat_map(|tables| tables.jobs.values());
-        let later = jobs.filter(|job| matches!(job.lane, Lane::Open | Lane::Shared));
-        let next = later.map(|job| job.run_at).filter(|run_at| *run_at > now).min()?;
-        (next - now).to_std().ok()
-    }
-
     pub(super) fn mark_started(
         &mut self,
         now: Timestamp,
@@ -417,88 +376,6 @@ impl Tables {
         }
         Ok(finished)
     }
-
-    pub(super) fn acquit(&mut self, slice: i16, epoch: i64, runs: &[(Uuid, i32)]) -> u64 {
-        let Some(tables) = self.slice(slice) else { return 0 };
-        let mut acquitted = 0;
-        for (id, attempt) in runs {
-            let Some(job) = tables.jobs.get_mut(id) else { continue };
-            if job.attempt > *attempt && job.crashes > 0 {
-                job.crashes -= 1;
-                acquitted += 1;
-            } else if job.attempt == *attempt && job.run_epoch == Some(epoch) {
-                job.run_epoch = None;
-                acquitted += 1;
-            }
-        }
-        acquitted
-    }
-
-    pub(super) fn retry_dead(&mut self, now: Timestamp, id: Uuid) -> Result<(), Error> {
-        for tables in &mut self.slices {
-            let Some(DeadRow { job, .. }) = tables.dead.remove(&id) else { continue };
-            let (errors, crashes) = (0, 0);
-            let row = JobRow {
-                run_at: now,
-                lane: job.home(),
-                key_until_started: false,
-                edits: 0,
-                unique_key: None,
-                errors,
-                crashes,
-                run_epoch: None,
-                last_error: None,
-                is_cancelled: false,
-                ..job
-            };
-            tables.jobs.entry(id).or_insert(row);
-            return Ok(());
-        }
-        Err(Error::NoSuchJob { id })
-    }
-
-    pub(super) fn cancel_job(&mut self, id: Uuid, force: bool) -> Result<Option<Cancelled>, Error> {
-        for (slice, tables) in (0..).zip(&mut self.slices) {
-            let epoch = tables.jobs_lease.epoch;
-            let Some(job) = tables.jobs.get_mut(&id) else { continue };
-            if is_reserved(&job.kind) && !force {
-                let reason = format!("a session waits for job {id}");
-                return Err(Error::Invalid { reason });
-            }
-            job.is_cancelled = true;
-            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
-            let is_running = job.run_epoch != Some(NEVER);
-            let state = if is_running { "running" } else { "cancelled" }.to_owned();
-            return Ok(Some(Cancelled { slice, state }));
-        }
-        Ok(None)
-    }
-
-    pub(super) fn cancellations(&mut self, process: Uuid) -> Vec<Cancellation> {
-        let mut found = Vec::new();
-        for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
-            let cancelled = tables.jobs.iter().filter(|(_, job)| job.is_cancelled);
-            found.extend(cancelled.map(|(id, job)| Cancellation {
-                job: job.due(slice, *id),
-                is_running: job.run_epoch == Some(tables.jobs_lease.epoch),
-            }));
-        }
-        found
-    }
-
-    pub(super) fn note_crashes(&mut self, slice: i16, epoch: i64) -> Result<u64, Error> {
-        let tables = self.fence(Consumer::Jobs, slice, epoch)?;
-        let mut noted = 0;
-        for (id, job) in &tables.jobs {
-            let is_crashed = job.run_epoch.is_some_and(|run| run < epoch);
-            let run = (*id, job.attempt);
-            if is_crashed && !tables.attempts.iter().any(|(of, _)| *of == run) {
-                tables.attempts.push((run, "crashed"));
-                noted += 1;
-            }
-        }
-        Ok(noted)
-    }
 }
 
 /// The row of a job from outside.
@@ -603,113 +480,6 @@ impl SliceTables {
         if !self.jobs.contains_key(&id) {
             self.add_job(id, JobRow::of(&job, now));
         }
-    }
-
-    /// Those of the finishes, each once, that end the present run of their job.
-    fn ending<'a>(&self, finishes: &'a [Finish]) -> Vec<&'a Finish> {
-        let mut seen = HashSet::new();
-        let is_told = |f: &&Finish| {
-            let is_failure = matches!(f.ending, Ending::Retry { .. });
-            seen.insert((f.id, f.attempt))
-                && self.jobs.get(&f.id).is_some_and(|job| {
-                    let runs = job.run_epoch.is_some_and(|run| run != NEVER);
-                    let is_unmarked = job.attempt == f.attempt - 1 && !runs;
-                    is_unmarked || job.attempt == f.attempt && (!is_failure || runs)
-                })
-        };
-        finishes.iter().filter(is_told).collect()
-    }
-
-    /// Notes a run under this lease that failed or was cancelled.
-    fn note_run(&mut self, epoch: i64, finish: &Finish) {
-        let outcome = match finish.ending {
-            Ending::Retry { .. } => "failed",
-            Ending::Discarded { .. } => "discarded",
-            Ending::Cancelled { .. } => "cancelled",
-            Ending::Completed
-            | Ending::Snooze { .. }
-            | Ending::Again { .. }
-            | Ending::Quarantined { .. }
-            | Ending::Released => return,
-        };
-        let runs = |job: &JobRow| job.run_epoch == Some(epoch) || job.attempt == finish.attempt - 1;
-        if self.jobs.get(&finish.id).is_some_and(runs) {
-            self.attempts.push(((finish.id, finish.attempt), outcome));
-        }
-    }
-
-    /// What becomes of a job whose run has ended.
-    fn end_run(&mut self, now: Timestamp, finish: &Finish) {
-        let storable = |text: &String| text.replace('\0', "\u{fffd}");
-        let is_counted = matches!(
-            finish.ending,
-            Ending::Retry { .. } | Ending::Discarded { .. } | Ending::Quarantined { .. }
-        );
-        if let Some(job) = self.jobs.get_mut(&finish.id).filter(|_| is_counted) {
-            job.attempt = finish.attempt;
-        }
-        let how = match &finish.ending {
-            Ending::Completed => {
-                self.jobs.remove(&finish.id);
-                "completed"
-            }
-            Ending::Retry { error, after } => {
-                self.again(now, finish.id, *after, Some(storable(error)));
-                "failed"
-            }
-            Ending::Snooze { after } => {
-                self.again(now, finish.id, *after, None);
-                "snoozed"
-            }
-            Ending::Again { after } => {
-                self.again(now, finish.id, *after, None);
-                self.forget_failures(finish.id);
-                "again"
-            }
-            Ending::Released => {
-                self.again(now, finish.id, Duration::ZERO, None);
-                "released"
-            }
-            Ending::Cancelled { .. } => {
-                self.jobs.remove(&finish.id);
-                "cancelled"
-            }
-            Ending::Discarded { error } => self.bury(finish.id, "discarded", storable(error)),
-            Ending::Quarantined { error } => self.bury(finish.id, "quarantined", storable(error)),
-        };
-        self.ended.push((finish.id, finish.attempt, how));
-    }
-
-    fn again(&mut self, now: Timestamp, id: Uuid, after: Duration, error: Option<String>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let delay = bounded(after);
-        if !delay.is_zero() {
-            job.run_at = micros(now + delay);
-            job.lane = job.home();
-        }
-        job.run_epoch = job.is_cancelled.then_some(NEVER);
-        job.errors += i32::from(error.is_some());
-        job.last_error = error.or_else(|| job.last_error.take());
-    }
-
-    /// What failed before is over.
-    fn forget_failures(&mut self, id: Uuid) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        (job.errors, job.crashes) = (0, 0);
-        job.last_error = None;
-    }
-
-    fn bury(&mut self, id: Uuid, state: &'static str, error: String) -> &'static str {
-        if let Some(mut job) = self.jobs.remove(&id) {
-            job.errors += 1;
-            job.last_error = Some(error);
-            if let Some(died_before) = self.dead.remove(&id) {
-                let JobRow { args, attempt, errors, crashes, last_error, .. } = job;
-                job = JobRow { args, attempt, errors, crashes, last_error, ..died_before.job };
-            }
-            self.dead.insert(id, DeadRow { job, state });
-        }
-        state
     }
 }
 

@@ -23,9 +23,8 @@ use domain::slice::SliceCount;
 use domain::state::State;
 use futures_util::stream;
 use serde_json::Value;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, oneshot};
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
@@ -37,55 +36,13 @@ use crate::{
     Verified, Wakes, Work,
 };
 
+mod line;
+
+use line::Perfect;
+pub use line::{Fate, Line};
+
 /// Hints that a slow listener may have before it; then it hears that it missed some.
 const HINTS: usize = 256;
-
-/// What becomes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is executed and answered.
-    Answered {
-        /// Time to the tables.
-        there: Duration,
-        /// Time of the answer.
-        back: Duration,
-    },
-    /// No connection: it is not executed.
-    Refused,
-    /// The connection breaks: it is executed, and the caller does not hear how it ended.
-    Lost {
-        /// Time to the tables.
-        there: Duration,
-        /// When the caller hears that the connection is broken: perhaps before the execution.
-        heard: Duration,
-    },
-}
-
-impl Fate {
-    /// Executed and answered at once.
-    pub const AT_ONCE: Self = Self::Answered { there: Duration::ZERO, back: Duration::ZERO };
-}
-
-/// What stands between a process and the tables.
-pub trait Line: fmt::Debug + Send + Sync {
-    /// What becomes of a call, which is named as its method.
-    fn fate(&self, call: &'static str) -> Fate;
-
-    /// Whether the process hears a hint.
-    fn hears(&self) -> bool {
-        true
-    }
-}
-
-/// Nothing ever goes wrong.
-#[derive(Debug)]
-struct Perfect;
-
-impl Line for Perfect {
-    fn fate(&self, _: &'static str) -> Fate {
-        Fate::AT_ONCE
-    }
-}
 
 /// An installation in memory. Clones share its tables.
 #[derive(Clone)]
@@ -171,60 +128,6 @@ impl Memory {
     fn tell(&self, hint: Hint) {
         let _ = self.shared.hints.send(hint);
     }
-
-    /// Makes a call over the line.
-    fn call<'a, T: Send + 'static>(
-        &self,
-        name: &'static str,
-        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error> + Send + 'static,
-    ) -> Answer<'a, T> {
-        let memory = self.clone();
-        Box::pin(async move {
-            match memory.line.fate(name) {
-                Fate::AT_ONCE => memory.execute(run),
-                Fate::Refused => Err(broken()),
-                Fate::Answered { there, back } => {
-                    let answer = memory.send(there, run);
-                    let answer = answer.await.unwrap_or_else(|_| Err(broken()));
-                    sleep(back).await;
-                    answer
-                }
-                Fate::Lost { there, heard } => {
-                    drop(memory.send(there, run));
-                    sleep(heard).await;
-                    Err(broken())
-                }
-            }
-        })
-    }
-
-    /// Sends a call, which is executed after a while whether somebody waits for it or not.
-    fn send<T: Send + 'static>(
-        &self,
-        there: Duration,
-        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error> + Send + 'static,
-    ) -> oneshot::Receiver<Result<T, Error>> {
-        let (reply, answer) = oneshot::channel();
-        let memory = self.clone();
-        tokio::spawn(async move {
-            sleep(there).await;
-            let _ = reply.send(memory.execute(run));
-        });
-        answer
-    }
-
-    fn execute<T>(
-        &self,
-        run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        run(&mut self.tables(), (self.shared.clock)())
-    }
-}
-
-/// The connection is broken, or was refused.
-fn broken() -> Error {
-    let source = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    Error::Unreachable { source: sqlx::Error::Io(source) }
 }
 
 impl Log for Memory {

@@ -44,6 +44,14 @@ impl Tables {
         let slice = self.count.slice_of(&Subject::schedule(&new.name));
         let Some(tables) = self.slice(slice) else { return };
         let old = tables.schedules.get(&new.name);
+        let is_same = |old: &ScheduleRow| {
+            (&old.cron, &old.time_zone, old.missed) == (&new.cron, &new.time_zone, new.missed)
+                && (&old.kind, &old.args, &old.options) == (&new.kind, &new.args, &new.options)
+                && new.paused.is_none_or(|paused| paused == old.paused)
+        };
+        if old.is_some_and(is_same) {
+            return;
+        }
         let goes_on = |old: &&ScheduleRow| {
             (&old.cron, &old.time_zone) == (&new.cron, &new.time_zone)
                 && (!old.paused || new.paused != Some(false))

@@ -15,6 +15,7 @@ use store::testing::{Flaws, Memory};
 mod call;
 mod dice;
 mod dump;
+mod schedules;
 mod side;
 
 use call::Call;

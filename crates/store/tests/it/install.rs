@@ -12,7 +12,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{Db, LONG, db};
+use crate::support::{Db, LONG, db, until};
 
 /// The address of another database of the test cluster.
 fn sibling(url: &str, name: &str) -> Config {
@@ -239,10 +239,10 @@ async fn a_closed_port_is_unreachable_in_time() {
 #[tokio::test]
 async fn a_full_pool_is_unreachable_in_time() {
     let db = db().await;
-    let acquire_timeout = Duration::from_secs(1);
+    let acquire_timeout = Duration::from_millis(500);
     let one = Config { max_connections: 1, acquire_timeout, ..Config::new(db.url.as_str()) };
     let store = Store::connect(&one).await.unwrap();
-    let _listener = store.listen().await.unwrap();
+    let _work = db.use_up(&store).await;
     let error = store.ping().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }
@@ -301,9 +301,13 @@ async fn cut(db: &crate::support::Db) {
 #[tokio::test]
 async fn an_address_that_comes_to_lead_elsewhere_is_refused_until_it_leads_back() {
     let db = db().await;
-    let subject = crate::support::subject_in(&db.store, 0);
-    let append = async || db.store.append_one(crate::support::event(&subject, "")).await;
-    append().await.unwrap();
+    // Whoever waits for a connection that is refused waits as long as the pool allows.
+    let acquire_timeout = Duration::from_millis(300);
+    let config = Config { acquire_timeout, ..Config::new(db.url.as_str()) };
+    let store = until(async || Store::connect(&config).await.ok()).await;
+    let subject = crate::support::subject_in(&store, 0);
+    let append = async || store.append_one(crate::support::event(&subject, "")).await;
+    until(async || append().await.ok()).await;
     let changes = [
         ("UPDATE tallylight.installation SET id = gen_random_uuid()", "of installation"),
         ("UPDATE tallylight.installation SET incarnation = gen_random_uuid()", "was restored and"),
@@ -315,16 +319,18 @@ async fn an_address_that_comes_to_lead_elsewhere_is_refused_until_it_leads_back(
     for (change, said) in changes {
         db.sql(change).await;
         cut(&db).await;
-        let refused = crate::support::until(async || {
-            // The first try may meet a connection that has just been cut.
-            append().await.err().filter(|error| !error.is_transient())
-        });
-        assert!(refused.await.to_string().contains(said), "{change}");
-        assert!(db.store.ping().await.unwrap_err().to_string().contains(said), "{change}");
+        // The first try may meet a connection that has just been cut.
+        let refusal = |error: &Error| !error.is_transient();
+        let refused = until(async || append().await.err().filter(refusal)).await;
+        assert!(refused.to_string().contains(said), "{change}");
+        let refused = until(async || store.ping().await.err().filter(refusal)).await;
+        assert!(refused.to_string().contains(said), "{change}");
         db.sql("DELETE FROM tallylight.installation").await;
         db.sql("INSERT INTO tallylight.installation SELECT * FROM was").await;
-        let before = db.head(0).await;
-        append().await.unwrap();
-        assert_eq!(db.head(0).await, before + 1, "nothing was written meanwhile");
+        let head = async || store.heads(&[0]).await.ok();
+        let before = until(head).await;
+        until(async || append().await.ok()).await;
+        let [(_, after)] = until(head).await[..] else { panic!("one slice") };
+        assert_eq!(after, before[0].1 + 1, "nothing was written meanwhile");
     }
 }

@@ -178,11 +178,11 @@ async fn a_run_that_fails_after_its_cancellation_is_not_tried_again() {
 
 #[tokio::test]
 async fn of_a_start_and_a_cancellation_at_once_the_first_wins() {
-    for _ in 0..10 {
-        let db = db().await;
+    let db = db().await;
+    let lease = db.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    for _ in 0..30 {
         let subject = subject_in(&db.store, SLICE);
         let id = enqueue(&db.store, "a_job", &subject, &json!({})).await;
-        let lease = db.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
         let ids = [id];
         let (started, cancelled) = tokio::join!(
             db.store.mark_started(SLICE, lease.epoch, &ids),

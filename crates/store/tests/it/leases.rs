@@ -138,13 +138,13 @@ async fn progress_and_owners_are_told_per_slice() {
 #[tokio::test]
 async fn leases_are_renewed_while_work_has_all_connections() {
     let db = db().await;
-    let acquire_timeout = Duration::from_secs(1);
+    let acquire_timeout = Duration::from_millis(500);
     let config = Config::new(db.url.as_str());
     let store =
         Store::connect(&Config { max_connections: 1, acquire_timeout, ..config }).await.unwrap();
     let process = Uuid::now_v7();
     let lease = store.claim(React, 0, process, LONG).await.unwrap().unwrap();
-    let _work = store.listen().await.unwrap();
+    let _work = db.use_up(&store).await;
     assert!(store.ping().await.is_err(), "no connection is left");
     store.heartbeat(process, "host", "1", LONG).await.unwrap();
     let renewed = store.renew(React, &[(0, lease.epoch)], LONG).await.unwrap();

@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// How often a condition is looked at: not as often as can be, since other tests run beside.
+const EVERY: Duration = Duration::from_millis(2);
+
 /// A lease that no test outlasts.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
 
@@ -73,6 +76,18 @@ impl Db {
         .await;
     }
 
+    /// Uses up the pool of a store that has one connection: a statement waits on it for a lock, for
+    /// as long as what is returned lives, but no longer than a serving connection waits.
+    pub(crate) async fn use_up(&self, store: &Store) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut gate = self.pool.begin().await.unwrap();
+        let lock = "SELECT FROM tallylight.slice_head FOR UPDATE";
+        sqlx::query(lock).execute(&mut *gate).await.unwrap();
+        let (store, subject) = (store.clone(), subject_in(&self.store, 0));
+        tokio::spawn(async move { store.append_one(event(&subject, "waits")).await });
+        self.blocked(1).await;
+        gate
+    }
+
     /// The head of a slice.
     pub(crate) async fn head(&self, slice: i16) -> i64 {
         self.store.heads(&[slice]).await.unwrap()[0].1
@@ -87,7 +102,7 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(begun.elapsed() < LIMIT, "waited too long");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(EVERY).await;
     }
 }
 

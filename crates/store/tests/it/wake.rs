@@ -3,11 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use store::{Config, Hint, Store};
 use tokio::time::timeout;
 
 use crate::support::{db, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn who_listens_leaves_the_pool_to_others() {
+    let db = db().await;
+    let one = Config { max_connections: 1, ..Config::new(db.url.as_str()) };
+    let store = Store::connect(&one).await.unwrap();
+    let mut wakes = store.listen().await.unwrap();
+    store.ping().await.unwrap();
+    store.leases_given_back().await.unwrap();
+    assert_eq!(wakes.recv().await.unwrap(), Hint::Leases);
+}
 
 #[tokio::test]
 async fn a_hint_reaches_other_processes() {

@@ -28,8 +28,11 @@ use crate::leases::Leases;
 use crate::running::RunningJobs;
 use crate::{Config, Context, Worker};
 
+mod blocking;
+mod conformance;
 mod limits;
 mod on_time;
+mod unreadable;
 
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -61,7 +64,8 @@ pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(begun.elapsed() < LIMIT, "waited too long");
-        tokio::task::yield_now().await;
+        // Not as often as can be: other tests run beside.
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

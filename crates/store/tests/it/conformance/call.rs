@@ -114,6 +114,40 @@ pub(super) enum Lanes {
     TakeBack { slice: i16, epoch: i64, pauses: Pauses },
 }
 
+/// A call about schedules.
+#[derive(Debug, Clone)]
+pub(super) enum Schedules {
+    /// Puts one, and sets its next fire.
+    Put {
+        name: String,
+        n: i64,
+        in_hours: i64,
+        paused: Option<bool>,
+    },
+    Due {
+        process: Uuid,
+        limit: i64,
+    },
+    Next(Uuid),
+    Fire(Fire),
+}
+
+/// A fire.
+#[derive(Debug, Clone)]
+pub(super) struct Fire {
+    pub(super) slice: i16,
+    pub(super) epoch: i64,
+    pub(super) name: String,
+    pub(super) version: i64,
+    /// Whether it is the one that is due.
+    pub(super) is_as_read: bool,
+    /// The moments, in hours from the one that is due.
+    pub(super) after_hours: Vec<i64>,
+    /// The next fire, in hours from it.
+    pub(super) next_hours: Option<i64>,
+    pub(super) error: Option<&'static str>,
+}
+
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
@@ -189,6 +223,7 @@ pub(super) enum Call {
     },
     NextDue(Uuid),
     Lanes(Lanes),
+    Schedules(Schedules),
     Mark {
         slice: i16,
         epoch: i64,
@@ -241,7 +276,7 @@ impl Call {
     pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
-        match dice.below(106) {
+        match dice.below(114) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
             14..17 => Self::Read {
@@ -290,6 +325,7 @@ impl Call {
             98..101 => dice.cancel(slice),
             101..103 => Self::Cancellations(dice.process()),
             103 => dice.note_crashes(slice),
+            106..114 => Self::Schedules(dice.schedules(slice)),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }
     }

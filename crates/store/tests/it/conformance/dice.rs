@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use domain::ids::{Subject, Timestamp};
+use domain::slice::SliceCount;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -11,7 +12,9 @@ use store::testing::{SliceTables, Tables};
 use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request};
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Lanes, Parked, React, Run};
+use super::call::{
+    Call, Enqueue, Event, Fire, How, IsPresent, Job, Lanes, Parked, React, Run, Schedules,
+};
 
 /// Slices with load.
 const SLICES: i16 = 2;
@@ -392,6 +395,38 @@ impl Dice<'_> {
         let ids: Vec<Uuid> = self.of(slice).jobs.keys().copied().collect();
         let id = if ids.is_empty() { Uuid::nil() } else { self.one_of(&ids) };
         Call::JobAge { slice, id }
+    }
+
+    /// Two schedules in each slice with load.
+    pub(super) fn schedules(&mut self, slice: i16) -> Schedules {
+        let names = (0..).map(|n| format!("schedule-{n}"));
+        let is_own =
+            |name: &String| SliceCount::DEFAULT.slice_of(&Subject::schedule(name)) == slice;
+        let names: Vec<String> = names.filter(is_own).take(2).collect();
+        let name = names[self.rng.random_range(0..names.len())].clone();
+        match self.below(8) {
+            0..3 => Schedules::Put {
+                name,
+                n: self.number(0..2),
+                in_hours: self.number(-3..3),
+                paused: self.one_of(&[None, None, None, Some(true), Some(false)]),
+            },
+            3 => Schedules::Due { process: self.process(), limit: self.number(0..4) },
+            4 => Schedules::Next(self.process()),
+            _ => {
+                let version = self.of(slice).schedules.get(&name).map_or(1, |row| row.version);
+                Schedules::Fire(Fire {
+                    slice,
+                    epoch: self.epoch(Consumer::Jobs, slice),
+                    name,
+                    version: if self.once_in(6) { self.near(version) } else { version },
+                    is_as_read: !self.once_in(6),
+                    after_hours: self.some(3, |dice| dice.number(0..2)),
+                    next_hours: (!self.once_in(6)).then(|| self.number(1..3)),
+                    error: self.once_in(6).then_some("refused"),
+                })
+            }
+        }
     }
 
     pub(super) fn dead(&mut self) -> Uuid {

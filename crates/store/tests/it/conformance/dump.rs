@@ -83,6 +83,7 @@ impl Side {
             format!("run {slice} {} {attempt} {outcome}", self.told_id(*id))
         };
         lines.extend(tables.attempts.iter().map(run));
+        lines.extend(self.dump_schedules(slice, tables));
         lines
     }
 
@@ -130,6 +131,7 @@ impl Side {
         lines.extend(self.jobs(pool, "tallylight.job", false).await);
         lines.extend(self.jobs(pool, "tallylight.job_dead", true).await);
         lines.extend(parked(pool).await);
+        lines.extend(self.read_schedules(pool).await);
         let runs: Vec<(i16, Uuid, i32, String)> =
             all(pool, "SELECT slice, job, attempt, outcome FROM tallylight.job_attempt").await;
         lines.extend(runs.into_iter().map(|(slice, id, attempt, outcome)| {
@@ -295,7 +297,7 @@ async fn parked(pool: &PgPool) -> Vec<String> {
     rows.into_iter().map(line).collect()
 }
 
-async fn all<T>(pool: &PgPool, query: &'static str) -> Vec<T>
+pub(super) async fn all<T>(pool: &PgPool, query: &'static str) -> Vec<T>
 where
     T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
 {

@@ -45,7 +45,7 @@ pub(super) enum Of {
     Memory(Memory, Ahead),
 }
 
-fn hours_after(at: Timestamp, hours: i64) -> Timestamp {
+pub(super) fn hours_after(at: Timestamp, hours: i64) -> Timestamp {
     let micros = at.timestamp_micros() + hours * 3_600_000_000;
     Timestamp::from_timestamp_micros(micros).unwrap()
 }
@@ -63,7 +63,7 @@ impl Side {
         Self { of: Of::Memory(memory, ahead), ids: HashMap::new(), enqueued: 0 }
     }
 
-    fn work(&self) -> &dyn Work {
+    pub(super) fn work(&self) -> &dyn Work {
         match &self.of {
             Of::Postgres(db) => &db.store,
             Of::Memory(memory, _) => memory,
@@ -84,7 +84,7 @@ impl Side {
         (seconds + 1_800).div_euclid(3_600)
     }
 
-    fn at(&self, in_hours: i64) -> Timestamp {
+    pub(super) fn at(&self, in_hours: i64) -> Timestamp {
         hours_after(self.now(), in_hours)
     }
 
@@ -170,6 +170,7 @@ impl Side {
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
             Call::Lanes(lanes) => self.lanes(lanes).await,
+            Call::Schedules(schedules) => self.schedules(schedules).await,
         }
     }
 
@@ -276,6 +277,7 @@ impl Side {
             | Call::Cancel { .. }
             | Call::Lanes(_)
             | Call::Pass { .. }
+            | Call::Schedules(_)
             | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
         }
     }
@@ -335,13 +337,17 @@ impl Side {
                 format!("the live job {}", self.told_id(id))
             }
             Ok(id) => {
-                // The in-memory store numbers them.
-                self.enqueued += 1;
-                self.ids.insert(Uuid::from_u64_pair(u64::MAX, self.enqueued), id);
+                self.met(id);
                 "a new job".to_owned()
             }
             Err(error) => kind_of(&error).to_owned(),
         }
+    }
+
+    /// Notes a job that the store has enqueued: the in-memory one numbers them.
+    pub(super) fn met(&mut self, id: Uuid) {
+        self.enqueued += 1;
+        self.ids.insert(Uuid::from_u64_pair(u64::MAX, self.enqueued), id);
     }
 
     /// When somebody asked for something about what is set aside.
@@ -374,6 +380,12 @@ impl Side {
                     "UPDATE tallylight.checkpoint SET lease_until = lease_until - $1 * interval '1 hour'",
                     "UPDATE tallylight.job SET run_at = run_at - $1 * interval '1 hour',
                             enqueued_at = enqueued_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job_dead SET enqueued_at = enqueued_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.schedule SET next_fire_at = next_fire_at - $1 * interval '1 hour',
+                            last_fire_at = last_fire_at - $1 * interval '1 hour'",
+                    // Away first: a moment may be where another one was.
+                    "UPDATE tallylight.schedule_fire SET fire_at = fire_at - interval '100 years' - $1 * interval '1 hour'",
+                    "UPDATE tallylight.schedule_fire SET fire_at = fire_at + interval '100 years' + 0 * $1 * interval '1 hour'",
                     "UPDATE tallylight.job_key SET until = until - $1 * interval '1 hour'",
                     "UPDATE tallylight.rate_bucket SET refilled_at = refilled_at - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
@@ -503,7 +515,7 @@ fn new_event(event: &Event) -> NewEvent {
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// What an answer comes to: the value, or the kind of its error.
-fn told<T: Debug>(answer: Result<T, Error>) -> String {
+pub(super) fn told<T: Debug>(answer: Result<T, Error>) -> String {
     match answer {
         Ok(value) => format!("{value:?}"),
         Err(error) => kind_of(&error).to_owned(),

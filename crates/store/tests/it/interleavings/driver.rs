@@ -144,13 +144,8 @@ struct Running {
 impl Bench {
     /// A bench for up to `sessions` sessions.
     pub(super) async fn new(sessions: usize) -> Self {
-        let url = store::testing::database().await;
-        let (stem, name) = url.rsplit_once('/').unwrap();
-        let url = format!("{stem}/bench_{name}");
-        let config = Config::new(url.as_str());
-        store::create_database(&config).await.unwrap();
-        store::migrate(&config, SliceCount::new(SLICES)).await.unwrap();
-        let store = Store::connect(&config).await.unwrap();
+        let url = store::testing::database_of(SliceCount::new(SLICES).unwrap()).await;
+        let store = Store::connect(&Config::new(url.as_str())).await.unwrap();
         let pool = sqlx::PgPool::connect(&url).await.unwrap();
         let url = with_cheap_role(&pool, &url).await;
         let changes = watch::Sender::new(0);
