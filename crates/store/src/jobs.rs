@@ -10,6 +10,7 @@ use domain::effect::NewJob;
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
 use sqlx::PgConnection;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::consumer::{Consumer, fence};
@@ -25,6 +26,7 @@ mod history;
 mod lanes;
 mod look;
 mod pauses;
+mod sample;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
@@ -38,6 +40,7 @@ pub use history::{Attempt, JobDays, JobHistory};
 pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use pauses::{Pause, PauseScope, Pauses};
+pub use sample::{JobGroup, JobSample, TableRows};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
 /// their turn.
@@ -83,6 +86,31 @@ pub struct DueJob {
     pub limit: i16,
     /// Whose it is.
     pub fair_key: Option<String>,
+    /// Starts that ended with their process, a former holder's included.
+    pub crashes: i32,
+    /// How long it has been due.
+    pub waited: Waited,
+}
+
+/// How long something has waited: by the database's clock when it was read, and by this process's
+/// from then on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Waited {
+    when_read: Duration,
+    read: Instant,
+}
+
+impl Waited {
+    /// It was read now, and had waited for so many microseconds.
+    pub fn of_micros(micros: i64) -> Self {
+        let when_read = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+        Self { when_read, read: Instant::now() }
+    }
+
+    /// Until now.
+    pub fn so_far(self) -> Duration {
+        self.when_read + self.read.elapsed()
+    }
 }
 
 impl DueJob {
@@ -135,6 +163,8 @@ struct DueRow {
     limit_key: Option<String>,
     max_running: Option<i16>,
     fair_key: Option<String>,
+    crashes: i32,
+    waited: i64,
 }
 
 impl From<DueRow> for DueJob {
@@ -157,6 +187,8 @@ impl From<DueRow> for DueJob {
             limit_key: row.limit_key,
             limit: row.max_running.unwrap_or(1),
             fair_key: row.fair_key,
+            crashes: row.crashes,
+            waited: Waited::of_micros(row.waited),
         }
     }
 }
@@ -219,7 +251,10 @@ impl Store {
                       j.attempt AS "attempt!", j.errors AS "errors!",
                       j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
-                      j.limit_key, j.max_running, j.fair_key
+                      j.limit_key, j.max_running, j.fair_key,
+                      j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
+                      (extract(epoch FROM now() - greatest(j.run_at, j.enqueued_at))
+                        * 1000000)::bigint AS "waited!"
                  FROM tallylight.checkpoint c
                 CROSS JOIN LATERAL (
                       SELECT q.* FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)

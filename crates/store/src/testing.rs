@@ -14,6 +14,7 @@ mod lanes;
 mod memory;
 mod rate;
 mod reactions;
+mod samples;
 mod schedules;
 mod tables;
 

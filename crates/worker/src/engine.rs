@@ -207,7 +207,7 @@ impl Engine {
         for mut due in due {
             let Some(mark) = started.get(&due.id) else { continue };
             due.args = mark.args.clone().unwrap_or(due.args);
-            self.ctx.metrics().job_claimed(&due.kind);
+            self.ctx.metrics().jobs.started(&due.kind, due.waited.so_far());
             let job = ClaimedJob::new(due, epoch, mark.attempt);
             if mark.crashes > MAX_CRASHES {
                 self.quarantine(&job, mark.crashes).await;
@@ -227,7 +227,7 @@ impl Engine {
     async fn quarantine(&mut self, job: &ClaimedJob, crashes: i32) {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
-        self.ctx.metrics().job_ended(&job.kind, "quarantined");
+        self.ctx.metrics().jobs.ended(&job.kind, "quarantined");
         let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
         let finish = Finish { id: job.id, attempt: job.attempt, ending, events };
@@ -319,13 +319,16 @@ impl Engine {
         match self.store(slice, epoch, &finishes).await {
             Ok(()) => {
                 for (ended, finish) in ended.iter().zip(&finishes) {
-                    self.ctx.metrics().job_ended(&ended.job.kind, outcome::name(&finish.ending));
+                    self.ctx.metrics().jobs.ended(&ended.job.kind, outcome::name(&finish.ending));
                 }
                 Ok(Vec::new())
             }
             Err(Error::Fenced { .. }) => {
                 tracing::warn!(slice, epoch, "lease lost: outcomes dropped, the jobs run again");
                 self.ctx.metrics().fenced(Consumer::Jobs);
+                for run in &ended {
+                    self.ctx.metrics().jobs.dropped(&run.job.kind);
+                }
                 self.leases.forget(Consumer::Jobs, slice, epoch);
                 self.acquit(slice, epoch, &finishes).await;
                 Ok(Vec::new())
@@ -341,9 +344,14 @@ impl Engine {
     /// Says of runs that lost their lease that their process did not die with them.
     async fn acquit(&self, slice: i16, epoch: i64, runs: &[Finish]) {
         let runs: Vec<(Uuid, i32)> = runs.iter().map(|run| (run.id, run.attempt)).collect();
-        if let Err(error) = self.ctx.store().acquit(slice, epoch, &runs).await {
+        match self.ctx.store().acquit(slice, epoch, &runs).await {
+            Ok(acquitted) => {
+                self.ctx.metrics().jobs.acquitted.inc_by(acquitted);
+            }
             // Not again: it may have been heard. At worst each counts a crash too many.
-            tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
+            Err(error) => {
+                tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::engine::{Engine, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
-use crate::{execution, jobs, react, schedules};
+use crate::{execution, gauges, jobs, react, schedules};
 
 /// A running worker.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
         async move { schedules::run(&ctx, &leases, stop).await }
     });
     let listener = tokio::spawn(listen(ctx.clone(), stop.clone()));
+    let counting = tokio::spawn(gauges::run(ctx.clone(), leases.clone()));
     let fence = tokio::spawn(self_fence(ctx.clone(), leases.clone(), running.clone()));
 
     // A loop that ends before it was told to has died: the process must not go on half alive.
@@ -108,6 +109,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
     stop.cancel();
     drain(&ctx, &leases, &cut, &mut loops).await;
     listener.abort();
+    counting.abort();
     fence.abort();
     leases::release_all(&ctx, &leases).await;
 }

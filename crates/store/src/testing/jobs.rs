@@ -17,7 +17,7 @@ use super::tables::{
 use crate::jobs::{PER_FAIR_KEY, elsewhere, ignored};
 use crate::{
     Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
-    KeyStates, Lane, OnConflict, Started,
+    KeyStates, Lane, OnConflict, Started, Waited,
 };
 
 /// A row of `job`.
@@ -116,7 +116,9 @@ impl JobRow {
         }
     }
 
-    pub(super) fn due(&self, slice: i16, id: Uuid) -> DueJob {
+    /// As it is read at `now`.
+    pub(super) fn due(&self, slice: i16, id: Uuid, now: Timestamp) -> DueJob {
+        let waited = (now - self.run_at.max(self.enqueued_at)).num_microseconds();
         DueJob {
             slice,
             id,
@@ -135,6 +137,8 @@ impl JobRow {
             limit_key: self.limit_key.clone(),
             limit: self.limit.unwrap_or(1),
             fair_key: self.fair_key.clone(),
+            crashes: self.crashes + i32::from(self.run_epoch.is_some()),
+            waited: Waited::of_micros(waited.unwrap_or_default()),
         }
     }
 }
@@ -283,7 +287,7 @@ impl Tables {
             }
         }
         due.sort_by_key(|(_, id, job)| (job.priority, job.run_at, *id));
-        due.into_iter().map(|(slice, id, job)| job.due(slice, id)).collect()
+        due.into_iter().map(|(slice, id, job)| job.due(slice, id, now)).collect()
     }
 
     pub(super) fn next_due_in(&mut self, now: Timestamp, process: Uuid) -> Option<Duration> {
@@ -378,6 +382,11 @@ impl Tables {
         let Some(tables) = self.slice(slice) else { return 0 };
         let mut acquitted = 0;
         for (id, attempt) in runs {
+            for (run, outcome) in &mut tables.attempts {
+                if *run == (*id, *attempt) && *outcome == "crashed" {
+                    *outcome = "lost";
+                }
+            }
             let Some(job) = tables.jobs.get_mut(id) else { continue };
             if job.attempt > *attempt && job.crashes > 0 {
                 job.crashes -= 1;
@@ -430,12 +439,12 @@ impl Tables {
         Ok(None)
     }
 
-    pub(super) fn cancellations(&mut self, process: Uuid) -> Vec<Cancellation> {
+    pub(super) fn cancellations(&mut self, now: Timestamp, process: Uuid) -> Vec<Cancellation> {
         let mut found = Vec::new();
         for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
             let cancelled = tables.jobs.iter().filter(|(_, job)| job.is_cancelled);
             found.extend(cancelled.map(|(id, job)| Cancellation {
-                job: job.due(slice, *id),
+                job: job.due(slice, *id, now),
                 is_running: job.run_epoch == Some(tables.jobs_lease.epoch),
             }));
         }

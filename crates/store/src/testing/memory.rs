@@ -31,9 +31,9 @@ use uuid::Uuid;
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Fire, Hint, JobDays, Keyring,
-    KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction,
-    Request, Sealed, SealingKey, Started, Tokens, Verified, Wakes, Work,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Fire, Hint, JobDays, JobSample,
+    Keyring, KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest,
+    Reaction, Request, Sealed, SealingKey, Started, TableRows, Tokens, Verified, Wakes, Work,
 };
 
 /// Hints that a slow listener may have before it; then it hears that it missed some.
@@ -531,12 +531,21 @@ impl Work for Memory {
         self.call("acquit", move |tables, _| Ok(tables.acquit(slice, epoch, &runs)))
     }
 
+    fn sample_jobs(&self, slice: i16) -> Answer<'_, JobSample> {
+        self.call("sample_jobs", move |tables, now| Ok(tables.sample_jobs(now, slice)))
+    }
+
+    fn job_tables(&self) -> Answer<'_, Vec<TableRows>> {
+        // Nothing to remove: a row that is gone is gone.
+        self.call("job_tables", |_, _| Ok(Vec::new()))
+    }
+
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
         self.call("note_crashes", move |tables, _| tables.note_crashes(slice, epoch))
     }
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
-        self.call("cancellations", move |tables, _| Ok(tables.cancellations(process)))
+        self.call("cancellations", move |tables, now| Ok(tables.cancellations(now, process)))
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {

@@ -316,8 +316,11 @@ async fn an_address_that_comes_to_lead_elsewhere_is_refused_until_it_leads_back(
         db.sql(change).await;
         cut(&db).await;
         let refused = crate::support::until(async || {
-            // The first try may meet a connection that has just been cut.
-            append().await.err().filter(|error| !error.is_transient())
+            // The first try may meet a connection that has just been cut; none waits in vain.
+            let error = append().await.err()?;
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            assert!(!cause.unwrap_or_default().contains("timed out"), "{change}");
+            Some(error).filter(|error| !error.is_transient())
         });
         assert!(refused.await.to_string().contains(said), "{change}");
         assert!(db.store.ping().await.unwrap_err().to_string().contains(said), "{change}");
