@@ -6,7 +6,7 @@
 //! after each the loop rests for [`REST`] times as long: sampling takes no more than a fiftieth of
 //! one connection, whatever the backlog. A scrape reads what the last samples found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,7 +79,7 @@ pub(crate) async fn run(ctx: Context, leases: Leases) {
 async fn look(ctx: &Context, leases: &Leases) -> Result<(), Error> {
     let gauges = &ctx.metrics().gauges;
     let held: Vec<i16> = leases.held(Consumer::Jobs).iter().map(|lease| lease.slice).collect();
-    gauges.lock().slices.retain(|slice, _| held.contains(slice));
+    gauges.lock().hold(&held);
     let tables = if held.contains(&FIRST) { ctx.store().job_tables().await? } else { Vec::new() };
     gauges.lock().tables = tables;
     for slice in held {
@@ -98,6 +98,15 @@ impl Gauges {
 }
 
 impl Seen {
+    /// Forgets the slices that are not held. One that is new is as old as its first turn, should
+    /// that come to nothing.
+    fn hold(&mut self, held: &[i16]) {
+        self.slices.retain(|slice, _| held.contains(slice));
+        for slice in held {
+            self.slices.entry(*slice).or_insert_with(|| (Instant::now(), JobSample::default()));
+        }
+    }
+
     /// All groups, those of rare pairs of kind and queue as `other`.
     fn groups(&self) -> impl Iterator<Item = (ReadyLabels, &JobGroup)> {
         let mut jobs_of: BTreeMap<(&str, &str), i64> = BTreeMap::new();
@@ -107,7 +116,8 @@ impl Seen {
         }
         let mut pairs: Vec<_> = jobs_of.into_iter().collect();
         pairs.sort_by_key(|(_, jobs)| std::cmp::Reverse(*jobs));
-        let rare: Vec<(&str, &str)> = pairs.into_iter().skip(MOST_PAIRS).map(|(p, _)| p).collect();
+        let rare: BTreeSet<(&str, &str)> =
+            pairs.into_iter().skip(MOST_PAIRS).map(|(pair, _)| pair).collect();
         all().map(move |group| {
             let is_rare = rare.contains(&(group.kind.as_str(), group.queue.as_str()));
             let name = |name: &str| if is_rare { "other".to_owned() } else { name.to_owned() };

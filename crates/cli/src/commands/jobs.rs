@@ -156,7 +156,9 @@ fn killed_line(killed: &Value) -> String {
     let (process, host, version) = (text("process"), text("host"), text("version"));
     let begun = killed["started_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
     let begun = begun.map(|at| format!(", started {}", time(at))).unwrap_or_default();
-    format!("{process} on {host}, version {version}, at start {}{begun}", killed["attempt"])
+    let args = killed["args_digest"].as_str().map(|digest| format!(", args {}", short(digest)));
+    let args = args.unwrap_or_default();
+    format!("{process} on {host}, version {version}, at start {}{begun}{args}", killed["attempt"])
 }
 
 /// As much of a digest as tells it from others.
@@ -236,4 +238,24 @@ fn told(count: i64, dry_run: bool, what: &str) -> String {
 
 fn time(at: Timestamp) -> String {
     at.format("%F %T").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_quarantined_job_took_with_it_is_told_in_a_line_each() {
+        let digest = "0123456789abcdef";
+        let killed = json!({
+            "attempt": 2, "process": "p-1", "host": "a", "version": "9.1",
+            "started_at": "2026-11-22T14:00:00.5+00:00", "args_digest": digest,
+        });
+        let told =
+            "p-1 on a, version 9.1, at start 2, started 2026-11-22 14:00:00, args 0123456789ab";
+        assert_eq!(killed_line(&killed), told);
+        // Noted before there were digests, by a process that nobody knows any more.
+        let bare = killed_line(&json!({ "attempt": 1, "process": null }));
+        assert_eq!(bare, "unknown on unknown, version unknown, at start 1");
+    }
 }

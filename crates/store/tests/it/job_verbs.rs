@@ -121,7 +121,8 @@ async fn an_attempt_tells_token_process_build_and_error() {
 #[tokio::test]
 async fn a_crash_tells_by_a_digest_which_arguments_were_the_same() {
     let r = running(3, JobHistory::None).await;
-    let change = "UPDATE tallylight.job SET args = '{\"n\": 0, \"keep\": true}' WHERE args ->> 'n' = '1'";
+    let change =
+        "UPDATE tallylight.job SET args = '{\"n\": 0, \"keep\": true}' WHERE args ->> 'n' = '1'";
     r.db.sql(change).await;
     r.db.expire(Jobs, SLICE).await;
     let next = r.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
@@ -150,8 +151,8 @@ async fn a_run_whose_process_lives_is_lost_and_not_crashed_whoever_comes_first()
     let started = r.store.mark_started(SLICE, next.epoch, &r.ids).await.unwrap();
     let crashes = |id| started.iter().find(|start| start.id == id).unwrap().crashes;
     assert_eq!((crashes(r.ids[0]), crashes(r.ids[1])), (0, 1));
-    let crashed = r.store.job_attempts(SLICE, r.ids[1]).await.unwrap().remove(0);
-    assert_eq!(crashed.outcome, "crashed");
+    let noted = r.store.job_attempts(SLICE, r.ids[1]).await.unwrap().remove(0);
+    assert_eq!(noted.outcome, "crashed");
     assert_eq!(r.store.acquit(SLICE, r.epoch, &[(r.ids[1], 1)]).await.unwrap(), 1);
     let lost = r.store.job_attempts(SLICE, r.ids[1]).await.unwrap().remove(0);
     assert_eq!((lost.outcome.as_str(), lost.process), ("lost", Some(r.process)));
