@@ -101,10 +101,9 @@ pub struct Waited {
 }
 
 impl Waited {
-    /// It was read now, and had waited for so many microseconds.
-    pub fn of_micros(micros: i64) -> Self {
-        let when_read = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
-        Self { when_read, read: Instant::now() }
+    /// It waits since then, and was read at `now` by the same clock, in this moment.
+    pub fn since(then: Timestamp, now: Timestamp) -> Self {
+        Self { when_read: (now - then).to_std().unwrap_or_default(), read: Instant::now() }
     }
 
     /// Until now.
@@ -164,7 +163,8 @@ struct DueRow {
     max_running: Option<i16>,
     fair_key: Option<String>,
     crashes: i32,
-    waited: i64,
+    enqueued_at: Timestamp,
+    read_at: Timestamp,
 }
 
 impl From<DueRow> for DueJob {
@@ -188,7 +188,8 @@ impl From<DueRow> for DueJob {
             limit: row.max_running.unwrap_or(1),
             fair_key: row.fair_key,
             crashes: row.crashes,
-            waited: Waited::of_micros(row.waited),
+            // A producer may name a time that was before.
+            waited: Waited::since(row.run_at.max(row.enqueued_at), row.read_at),
         }
     }
 }
@@ -253,8 +254,7 @@ impl Store {
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
                       j.limit_key, j.max_running, j.fair_key,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
-                      (extract(epoch FROM now() - greatest(j.run_at, j.enqueued_at))
-                        * 1000000)::bigint AS "waited!"
+                      j.enqueued_at AS "enqueued_at!", now() AS "read_at!"
                  FROM tallylight.checkpoint c
                 CROSS JOIN LATERAL (
                       SELECT q.* FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)

@@ -105,8 +105,7 @@ impl Store {
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
                       j.limit_key, j.max_running, j.fair_key,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
-                      (extract(epoch FROM now() - greatest(j.run_at, j.enqueued_at))
-                        * 1000000)::bigint AS "waited!"
+                      j.enqueued_at, now() AS "read_at!"
                  FROM unnest($3::smallint[], $4::text[]) AS k (slice, key)
                  JOIN tallylight.checkpoint c
                    ON c.consumer = $1 AND c.slice = k.slice AND c.owner = $2

@@ -118,7 +118,6 @@ impl JobRow {
 
     /// As it is read at `now`.
     pub(super) fn due(&self, slice: i16, id: Uuid, now: Timestamp) -> DueJob {
-        let waited = (now - self.run_at.max(self.enqueued_at)).num_microseconds();
         DueJob {
             slice,
             id,
@@ -138,7 +137,7 @@ impl JobRow {
             limit: self.limit.unwrap_or(1),
             fair_key: self.fair_key.clone(),
             crashes: self.crashes + i32::from(self.run_epoch.is_some()),
-            waited: Waited::of_micros(waited.unwrap_or_default()),
+            waited: Waited::since(self.run_at.max(self.enqueued_at), now),
         }
     }
 }

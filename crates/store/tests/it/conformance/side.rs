@@ -486,9 +486,10 @@ impl Side {
         let DueJob { priority, queue, lane, limit_key, limit, fair_key, crashes, .. } = job;
         let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
         let (subject, causation) = (&job.subject, job.causation_id);
+        let waited = (job.waited.so_far().as_secs() + 1_800) / 3_600;
         format!(
             "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?} \
-             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?} {crashes}"
+             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?} {crashes} {waited}"
         )
     }
 }

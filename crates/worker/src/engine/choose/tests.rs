@@ -28,7 +28,7 @@ fn job(n: u32, key: &str, priority: i16) -> DueJob {
         limit: 1,
         fair_key: None,
         crashes: 0,
-        waited: Waited::of_micros(0),
+        waited: Waited::since(Timestamp::default(), Timestamp::default()),
     }
 }
 
