@@ -69,12 +69,14 @@ async fn the_chain_of_a_call_is_told_from_its_command_to_what_followed() {
 #[tokio::test]
 async fn a_job_that_waits_is_explained_cancelled_and_shown_on_the_command_line() {
     let system = TestSystem::start(Setup::default()).await;
-    let options = store::EnqueueOptions {
-        run_at: Some("2099-01-01T00:00:00Z".parse().unwrap()),
-        ..store::EnqueueOptions::default()
-    };
-    let id = system.store.enqueue("clean_up_inactive", &json!({}), &options).await.unwrap();
+    let enqueue =
+        ["jobs", "enqueue", "clean_up_inactive", "{}", "--run-at", "2099-01-01T00:00:00Z"];
+    let told = system.command(&[enqueue.as_slice(), &["--priority", "3"]].concat()).await;
+    let id: Uuid = told.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    assert_eq!(system.store.find_job(id).await.unwrap().unwrap().priority, 3);
     let job = id.to_string();
+    let unknown = system.failing_command(&["jobs", "enqueue", "clean_up_inactve"]).await;
+    assert!(unknown.contains("--force"), "{unknown}");
     let why = system.command(&["jobs", "why", &job]).await;
     assert!(why.contains("waits for  its time, 2099"), "{why}");
     let listed = system.command(&["jobs", "list", "--kind", "clean_up_inactive"]).await;

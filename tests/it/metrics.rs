@@ -21,6 +21,44 @@ fn value(text: &str, start: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(start)?.trim().parse().ok())
 }
 
+/// The numbers that a text names, without what a counter or a histogram adds.
+fn named(text: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names = text.match_indices("tallylight_").map(|(at, _)| {
+        let rest = &text[at..];
+        &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]
+    });
+    names.map(|name| name.trim_end_matches("_bucket").trim_end_matches("_total")).collect()
+}
+
+#[test]
+fn rules_and_dashboard_name_only_numbers_that_the_page_describes() {
+    let page = include_str!("../../docs/metrics.md");
+    for (file, least) in [
+        (include_str!("../../docs/alerts.yml"), 10),
+        (include_str!("../../docs/dashboard.json"), 10),
+    ] {
+        let unknown: Vec<&str> = named(file)
+            .into_iter()
+            .filter(|name| !page.contains(&format!("| `{name}` |")))
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(named(file).len() >= least);
+    }
+    let dashboard: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/dashboard.json")).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn the_page_describes_no_number_twice() {
+    let page = include_str!("../../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` |")?.0));
+    let mut seen = BTreeSet::new();
+    let twice: Vec<&str> = rows.filter(|name| !seen.insert(*name)).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
 #[tokio::test]
 async fn every_number_is_told_and_described_and_counts_what_happened() {
     let system = TestSystem::start(Setup::default()).await;

@@ -7,6 +7,7 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use domain::event::is_traceparent;
 use uuid::Uuid;
 
 use crate::Api;
@@ -171,6 +172,34 @@ impl FromRequestParts<Api> for IdempotencyKey {
                 "Idempotency-Key must be there once, 1 to 255 printable ASCII characters",
             )),
         }
+    }
+}
+
+/// The trace that a request is part of (W3C Trace Context). One that is not well formed is none, as
+/// that says.
+#[derive(Debug)]
+pub(crate) struct Traceparent(pub(crate) Option<String>);
+
+impl FromRequestParts<Api> for Traceparent {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all("traceparent").iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Ok(Self(None)) };
+        let value = value.to_str().ok().filter(|value| is_traceparent(value));
+        Ok(Self(value.map(str::to_owned)))
+    }
+}
+
+impl Traceparent {
+    /// The trace that a body names, else the header's.
+    pub(crate) fn or_of(self, fields: &mut Fields) -> Option<String> {
+        let named = fields.text("traceparent", 55);
+        if named.as_deref().is_some_and(|named| !is_traceparent(named)) {
+            fields
+                .wrong("traceparent", "must be as W3C Trace Context has it: 00-TRACE-PARENT-FLAGS");
+        }
+        named.or(self.0)
     }
 }
 

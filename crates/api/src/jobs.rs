@@ -16,7 +16,7 @@ use crate::Api;
 use crate::auth::needs;
 use crate::config::Config;
 use crate::error::Problem;
-use crate::extract::{Body, IdempotencyKey};
+use crate::extract::{Body, IdempotencyKey, Traceparent};
 use crate::fields::Fields;
 use crate::token::Scope;
 
@@ -45,6 +45,7 @@ struct Enqueued {
 async fn enqueue(
     State(api): State<Api>,
     IdempotencyKey(header): IdempotencyKey,
+    trace: Traceparent,
     Body(mut fields): Body,
 ) -> Result<(StatusCode, Json<Enqueued>), Problem> {
     let kind = kind(&mut fields, api.config());
@@ -54,8 +55,10 @@ async fn enqueue(
         fields.wrong("key", "is not the Idempotency-Key: send one of them");
     }
     options.key = header.or(options.key);
+    let trace = trace.or_of(&mut fields);
     fields.finish()?;
-    let enqueued = api.store().enqueue_job(&kind, &args, &options).await.map_err(refused)?;
+    let enqueued = api.store().enqueue_job(&kind, &args, &options, trace.as_deref()).await;
+    let enqueued = enqueued.map_err(refused)?;
     if let Some(id) = enqueued.id {
         let subject = subject(&kind, id, options);
         api.0.notifier.enqueued(api.store().slice_of(&subject));

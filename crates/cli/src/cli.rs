@@ -11,7 +11,7 @@ use uuid::Uuid;
 mod jobs;
 mod schedules;
 
-pub(crate) use jobs::{Dead, Jobs, Paused};
+pub(crate) use jobs::{Dead, Enqueue, Jobs, Paused};
 pub(crate) use schedules::{Schedules, SchedulesAdd};
 
 /// Runs live-stream sessions on Gcore Video Streaming.

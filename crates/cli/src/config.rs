@@ -187,6 +187,9 @@ pub(crate) struct Worker {
     /// Time that running handlers get when the process stops.
     #[serde(deserialize_with = "duration")]
     pub(crate) grace: Duration,
+    /// Jobs are counted for the numbers this often, at most; zero: never.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) sample_every: Duration,
     /// Live rows of some slices are compared with the log this often; zero: never.
     #[serde(deserialize_with = "duration")]
     pub(crate) verify_every: Duration,
@@ -200,6 +203,7 @@ impl Default for Worker {
             poll: worker.poll,
             concurrency: worker.concurrency,
             grace: worker.grace,
+            sample_every: worker.sample_every.unwrap_or_default(),
             verify_every: worker.verify_every.unwrap_or_default(),
         }
     }

@@ -40,6 +40,23 @@ impl Found {
     }
 }
 
+/// Does something with the installation that the configuration names, and closes what it opened
+/// for it, also where it failed.
+///
+/// # Errors
+/// Those of opening, connecting, closing, and of what is done.
+pub(crate) async fn with_store<T>(
+    config: &Config,
+    task: impl AsyncFnOnce(&Store) -> Result<T>,
+) -> Result<T> {
+    let database = Database::open(config).await?;
+    let store = database.connect().await?;
+    let done = task(&store).await;
+    store.close().await;
+    database.close().await?;
+    done
+}
+
 impl Database {
     /// Finds the database; starts the managed cluster where none is configured.
     ///

@@ -191,6 +191,7 @@ pub(crate) fn start_worker(
         keep_job_history: config.jobs.keep_history,
         outbound: config.outbound()?,
         rates: config.rates()?,
+        sample_every: Some(config.worker.sample_every).filter(|every| !every.is_zero()),
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
     };

@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong, in words for the caller.
         reason: String,
     },
+    /// As many jobs of its limit key are live as `limit_waiting` says: enqueue it again later.
+    #[error("enqueue job {kind}: {reason}")]
+    TooMany {
+        /// The job's kind.
+        kind: String,
+        /// What is full, in words for the caller.
+        reason: String,
+    },
     /// The role lacks the privilege: let an administrator grant it.
     #[error(
         "enqueue job {kind}: the database role may not; run `GRANT tallylight_producer TO role`"
@@ -68,6 +76,7 @@ impl Error {
         };
         let code = answer.code().unwrap_or_default().into_owned();
         match code.as_str() {
+            "TL030" => Self::TooMany { kind, reason: words(answer) },
             "42501" => Self::NotAllowed { kind, source },
             // Undefined schema, function, table.
             "3F000" | "42883" | "42P01" => Self::NotInstalled { kind, source },

@@ -1,9 +1,9 @@
 //! Enqueues jobs for Tallylight from another Rust service, inside its own sqlx transaction.
 //!
 //! The contract is the SQL functions `tallylight.enqueue_job` and `tallylight.enqueue_many` in the
-//! service's database; this crate is their typed form. It knows no table and none of our other crates, and its queries are checked
-//! when they run, so that a build of the service needs no schema of ours. What a job does, and
-//! when it is tried again, is not its job.
+//! service's database; this crate is their typed form. It knows no table and none of our other
+//! crates, and its queries are checked when they run, so that a build of the service needs no schema
+//! of ours. What a job does, and when it is tried again, is not its job.
 //!
 //! The service's database role has to be a member of `tallylight_producer`, which may enqueue and
 //! nothing else.
@@ -18,7 +18,7 @@
 //!     .await?;
 //! // Order and job become true together, or neither does.
 //! tx.commit().await?;
-//! println!("job {} {}", job.id, if job.is_new { "is new" } else { "was waiting already" });
+//! println!("job {:?} {}", job.id, if job.is_new { "is new" } else { "was waiting already" });
 //! # Ok(())
 //! # }
 //! ```
@@ -31,8 +31,11 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 mod error;
+mod options;
 
 pub use error::Error;
+use options::Options;
+pub use options::{KeyStates, OnConflict};
 
 /// A job to enqueue. What is not set has the default of the SQL function.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,7 @@ pub struct Job {
     args: Value,
     options: Options,
     due: Due,
+    traceparent: Option<String>,
 }
 
 /// When a job is due.
@@ -63,25 +67,12 @@ impl Due {
     }
 }
 
-/// The options that the SQL function takes as they are.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-struct Options {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<u32>,
-}
-
 /// A job that waits in the table, once the transaction is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
-    /// Its id.
-    pub id: Uuid,
-    /// Whether it was added now; else a live job of the kind and subject has the key, and this is
+    /// Its id; `None`: its key was taken, and it was to be ignored then ([`OnConflict::Ignore`]).
+    pub id: Option<Uuid>,
+    /// Whether it was added now; else another job of the kind and subject has the key, and this is
     /// the id of that one.
     pub is_new: bool,
 }
@@ -94,34 +85,15 @@ impl Job {
     pub fn new(kind: impl Into<String>, args: &impl Serialize) -> Result<Self, Error> {
         let kind = kind.into();
         match serde_json::to_value(args) {
-            Ok(args) => Ok(Self { kind, args, options: Options::default(), due: Due::Now }),
+            Ok(args) => Ok(Self {
+                kind,
+                args,
+                options: Options::default(),
+                due: Due::Now,
+                traceparent: None,
+            }),
             Err(source) => Err(Error::Args { kind, source }),
         }
-    }
-
-    /// What it is about, 1 to 1024 bytes. Jobs of one subject run one at a time.
-    pub fn subject(mut self, subject: impl Into<String>) -> Self {
-        self.options.subject = Some(subject.into());
-        self
-    }
-
-    /// Its key, 1 to 512 bytes: at most one live job of the kind and subject has it. Once that job
-    /// has ended, the key is free again.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.options.key = Some(key.into());
-        self
-    }
-
-    /// 1 (first) to 4; 2 where none is set.
-    pub fn priority(mut self, priority: u8) -> Self {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// Failures after which it is given up, from 1; 14 where none is set.
-    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
-        self.options.max_attempts = Some(max_attempts);
-        self
     }
 
     /// Due at a moment. Takes the place of an earlier [`Job::after`].
@@ -146,12 +118,13 @@ impl Job {
     /// the transaction only from a savepoint before it.
     pub async fn enqueue(&self, executor: impl PgExecutor<'_>) -> Result<Enqueued, Error> {
         let (at, delay) = self.due.micros();
-        let row: (Uuid, bool) = sqlx::query_as(ENQUEUE)
+        let row: (Option<Uuid>, bool) = sqlx::query_as(ENQUEUE)
             .bind(&self.kind)
             .bind(&self.args)
             .bind(sqlx::types::Json(&self.options))
             .bind(at)
             .bind(delay)
+            .bind(self.traceparent.as_deref())
             .fetch_one(executor)
             .await
             .map_err(|source| Error::of(&self.kind, source))?;
@@ -163,14 +136,21 @@ impl Job {
 /// Due times after a delay count from this call.
 ///
 /// # Errors
-/// As [`Job::enqueue`]; a refusal begins with the number of the job, from 1. At most 10,000 jobs.
+/// As [`Job::enqueue`]; a refusal begins with the number of the job, from 1. At most 10,000 jobs, and
+/// all of one trace or of none.
 pub async fn enqueue_many(
     jobs: &[Job],
     executor: impl PgExecutor<'_>,
 ) -> Result<Vec<Enqueued>, Error> {
     let of_batch = |source| Error::of("batch", source);
-    let rows: Vec<(Uuid, bool)> = sqlx::query_as(ENQUEUE_MANY)
+    let trace = jobs.first().and_then(|job| job.traceparent.as_deref());
+    if jobs.iter().any(|job| job.traceparent.as_deref() != trace) {
+        let reason = "its jobs name different traces: enqueue those of each by themselves";
+        return Err(Error::Refused { kind: "batch".to_owned(), reason: reason.to_owned() });
+    }
+    let rows: Vec<(Option<Uuid>, bool)> = sqlx::query_as(ENQUEUE_MANY)
         .bind(sqlx::types::Json(jobs.iter().map(Item::of).collect::<Vec<_>>()))
+        .bind(trace)
         .fetch_all(executor)
         .await
         .map_err(of_batch)?;
@@ -198,20 +178,31 @@ impl<'a> Item<'a> {
 
 /// The call of a batch: what [`ENQUEUE`] does, for each.
 const ENQUEUE_MANY: &str = "\
-    SELECT e.id, e.is_new FROM tallylight.enqueue_many((
+    SELECT e.id, e.is_new, set_config('tallylight.traceparent', w.trace, true)
+      FROM (SELECT coalesce(current_setting('tallylight.traceparent', true), '') AS trace OFFSET 0) AS w
+     CROSS JOIN LATERAL
+           (SELECT set_config('tallylight.traceparent', coalesce($2, w.trace), true) AS trace OFFSET 0) AS t
+     CROSS JOIN LATERAL tallylight.enqueue_many(CASE WHEN t.trace IS NOT NULL THEN (
       SELECT coalesce(jsonb_agg(jsonb_build_object('kind', j.job -> 'kind', 'args', j.job -> 'args',
         'opts', (j.job -> 'opts') || jsonb_strip_nulls(jsonb_build_object('run_at', coalesce(
           timestamptz '1970-01-01T00:00:00Z' + (j.job ->> 'at')::bigint * interval '1 microsecond',
           clock_timestamp() + (j.job ->> 'delay')::bigint * interval '1 microsecond'))))
         ORDER BY j.n), '[]')
-      FROM jsonb_array_elements($1) WITH ORDINALITY AS j (job, n))) AS e
+      FROM jsonb_array_elements($1) WITH ORDINALITY AS j (job, n)) END) AS e
     ORDER BY e.n";
 
-/// The call: kind, args, options, and when it is due in microseconds, since 1970 or from now.
+/// The call: kind, args, options, when it is due in microseconds, since 1970 or from now, and its
+/// trace. That is told by a setting, which is put back for what the caller's transaction does next:
+/// each row depends on the one before it, so they are made in this order.
 const ENQUEUE: &str = "\
-    SELECT id, is_new FROM tallylight.enqueue_job($1, $2, $3 || jsonb_strip_nulls(jsonb_build_object(
-      'run_at', coalesce(timestamptz '1970-01-01T00:00:00Z' + $4::bigint * interval '1 microsecond',
-                         clock_timestamp() + $5::bigint * interval '1 microsecond'))))";
+    SELECT e.id, e.is_new, set_config('tallylight.traceparent', w.trace, true)
+      FROM (SELECT coalesce(current_setting('tallylight.traceparent', true), '') AS trace OFFSET 0) AS w
+     CROSS JOIN LATERAL
+           (SELECT set_config('tallylight.traceparent', coalesce($6, w.trace), true) AS trace OFFSET 0) AS t
+     CROSS JOIN LATERAL tallylight.enqueue_job($1, $2, CASE WHEN t.trace IS NOT NULL THEN
+       $3 || jsonb_strip_nulls(jsonb_build_object('run_at', coalesce(
+         timestamptz '1970-01-01T00:00:00Z' + $4::bigint * interval '1 microsecond',
+         clock_timestamp() + $5::bigint * interval '1 microsecond'))) END) AS e";
 
 /// A moment in PostgreSQL's resolution. What lies beyond its calendar, PostgreSQL refuses.
 fn micros_since_epoch(at: SystemTime) -> i64 {

@@ -201,7 +201,8 @@ impl<'a> Effects<'a> {
             subject: self.cause.subject.clone(),
             args: serde_json::to_value(args).unwrap_or_default(),
             run_at,
-            priority: 2,
+            // A wait that is over must not stand in line behind calls.
+            priority: if kind == TIMER { 1 } else { 2 },
             max_attempts,
             once_for,
             causation_id: Some(self.cause.event_id),

@@ -23,7 +23,7 @@ mod calls;
 mod meta;
 mod version;
 
-pub use meta::Meta;
+pub use meta::{Meta, is_traceparent};
 #[cfg(test)]
 pub(crate) use version::current_types;
 pub use version::{NewerVersion, readable};

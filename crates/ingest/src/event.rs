@@ -137,9 +137,7 @@ fn kept(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 /// The trace that a caller is part of, if it is well formed (W3C Trace Context, version 00).
 fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
-    let lengths: Vec<usize> = value.split('-').map(str::len).collect();
-    let is_hex = value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
-    (lengths == [2, 32, 16, 2] && is_hex).then(|| value.to_owned())
+    domain::event::is_traceparent(value).then(|| value.to_owned())
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct Holdings {
     pub events: u64,
     /// Rows of projections, states included, of which the same is true.
     pub rows: u64,
-    /// Waiting and dead jobs of which the same is true.
+    /// Waiting, dead and kept ended jobs of which the same is true.
     pub jobs: u64,
     /// Events of its sessions that no key protects, stored before there were keys: they stay.
     pub in_the_open: u64,
@@ -199,6 +199,8 @@ impl Store {
                       (SELECT count(*) FROM tallylight.job
                         WHERE subject = ANY ($3) AND position($2 IN args::text) > 0)
                     + (SELECT count(*) FROM tallylight.job_dead
+                        WHERE subject = ANY ($3) AND position($2 IN args::text) > 0)
+                    + (SELECT count(*) FROM tallylight.job_history
                         WHERE subject = ANY ($3) AND position($2 IN args::text) > 0) AS "jobs!""#,
             name,
             mark,

@@ -111,7 +111,10 @@ impl Identity {
         let mut news = self.news.subscribe();
         loop {
             tokio::select! {
-                connection = pool.acquire() => return Ok(connection?),
+                connection = pool.acquire() => return connection.map_err(|error| {
+                    // It may have been refused just before we listened.
+                    self.refused().map_or_else(|| error.into(), Error::from)
+                }),
                 _ = news.changed() => if let Some(refusal) = self.refused() {
                     return Err(refusal.into());
                 },

@@ -10,6 +10,7 @@ use domain::effect::NewJob;
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, Transaction};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::consumer::Consumer;
@@ -26,6 +27,7 @@ mod lanes;
 mod look;
 mod mark;
 mod pauses;
+mod sample;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
@@ -40,6 +42,7 @@ pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use mark::{Started, StartedAll, Starts};
 pub use pauses::{Pause, PauseScope, Pauses};
+pub use sample::{JobGroup, JobSample, TableRows};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
 /// their turn.
@@ -93,6 +96,30 @@ pub struct DueJob {
     pub limit: i16,
     /// Whose it is.
     pub fair_key: Option<String>,
+    /// Starts that ended with their process, a former holder's included.
+    pub crashes: i32,
+    /// How long it has been due.
+    pub waited: Waited,
+}
+
+/// How long something has waited: by the database's clock when it was read, and by this process's
+/// from then on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Waited {
+    when_read: Duration,
+    read: Instant,
+}
+
+impl Waited {
+    /// It waits since then, and was read at `now` by the same clock, in this moment.
+    pub fn since(then: Timestamp, now: Timestamp) -> Self {
+        Self { when_read: (now - then).to_std().unwrap_or_default(), read: Instant::now() }
+    }
+
+    /// Until now.
+    pub fn so_far(self) -> Duration {
+        self.when_read + self.read.elapsed()
+    }
 }
 
 impl DueJob {
@@ -145,6 +172,9 @@ struct DueRow {
     limit_key: Option<String>,
     max_running: Option<i16>,
     fair_key: Option<String>,
+    crashes: i32,
+    enqueued_at: Timestamp,
+    read_at: Timestamp,
 }
 
 impl From<DueRow> for DueJob {
@@ -167,6 +197,9 @@ impl From<DueRow> for DueJob {
             limit_key: row.limit_key,
             limit: row.max_running.unwrap_or(1),
             fair_key: row.fair_key,
+            crashes: row.crashes,
+            // A producer may name a time that was before.
+            waited: Waited::since(row.run_at.max(row.enqueued_at), row.read_at),
         }
     }
 }
@@ -222,7 +255,9 @@ impl Store {
                       j.attempt AS "attempt!", j.errors AS "errors!",
                       j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
-                      j.limit_key, j.max_running, j.fair_key
+                      j.limit_key, j.max_running, j.fair_key,
+                      j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
+                      j.enqueued_at AS "enqueued_at!", now() AS "read_at!"
                  FROM tallylight.checkpoint c
                 CROSS JOIN LATERAL (
                       SELECT q.* FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)

@@ -65,9 +65,9 @@ pub use install::{
 };
 pub use jobs::{
     Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions,
-    Enqueued, FAIR_KEYS, Finish, Finished, Finishes, JobCounts, JobDays, JobFilter, JobHistory,
-    JobView, KeyStates, Lane, OnConflict, Pause, PauseScope, Pauses, Redrive, Standing, Started,
-    StartedAll, Starts,
+    Enqueued, FAIR_KEYS, Finish, Finished, Finishes, JobCounts, JobDays, JobFilter, JobGroup,
+    JobHistory, JobSample, JobView, KeyStates, Lane, OnConflict, Pause, PauseScope, Pauses,
+    Redrive, Standing, Started, StartedAll, Starts, TableRows, Waited,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
@@ -231,9 +231,11 @@ impl Store {
 }
 
 /// Limits of a serving connection, so that no statement, lock or forgotten transaction holds up a
-/// slice. Set by a statement and not at the start of the connection, which poolers refuse.
+/// slice. No statement here is long enough to be worth compiling, and one that the planner takes
+/// for long would wait for that. Set by a statement and not at the start of the connection, which
+/// poolers refuse.
 const SERVING: &str = "SET lock_timeout = '2s'; SET statement_timeout = '30s'; \
-                       SET idle_in_transaction_session_timeout = '5s'";
+                       SET idle_in_transaction_session_timeout = '5s'; SET jit = off";
 
 /// A connection that was idle for longer than this is asked for a sign of life before its use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -269,8 +271,8 @@ fn pool(config: &Config) -> Result<PgPool, Error> {
 }
 
 /// While a migration waits for a table, everybody behind it waits too; how long it runs is its
-/// own affair.
-const MIGRATING: &str = "SET lock_timeout = '5s'";
+/// own affair. What exists already is no news.
+const MIGRATING: &str = "SET lock_timeout = '5s'; SET client_min_messages = 'warning'";
 
 /// The pool of a migration: one connection to hold its turn, one to work.
 fn migration_pool(config: &Config) -> Result<PgPool, Error> {

@@ -53,8 +53,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Data`] where a value is refused, also an event whose subject lies in another slice;
-    /// nothing is stored then. [`Error::OtherInstallation`] where the store was made from known
-    /// facts and the database says otherwise.
+    /// nothing is stored then. [`Error::OtherInstallation`] and the others of
+    /// [`Store::check_installation`] where the address leads elsewhere now.
     pub async fn append(
         &self,
         slice: i16,
@@ -62,8 +62,7 @@ impl Store {
         events: &[NewEvent],
     ) -> Result<Appended, Error> {
         self.check_slice(slice, events)?;
-        self.check_installation().await?;
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.identity.connection(&self.pool).await?;
         append(&mut connection, slice, batch, events).await
     }
 

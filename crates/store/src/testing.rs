@@ -20,6 +20,7 @@ mod lanes;
 mod memory;
 mod rate;
 mod reactions;
+mod samples;
 mod schedules;
 mod standing;
 mod tables;

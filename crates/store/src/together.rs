@@ -76,12 +76,11 @@ impl Store {
     /// As [`Store::append`]. Nothing is stored then; on Citus some slices may have stored their
     /// events, which a repeat leaves alone.
     pub async fn append_all(&self, batch: Uuid, events: &[NewEvent]) -> Result<AppendedAll, Error> {
-        self.check_installation().await?;
         let parts = self.parts(events);
         let done = match parts.as_slice() {
             [_, _, ..] => {
                 let all = async {
-                    let mut connection = self.pool.acquire().await?;
+                    let mut connection = self.identity.connection(&self.pool).await?;
                     together(&mut connection, batch, &parts, events).await
                 };
                 match self.together(parts.len(), all).await {

@@ -19,9 +19,10 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, JobDays, Keyring,
-    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Stored, Tokens, Verified, Wakes, verify,
+    DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, JobDays, JobSample,
+    Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request,
+    Sealed, SealingKey, Started, StartedAll, Starts, Stored, TableRows, Tokens, Verified, Wakes,
+    verify,
 };
 
 mod of_store;
@@ -239,6 +240,10 @@ pub trait Work: Log {
     /// As [`Store::acquit`](crate::Store::acquit).
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64>;
 
+    /// As [`Store::sample_jobs`](crate::Store::sample_jobs).
+    fn sample_jobs(&self, slice: i16) -> Answer<'_, JobSample>;
+    /// As [`Store::job_tables`](crate::Store::job_tables).
+    fn job_tables(&self) -> Answer<'_, Vec<TableRows>>;
     /// As [`Store::note_crashes`](crate::Store::note_crashes).
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
     /// As [`Store::cancellations`](crate::Store::cancellations).

@@ -10,6 +10,12 @@ use uuid::Uuid;
 
 use crate::jobs::Done;
 
+/// Crashes from which on a job is a *suspect*, which runs while no other suspect runs in its
+/// process: then the next crash tells which of them takes processes with it, and the others end and
+/// are cleared. Not from the first on, since a process that was merely killed, by a deployment or
+/// for want of memory, leaves as many as it ran, which are to go on at once and side by side.
+pub const SUSPECT: i32 = 2;
+
 /// A job whose start is marked: this process may run it.
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimedJob {
@@ -39,6 +45,8 @@ pub(crate) struct ClaimedJob {
     pub(crate) key: String,
     /// Whose it is.
     pub(crate) fair_key: Option<String>,
+    /// Starts that ended with their process.
+    pub(crate) crashes: i32,
 }
 
 impl ClaimedJob {
@@ -58,6 +66,7 @@ impl ClaimedJob {
             max_attempts: due.max_attempts,
             causation_id: due.causation_id,
             correlation_id: due.correlation_id,
+            crashes: due.crashes,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Config {
     pub policy: Policy,
     /// A month of the log is sealed this long after its end; `None`: never.
     pub seal_after: Option<Duration>,
+    /// Jobs are counted for the numbers of this process this often, at most; `None`: never.
+    pub sample_every: Option<Duration>,
     /// Live rows of some slices are compared with the log this often; `None`: never.
     pub verify_every: Option<Duration>,
     /// Idempotency keys are removed at this age; at least 7 days.
@@ -65,6 +67,7 @@ impl Default for Config {
             grace: Duration::from_secs(10),
             policy: Policy::default(),
             seal_after: None,
+            sample_every: Some(Duration::from_secs(15)),
             verify_every: Some(Duration::from_hours(24)),
             keys_for: Duration::from_hours(90 * 24),
             keep_job_history: Duration::from_hours(30 * 24),

@@ -42,7 +42,8 @@ pub(crate) async fn run(
 ) -> Result<(), WorkerError> {
     let name = format!("tallylight-{}", ctx.process());
     let timeout = ctx.config().job_timeout;
-    let backend = JobBackend::new(jobs, OutcomeLayer::new(ended, running));
+    let layer = OutcomeLayer::new(ended, running, Arc::clone(&ctx.metrics().jobs));
+    let backend = JobBackend::new(jobs, layer);
     // The first layer is the outermost; the backend's own middleware is outside them all.
     let worker = WorkerBuilder::new(name).backend(backend).data(ctx).timeout(timeout).build(handle);
     let run: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> = Box::pin(worker.run());

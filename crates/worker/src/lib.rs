@@ -4,6 +4,7 @@
 //! * `progress`, `metrics`: what it knows of its slices, for health and for numbers
 //! * `leases`: which slices this process holds, shared with the other processes without a leader
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
+//! * `gauges`: how many jobs wait, and for how long, as samples of the held slices tell
 //! * `calls`: breaker, retry budget and rate of every target that jobs call
 //! * `schedules`: enqueues the jobs of schedules that are due
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
@@ -18,6 +19,7 @@ mod config;
 mod context;
 mod engine;
 mod execution;
+mod gauges;
 pub mod jobs;
 mod leases;
 mod metrics;
@@ -31,6 +33,7 @@ mod schedules;
 pub mod testing;
 
 pub use calls::{Rate, Rates};
+pub use claimed::SUSPECT;
 pub use config::Config;
 pub use context::Context;
 pub use metrics::Metrics;

@@ -3,6 +3,7 @@
 //! Counted where it happens. Lag and parked events are read from memory when somebody asks, so
 //! that a slice that stands still shows a growing lag; nothing here asks the database.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -16,8 +17,13 @@ use prometheus_client::registry::Registry;
 use store::{Consumer, Verified};
 
 use crate::calls::CallMetrics;
+use crate::gauges::Gauges;
 use crate::progress::{Progress, SliceProgress};
 use crate::schedules;
+
+mod jobs;
+
+pub(crate) use jobs::JobMetrics;
 
 /// A slice of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,19 +36,6 @@ struct SliceLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConsumerLabels {
     consumer: &'static str,
-}
-
-/// Jobs of a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: String,
-}
-
-/// Runs of a kind by how they ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    kind: String,
-    outcome: &'static str,
 }
 
 /// The numbers of one worker. A clone is the same numbers.
@@ -63,8 +56,8 @@ pub struct Metrics {
     rebalances: Family<ConsumerLabels, Counter>,
     /// Looks for due jobs, of two statements each.
     pub(crate) job_looks: Counter,
-    jobs_claimed: Family<KindLabels, Counter>,
-    jobs_ended: Family<OutcomeLabels, Counter>,
+    pub(crate) jobs: Arc<JobMetrics>,
+    pub(crate) gauges: Gauges,
     pub(crate) calls: CallMetrics,
     pub(crate) schedules: schedules::Numbers,
 }
@@ -85,8 +78,8 @@ impl Metrics {
             fenced: Family::default(),
             rebalances: Family::default(),
             job_looks: Counter::default(),
-            jobs_claimed: Family::default(),
-            jobs_ended: Family::default(),
+            jobs: Arc::new(JobMetrics::new()),
+            gauges: Gauges::default(),
             calls: CallMetrics::default(),
             schedules: schedules::Numbers::new(),
         }
@@ -133,18 +126,10 @@ impl Metrics {
             "Events folded in a second when a slice was verified last",
             self.replay_events_per_second.clone(),
         );
-        registry.register(
-            "jobs_claimed",
-            "Runs of jobs started, by kind",
-            self.jobs_claimed.clone(),
-        );
-        registry.register(
-            "jobs_ended",
-            "Runs of jobs ended, by kind and outcome",
-            self.jobs_ended.clone(),
-        );
+        self.jobs.register(registry);
         self.calls.register(registry);
         registry.register_collector(Box::new(Slices(self.progress.clone())));
+        registry.register_collector(Box::new(self.gauges.clone()));
     }
 
     /// A batch was committed.
@@ -171,17 +156,6 @@ impl Metrics {
     /// A lease was claimed or given away.
     pub(crate) fn rebalanced(&self, consumer: Consumer) {
         self.rebalances.get_or_create(&ConsumerLabels { consumer: consumer.name() }).inc();
-    }
-
-    /// A run of a job was started.
-    pub(crate) fn job_claimed(&self, kind: &str) {
-        self.jobs_claimed.get_or_create(&KindLabels { kind: kind.to_owned() }).inc();
-    }
-
-    /// A run of a job ended.
-    pub(crate) fn job_ended(&self, kind: &str, outcome: &'static str) {
-        let labels = OutcomeLabels { kind: kind.to_owned(), outcome };
-        self.jobs_ended.get_or_create(&labels).inc();
     }
 }
 
@@ -244,8 +218,10 @@ mod tests {
         });
         metrics.fenced(Consumer::Jobs);
         metrics.rebalanced(Consumer::React);
-        metrics.job_claimed("clear_dvr");
-        metrics.job_ended("clear_dvr", "completed");
+        metrics.jobs.started("clear_dvr", Duration::from_millis(20));
+        metrics.jobs.ran("clear_dvr", Duration::from_secs(7));
+        metrics.jobs.ended("clear_dvr", "completed");
+        metrics.jobs.dropped("clear_dvr");
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("tallylight"));
         let mut text = String::new();
@@ -263,6 +239,12 @@ mod tests {
             "tallylight_replay_events_per_second 250000.0",
             "tallylight_jobs_claimed_total{kind=\"clear_dvr\"} 1",
             "tallylight_jobs_ended_total{kind=\"clear_dvr\",outcome=\"completed\"} 1",
+            "tallylight_jobs_ended_total{kind=\"clear_dvr\",outcome=\"failed\"} 0",
+            "tallylight_job_pickup_seconds_bucket{le=\"0.025\",kind=\"clear_dvr\"} 1",
+            "tallylight_job_run_seconds_bucket{le=\"5.0\",kind=\"clear_dvr\"} 0",
+            "tallylight_job_ends_dropped_total{kind=\"clear_dvr\"} 1",
+            "tallylight_jobs_crashed_total 0",
+            "tallylight_jobs_acquitted_total 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::engine::{Ahead, Engine, Finisher, Oversight};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
-use crate::{execution, jobs, react, schedules};
+use crate::{execution, gauges, jobs, react, schedules};
 
 /// A running worker.
 #[derive(Debug)]
@@ -113,6 +113,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
         async move { schedules::run(&ctx, &leases, stop).await }
     });
     let listener = tokio::spawn(listen(ctx.clone(), stop.clone()));
+    let counting = tokio::spawn(gauges::run(ctx.clone(), leases.clone()));
 
     // A loop that ends before it was told to has died: the process must not go on half alive.
     tokio::select! {
@@ -125,6 +126,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
     stop.cancel();
     drain(&ctx, &cut, &mut loops).await;
     listener.abort();
+    counting.abort();
     drained.cancel();
     if !keeper.is_finished() {
         let _ = keeper.await;

@@ -8,7 +8,7 @@ use store::Consumer;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::claimed::ClaimedJob;
+use crate::claimed::{ClaimedJob, SUSPECT};
 use crate::leases::Leases;
 
 /// A job that runs in this process.
@@ -18,6 +18,7 @@ struct Running {
     epoch: i64,
     key: String,
     fair_key: String,
+    is_suspect: bool,
     handle: Option<AbortHandle>,
     /// Somebody cancelled it: however it ends, it does not go on.
     is_cancelled: bool,
@@ -91,6 +92,7 @@ impl RunningJobs {
             epoch: job.epoch,
             key: job.key.clone(),
             fair_key: job.fair_key.clone().unwrap_or_default(),
+            is_suspect: job.crashes >= SUSPECT,
             handle: None,
             is_cancelled: false,
         };
@@ -106,6 +108,7 @@ impl RunningJobs {
         let running = self.lock();
         let mut taken = Taken { ids: running.keys().copied().collect(), ..Taken::default() };
         for job in running.values() {
+            taken.has_suspect |= job.is_suspect;
             *taken.keys.entry(job.key.clone()).or_default() += 1;
             *taken.fair_keys.entry(job.fair_key.clone()).or_default() += 1;
         }
@@ -122,4 +125,6 @@ pub(crate) struct Taken {
     pub(crate) keys: HashMap<String, usize>,
     /// How many of each fair key; those without one count as one.
     pub(crate) fair_keys: HashMap<String, usize>,
+    /// Whether one of them is a suspect.
+    pub(crate) has_suspect: bool,
 }

@@ -14,7 +14,7 @@ use super::{Enqueued, args, kind, options, subject};
 use crate::Api;
 use crate::auth::needs;
 use crate::error::{FieldProblem, Problem};
-use crate::extract::{BatchBody, IdempotencyKey, allow_batch};
+use crate::extract::{BatchBody, IdempotencyKey, Traceparent, allow_batch};
 use crate::fields::Fields;
 use crate::token::Scope;
 
@@ -42,15 +42,17 @@ struct Batch {
 async fn enqueue(
     State(api): State<Api>,
     IdempotencyKey(header): IdempotencyKey,
+    trace: Traceparent,
     BatchBody(mut fields): BatchBody,
 ) -> Result<(StatusCode, Json<Batch>), Problem> {
     let jobs = jobs(&api, &mut fields);
     if header.is_some() {
         fields.wrong("Idempotency-Key", "stands for one job: give each job of a batch its `key`");
     }
+    let trace = trace.or_of(&mut fields);
     fields.finish()?;
     let jobs = jobs?;
-    let enqueued = api.store().enqueue_many(&jobs).await.map_err(refused)?;
+    let enqueued = api.store().enqueue_many(&jobs, trace.as_deref()).await.map_err(refused)?;
     let mut slices = BTreeSet::new();
     for (job, enqueued) in jobs.into_iter().zip(&enqueued) {
         if let Some(id) = enqueued.id {

@@ -34,9 +34,9 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/jobs/{id}", needs(Scope::JobsRead, get(show)))
         .route("/v1/jobs/{id}/cancel", needs(Scope::JobsWrite, post(cancel)))
         .route("/v1/jobs/{id}/retry", needs(Scope::JobsWrite, post(retry)))
-        .route("/v1/jobs/dead", needs(Scope::JobsRead, get(dead)))
-        .route("/v1/jobs/dead/redrive", needs(Scope::JobsWrite, post(redrive)))
-        .route("/v1/jobs/dead/discard", needs(Scope::JobsWrite, post(discard)))
+        .route("/v1/dead-jobs", needs(Scope::JobsRead, get(dead)))
+        .route("/v1/dead-jobs:redrive", needs(Scope::JobsWrite, post(redrive)))
+        .route("/v1/dead-jobs:discard", needs(Scope::JobsWrite, post(discard)))
 }
 
 /// A page of jobs.

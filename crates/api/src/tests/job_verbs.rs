@@ -79,10 +79,10 @@ async fn dead_letters_are_counted_edited_redriven_and_discarded() {
     let app = App::start().await;
     let first = app.dead_job("a/1", json!({"n": 1})).await;
     let second = app.dead_job("a/2", json!({"n": 2})).await;
-    let page = app.get("/v1/jobs/dead?error=REFUSED").await;
+    let page = app.get("/v1/dead-jobs?error=REFUSED").await;
     assert_eq!(ids(page.ok(200)), [second.to_string(), first.to_string()], "the latest first");
     let dry = json!({"kind": "http_call", "dry_run": true});
-    assert_eq!(app.post("/v1/jobs/dead/redrive", &dry).await.ok(200)["jobs"], 2);
+    assert_eq!(app.post("/v1/dead-jobs:redrive", &dry).await.ok(200)["jobs"], 2);
     let retry = format!("/v1/jobs/{first}/retry");
     app.post(&retry, &json!({"edit": {"n": 9}})).await.ok(202);
     app.post(&retry, &json!({})).await.problem(404, "not-found");
@@ -91,20 +91,20 @@ async fn dead_letters_are_counted_edited_redriven_and_discarded() {
         (&shown.ok(200)["state"], &shown.json["args"]),
         (&json!("available"), &json!({"n": 9}))
     );
-    let none = app.post("/v1/jobs/dead/discard", &json!({})).await;
+    let none = app.post("/v1/dead-jobs:discard", &json!({})).await;
     assert_eq!(none.wrong_fields(), ["all"], "all of them only where that is said");
     let odd = json!({"all": true, "edit": [1]});
-    assert_eq!(app.post("/v1/jobs/dead/redrive", &odd).await.wrong_fields(), ["edit"]);
+    assert_eq!(app.post("/v1/dead-jobs:redrive", &odd).await.wrong_fields(), ["edit"]);
     let all = json!({"all": true});
-    assert_eq!(app.post("/v1/jobs/dead/discard", &all).await.ok(200)["jobs"], 1);
-    assert!(ids(app.get("/v1/jobs/dead").await.ok(200)).is_empty());
+    assert_eq!(app.post("/v1/dead-jobs:discard", &all).await.ok(200)["jobs"], 1);
+    assert!(ids(app.get("/v1/dead-jobs").await.ok(200)).is_empty());
 }
 
 #[tokio::test]
 async fn who_may_look_may_not_change() {
     let app = App::start().await;
     app.get_as(Scope::JobsRead, "/v1/jobs").await.ok(200);
-    app.get_as(Scope::JobsRead, "/v1/jobs/dead").await.ok(200);
+    app.get_as(Scope::JobsRead, "/v1/dead-jobs").await.ok(200);
     app.get_as(Scope::JobsWrite, "/v1/jobs").await.problem(403, "forbidden");
-    app.get_as(Scope::SessionsRead, "/v1/jobs/dead").await.problem(403, "forbidden");
+    app.get_as(Scope::SessionsRead, "/v1/dead-jobs").await.problem(403, "forbidden");
 }

@@ -44,6 +44,43 @@ async fn odd_accounts_are_refused() {
     assert_eq!(app.post("/v1/accounts/a/deleted", &elsewhere).await.wrong_fields(), ["source"]);
 }
 
+/// A trace of the caller's, and one of its header.
+const TRACES: [&str; 2] = [
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+];
+
+#[tokio::test]
+async fn a_job_is_part_of_the_trace_of_its_body_else_of_the_header() {
+    let app = App::start().await;
+    let send = async |path: &str, body: &Value| {
+        let request = request(Method::POST, path, Scope::JobsWrite)
+            .header("traceparent", TRACES[1])
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()));
+        app.send(request.unwrap()).await
+    };
+    let trace_of = async |id: &Value| {
+        let job = app.store.find_job(id.as_str().unwrap().parse().unwrap()).await.unwrap();
+        job.unwrap().trace
+    };
+    let job = json!({ "kind": "send_mail" });
+    let answer = send("/v1/jobs", &job).await;
+    assert_eq!(trace_of(&answer.ok(201)["id"]).await.as_deref(), Some(TRACES[1]));
+    let named = json!({ "kind": "send_mail", "traceparent": TRACES[0] });
+    let answer = send("/v1/jobs", &named).await;
+    assert_eq!(trace_of(&answer.ok(201)["id"]).await.as_deref(), Some(TRACES[0]));
+    let answer = send("/v1/jobs:batch", &json!({ "jobs": [job, job] })).await;
+    for job in answer.ok(201)["jobs"].as_array().unwrap() {
+        assert_eq!(trace_of(&job["id"]).await.as_deref(), Some(TRACES[1]));
+    }
+    // The connection that carried a trace carries it no further.
+    let answer = app.post("/v1/jobs", &job).await;
+    assert_eq!(trace_of(&answer.ok(201)["id"]).await, None);
+    let odd = json!({ "kind": "send_mail", "traceparent": "00-1-2-01" });
+    assert_eq!(send("/v1/jobs", &odd).await.wrong_fields(), ["traceparent"]);
+}
+
 #[tokio::test]
 async fn jobs_are_enqueued_with_all_their_options() {
     let app = App::start().await;

@@ -1,5 +1,7 @@
 //! What can be asked for of jobs.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use domain::ids::Timestamp;
 use uuid::Uuid;
@@ -108,16 +110,63 @@ pub(crate) enum Jobs {
     /// List what is paused
     Paused,
     /// Enqueue a plain job
-    Enqueue {
-        /// Its kind: clean_up_inactive, http_call, maintain or verify
-        kind: String,
-        /// Its arguments, JSON
-        #[arg(default_value = "{}")]
-        args: String,
-        /// At most one live job has this key
-        #[arg(long)]
-        key: Option<String>,
-    },
+    Enqueue(Box<Enqueue>),
+}
+
+/// A plain job and its options: docs/jobs.md.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Enqueue {
+    /// Its kind: clean_up_inactive, http_call, maintain or verify
+    pub(crate) kind: String,
+    /// Its arguments, JSON
+    #[arg(default_value = "{}")]
+    pub(crate) args: String,
+    /// What it is about; jobs of one subject run one at a time
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// When it is due, such as 2026-11-22T14:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) run_at: Option<Timestamp>,
+    /// 1 (first) to 4 [default: 2]
+    #[arg(long, value_name = "N")]
+    pub(crate) priority: Option<i16>,
+    /// Failures after which it is given up [default: 14]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_attempts: Option<i32>,
+    /// What it can be paused with [default: default]
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// Takes the place of the subject in limits
+    #[arg(long, value_name = "KEY")]
+    pub(crate) limit_key: Option<String>,
+    /// Jobs of the limit key that run at once [default: 1]
+    #[arg(long, value_name = "N", requires = "limit_key")]
+    pub(crate) limit: Option<i16>,
+    /// Refuse it where the limit key has as many live jobs
+    #[arg(long, value_name = "N", requires = "limit_key")]
+    pub(crate) limit_waiting: Option<i16>,
+    /// Whose it is: jobs of different ones take turns
+    #[arg(long, value_name = "KEY")]
+    pub(crate) fair_key: Option<String>,
+    /// At most one live job of its kind and subject has this key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// What it comes to where the key is taken [default: existing]
+    #[arg(long, value_name = "HOW", requires = "key",
+          value_parser = ["existing", "ignore", "replace", "debounce"])]
+    pub(crate) on_conflict: Option<String>,
+    /// How long it has the key [default: live]
+    #[arg(long, value_name = "UNTIL", requires = "key", value_parser = ["live", "until_started"])]
+    pub(crate) key_states: Option<String>,
+    /// How long the key is taken, also when the job has ended, such as 1h
+    #[arg(long, value_name = "DURATION", requires = "key", value_parser = humantime::parse_duration)]
+    pub(crate) key_period: Option<Duration>,
+    /// The trace that it is part of (W3C Trace Context)
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) traceparent: Option<String>,
+    /// Also a kind that this build does not know
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Which dead letters: those that meet every condition.

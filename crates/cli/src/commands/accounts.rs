@@ -9,7 +9,7 @@ use store::{Holdings, Store};
 
 use crate::cli::Accounts;
 use crate::config::{self, Config};
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::say;
 
 /// Does what was asked for.
@@ -20,13 +20,8 @@ pub(crate) async fn run(config: Config, command: Accounts) -> Result<()> {
             "\"{account}\" cannot be an account: it is the product's id, without blanks, /, ?, # and %"
         );
     }
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
     let sources: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
-    let done = erase(&store, &account, &sources, dry_run).await;
-    store.close().await;
-    database.close().await?;
-    done
+    with_store(&config, async |store| erase(store, &account, &sources, dry_run).await).await
 }
 
 async fn erase(store: &Store, account: &str, sources: &[String], dry_run: bool) -> Result<()> {

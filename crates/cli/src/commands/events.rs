@@ -10,7 +10,7 @@ use store::{AsOf, SealingKey, Store};
 
 use crate::cli::Events;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::home;
 use crate::lifecycle;
 use crate::narrate::{self, Tail};
@@ -21,19 +21,19 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Events) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let key = home::sealing_key(&config)?;
-    match command {
-        Events::Tail { from_start } => tail(&store, key, from_start).await?,
-        Events::List { subject } => list(&store, key.as_ref(), subject).await?,
-        Events::State { subject, as_of } => state(&store, key.as_ref(), subject, as_of).await?,
-        Events::Show { at: (slice, position) } => {
-            show(&store, key.as_ref(), slice, position).await?;
+    with_store(&config, async |store| {
+        let key = home::sealing_key(&config)?;
+        match command {
+            Events::Tail { from_start } => tail(store, key, from_start).await?,
+            Events::List { subject } => list(store, key.as_ref(), subject).await?,
+            Events::State { subject, as_of } => state(store, key.as_ref(), subject, as_of).await?,
+            Events::Show { at: (slice, position) } => {
+                show(store, key.as_ref(), slice, position).await?;
+            }
         }
-    }
-    store.close().await;
-    database.close().await
+        Ok(())
+    })
+    .await
 }
 
 async fn tail(store: &Store, key: Option<SealingKey>, from_start: bool) -> Result<()> {

@@ -8,7 +8,7 @@ use store::{Sealed, Store};
 
 use crate::cli::History;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::{complain, say};
 
 /// No limit on a run that somebody watches; what was done stays if it is stopped.
@@ -21,16 +21,16 @@ pub(crate) async fn run(config: Config, command: History) -> Result<()> {
             "nothing is sealed unless told: set history.seal_after or give --seal-after, such as \"13 months\"",
         )
     };
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    match command {
-        History::Plan { seal_after } => plan(&store, age(seal_after)?).await?,
-        History::Seal { seal_after } => seal(&store, age(seal_after)?).await?,
-        History::List => list(&store).await?,
-        History::Verify => verify(&store).await?,
-    }
-    store.close().await;
-    database.close().await
+    with_store(&config, async |store| {
+        match command {
+            History::Plan { seal_after } => plan(store, age(seal_after)?).await?,
+            History::Seal { seal_after } => seal(store, age(seal_after)?).await?,
+            History::List => list(store).await?,
+            History::Verify => verify(store).await?,
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn plan(store: &Store, seal_after: Duration) -> Result<()> {

@@ -1,31 +1,26 @@
-//! `jobs`: looks at jobs, cancels, lets dead ones run again, enqueues. Pauses are in
-//! `pauses`; why a job does not run is in
-//! `why`.
+//! `jobs`: looks at jobs, cancels, lets dead ones run again. Enqueueing is in `enqueue`, pauses in
+//! `pauses`, why a job does not run in `why`.
 
 use anyhow::{Context, Result, bail};
 use domain::ids::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use store::{Attempt, DeadFilter, EnqueueOptions, JobFilter, JobView, Redrive, Store};
+use store::{Attempt, DeadFilter, JobFilter, JobView, Redrive, Store};
 use uuid::Uuid;
 
 use crate::cli::{Dead, Jobs};
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::home;
 use crate::output::say;
 
+mod enqueue;
 mod pauses;
 mod why;
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Jobs) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let done = perform(&config, &store, command).await;
-    store.close().await;
-    database.close().await?;
-    done
+    with_store(&config, async |store| perform(&config, store, command).await).await
 }
 
 async fn perform(config: &Config, store: &Store, command: Jobs) -> Result<()> {
@@ -63,12 +58,7 @@ async fn perform(config: &Config, store: &Store, command: Jobs) -> Result<()> {
         Jobs::Pause { what, reason } => pauses::pause(store, &what, reason.as_deref()).await,
         Jobs::Resume { what } => pauses::resume(store, &what).await,
         Jobs::Paused => pauses::list(store).await,
-        Jobs::Enqueue { kind, args, key } => {
-            let args: Value = serde_json::from_str(&args).context("read the arguments as JSON")?;
-            let options = EnqueueOptions { key, ..EnqueueOptions::default() };
-            say(store.enqueue(&kind, &args, &options).await?);
-            Ok(())
-        }
+        Jobs::Enqueue(job) => enqueue::run(store, *job).await,
     }
 }
 
@@ -136,7 +126,7 @@ fn describe(job: &JobView) {
     say(format!("state      {}", job.state));
     say(format!("kind       {}", job.kind));
     say(format!("subject    {} (slice {})", job.subject, job.slice));
-    say(format!("args       {}", job.args));
+    say(format!("args       {} (digest {})", job.args, short(&job.args_digest)));
     say(format!("priority   {}", job.priority));
     if let Some(run_at) = job.run_at {
         say(format!("due        {}", time(run_at)));
@@ -152,9 +142,28 @@ fn describe(job: &JobView) {
     if let Some(error) = &job.last_error {
         say(format!("error      {error}"));
     }
+    for killed in job.killed.iter().filter_map(Value::as_array).flatten() {
+        say(format!("killed     {}", killed_line(killed)));
+    }
     if let Some(trace) = &job.trace {
         say(format!("trace      {trace}"));
     }
+}
+
+/// Which process a quarantined job took with it.
+fn killed_line(killed: &Value) -> String {
+    let text = |name: &str| killed[name].as_str().unwrap_or("unknown").to_owned();
+    let (process, host, version) = (text("process"), text("host"), text("version"));
+    let begun = killed["started_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let begun = begun.map(|at| format!(", started {}", time(at))).unwrap_or_default();
+    let args = killed["args_digest"].as_str().map(|digest| format!(", args {}", short(digest)));
+    let args = args.unwrap_or_default();
+    format!("{process} on {host}, version {version}, at start {}{begun}{args}", killed["attempt"])
+}
+
+/// As much of a digest as tells it from others.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// A run in a line.
@@ -168,9 +177,11 @@ fn run_line(run: &Attempt) -> String {
         (Some(process), ..) => format!(" by {process}"),
         (None, ..) => String::new(),
     };
+    let args = run.args_digest.as_deref().map(|digest| format!(", args {}", short(digest)));
+    let args = args.unwrap_or_default();
     let error = run.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     format!(
-        "run {:<3}    {}  {}{took}{by}, epoch {}{error}",
+        "run {:<3}    {}  {}{took}{by}, epoch {}{args}{error}",
         run.attempt,
         time(run.ended_at),
         run.outcome,
@@ -227,4 +238,24 @@ fn told(count: i64, dry_run: bool, what: &str) -> String {
 
 fn time(at: Timestamp) -> String {
     at.format("%F %T").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_quarantined_job_took_with_it_is_told_in_a_line_each() {
+        let digest = "0123456789abcdef";
+        let killed = json!({
+            "attempt": 2, "process": "p-1", "host": "a", "version": "9.1",
+            "started_at": "2026-11-22T14:00:00.5+00:00", "args_digest": digest,
+        });
+        let told =
+            "p-1 on a, version 9.1, at start 2, started 2026-11-22 14:00:00, args 0123456789ab";
+        assert_eq!(killed_line(&killed), told);
+        // Noted before there were digests, by a process that nobody knows any more.
+        let bare = killed_line(&json!({ "attempt": 1, "process": null }));
+        assert_eq!(bare, "unknown on unknown, version unknown, at start 1");
+    }
 }

@@ -9,7 +9,7 @@ use store::{ParkedSubject, Request, Store};
 
 use crate::cli::{Parked, Which};
 use crate::config::{self, Config};
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::say;
 
 /// How often the worker's answer is looked for.
@@ -20,12 +20,7 @@ const SHOWN: i64 = 20;
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Parked) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let done = perform(&store, command).await;
-    store.close().await;
-    database.close().await?;
-    done
+    with_store(&config, async |store| perform(store, command).await).await
 }
 
 async fn perform(store: &Store, command: Parked) -> Result<()> {

@@ -10,7 +10,7 @@ use store::{RebuildOptions, RebuildProgress, RebuildState, Rebuilt, Store};
 
 use crate::cli::{Projections, Rebuild};
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::say;
 
 mod verify;
@@ -23,20 +23,20 @@ const LINE: Duration = Duration::from_secs(5);
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Projections) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    match command {
-        Projections::Rebuild(options) => rebuild_and_tell(&store, &options).await?,
-        Projections::Abort => abort(&store).await?,
-        Projections::Rollback => {
-            store.roll_back().await?;
-            say("the generation before the last rebuild is live again, brought up to date");
+    with_store(&config, async |store| {
+        match command {
+            Projections::Rebuild(options) => rebuild_and_tell(store, &options).await?,
+            Projections::Abort => abort(store).await?,
+            Projections::Rollback => {
+                store.roll_back().await?;
+                say("the generation before the last rebuild is live again, brought up to date");
+            }
+            Projections::Verify(what) => verify::run(store, &what).await?,
+            Projections::Status => status(store).await?,
         }
-        Projections::Verify(what) => verify::run(&store, &what).await?,
-        Projections::Status => status(&store).await?,
-    }
-    store.close().await;
-    database.close().await
+        Ok(())
+    })
+    .await
 }
 
 async fn rebuild_and_tell(store: &Store, options: &Rebuild) -> Result<()> {

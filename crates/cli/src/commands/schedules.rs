@@ -8,7 +8,7 @@ use store::{Kept, NewSchedule, Schedule, Store};
 
 use crate::cli::{Schedules, SchedulesAdd};
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::say;
 
 /// Fires to come that are told.
@@ -19,12 +19,7 @@ const PAST: i64 = 10;
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Schedules) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let done = perform(&store, command).await;
-    store.close().await;
-    database.close().await?;
-    done
+    with_store(&config, async |store| perform(store, command).await).await
 }
 
 async fn perform(store: &Store, command: Schedules) -> Result<()> {

@@ -10,26 +10,26 @@ use uuid::Uuid;
 
 use crate::cli::Session;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::home;
 use crate::narrate;
 use crate::output::say;
 
 /// Does what was asked for.
 pub(crate) async fn run(config: Config, command: Session) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let key = home::sealing_key(&config)?;
-    let key = key.as_ref();
-    match command {
-        Session::List { status, limit } => list(&store, key, status, limit).await?,
-        Session::Show { id, as_of } => show(&store, key, id, as_of).await?,
-        Session::GoLive { id } => command_session(&store, id, Event::GoLiveRequested).await?,
-        Session::End { id } => command_session(&store, id, Event::EndRequested).await?,
-        Session::Retry { id } => command_session(&store, id, Event::RetryRequested).await?,
-    }
-    store.close().await;
-    database.close().await
+    with_store(&config, async |store| {
+        let key = home::sealing_key(&config)?;
+        let key = key.as_ref();
+        match command {
+            Session::List { status, limit } => list(store, key, status, limit).await?,
+            Session::Show { id, as_of } => show(store, key, id, as_of).await?,
+            Session::GoLive { id } => command_session(store, id, Event::GoLiveRequested).await?,
+            Session::End { id } => command_session(store, id, Event::EndRequested).await?,
+            Session::Retry { id } => command_session(store, id, Event::RetryRequested).await?,
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn list(

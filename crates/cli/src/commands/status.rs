@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use store::SliceStatus;
 
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::with_store;
 use crate::output::say;
 
 /// A slice whose next event waits for longer than this stands still.
@@ -12,12 +12,7 @@ const STALL_MS: i64 = 30_000;
 
 /// Prints it, and exits with an error where a slice stands still.
 pub(crate) async fn run(config: Config) -> Result<()> {
-    let database = Database::open(&config).await?;
-    let store = database.connect().await?;
-    let slices = store.slice_status().await;
-    store.close().await;
-    database.close().await?;
-    let slices = slices?;
+    let slices = with_store(&config, async |store| Ok(store.slice_status().await?)).await?;
     say("slice      head   applied      lag  lag s  parked  epoch  worker");
     for slice in &slices {
         say(line(slice));

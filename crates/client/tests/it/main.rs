@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
-use client::{Enqueued, Error, Job, enqueue_many};
+use client::{Enqueued, Error, Job, KeyStates, OnConflict, enqueue_many};
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
@@ -65,7 +65,7 @@ async fn a_job_commits_with_its_callers_transaction() {
     assert_eq!(db.count("tallylight.job").await, 0, "nobody sees it yet");
     tx.commit().await.unwrap();
     let row = db.owner.fetch_one("SELECT id, kind, args FROM tallylight.job").await.unwrap();
-    assert_eq!(row.get::<Uuid, _>("id"), id);
+    assert_eq!(Some(row.get::<Uuid, _>("id")), id);
     assert_eq!(row.get::<String, _>("kind"), "send_mail");
     assert_eq!(row.get::<Value, _>("args"), json!({ "to": "ä" }));
     assert_eq!(db.count("product.orders").await, 1);
@@ -117,7 +117,10 @@ async fn a_key_from_many_at_once_is_new_once() {
 async fn every_option_arrives() {
     let db = db().await;
     let at = SystemTime::UNIX_EPOCH + Duration::from_micros(4_102_444_800_000_001);
-    let job = mail().subject("app/order/7").key("k").priority(4).max_attempts(2);
+    let job = mail().subject("app/order/7").key("k").priority(4).max_attempts(2).queue("mails");
+    let job = job.limit_key("account/7").limit(3).limit_waiting(50).fair_key("shop");
+    let job = job.on_conflict(OnConflict::Existing).key_states(KeyStates::UntilStarted);
+    let job = job.key_period(Duration::from_millis(59_001)).traceparent(TRACE);
     job.run_at(at).enqueue(&db.service).await.unwrap();
     let row = db
         .owner
@@ -130,6 +133,91 @@ async fn every_option_arrives() {
     assert_eq!(row.get::<String, _>("unique_key"), "k");
     assert_eq!((row.get::<i16, _>("priority"), row.get::<i32, _>("max_attempts")), (4, 2));
     assert_eq!(row.get::<i64, _>("micros"), 4_102_444_800_000_001, "to the microsecond");
+    let texts = ["queue", "limit_key", "fair_key", "trace"].map(|name| row.get::<String, _>(name));
+    assert_eq!(texts, ["mails", "account/7", "shop", TRACE]);
+    assert_eq!(
+        (row.get::<i16, _>("max_running"), row.get::<bool, _>("key_until_started")),
+        (3, true)
+    );
+    let period = "SELECT extract(epoch FROM until - now())::int FROM tallylight.job_key";
+    let period: i32 = sqlx::query_scalar(period).fetch_one(&db.owner).await.unwrap();
+    assert!((1..=60).contains(&period), "{period}");
+}
+
+/// A trace, and another one.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+#[tokio::test]
+async fn what_a_taken_key_comes_to_is_the_callers_choice() {
+    let db = db().await;
+    let later = SystemTime::UNIX_EPOCH + Duration::from_hours(1_139_568);
+    let replace = |n: i32| {
+        let job = Job::new("pack", &json!({ "n": n })).unwrap();
+        job.key("k").on_conflict(OnConflict::Replace).priority(3)
+    };
+    let first = replace(1).enqueue(&db.service).await.unwrap();
+    let second = replace(2).run_at(later).enqueue(&db.service).await.unwrap();
+    assert_eq!(second, Enqueued { id: first.id, is_new: false });
+    let ignored = replace(3).on_conflict(OnConflict::Ignore).enqueue(&db.service).await.unwrap();
+    assert_eq!(ignored, Enqueued { id: None, is_new: false });
+    let earlier = replace(4).on_conflict(OnConflict::Debounce).enqueue(&db.service).await.unwrap();
+    assert_eq!(earlier.id, first.id);
+    let row = db.owner.fetch_one("SELECT args, run_at::text FROM tallylight.job").await.unwrap();
+    assert_eq!(row.get::<Value, _>("args"), json!({ "n": 2 }));
+    assert!(row.get::<String, _>("run_at").starts_with("2100-01-01"), "never made earlier");
+    let many = [replace(5).on_conflict(OnConflict::Ignore), replace(6)];
+    let many = enqueue_many(&many, &db.service).await.unwrap();
+    assert_eq!(many.iter().map(|e| e.id).collect::<Vec<_>>(), [None, first.id]);
+}
+
+#[tokio::test]
+async fn a_full_limit_key_is_an_error_of_its_own() {
+    let db = db().await;
+    let job = mail().limit_key("account/7").limit_waiting(1);
+    job.enqueue(&db.service).await.unwrap();
+    let error = job.enqueue(&db.service).await.unwrap_err();
+    assert!(matches!(error, Error::TooMany { .. }), "{error:?}");
+    assert!(error.to_string().contains("account/7"), "{error}");
+    let error = enqueue_many(&[mail(), job], &db.service).await.unwrap_err();
+    assert!(matches!(error, Error::TooMany { .. }), "{error:?}");
+    assert_eq!(db.count("tallylight.job").await, 1);
+}
+
+#[tokio::test]
+async fn a_job_is_part_of_its_own_trace_and_the_next_of_the_transactions() {
+    let db = db().await;
+    let trace_of = async |enqueued: &Enqueued| -> Option<String> {
+        let query = sqlx::query_scalar("SELECT trace FROM tallylight.job WHERE id = $1");
+        query.bind(enqueued.id).fetch_one(&db.owner).await.unwrap()
+    };
+    let mut tx = db.service.begin().await.unwrap();
+    let bare = mail().enqueue(&mut *tx).await.unwrap();
+    let own = mail().traceparent(OTHER).enqueue(&mut *tx).await.unwrap();
+    let again_bare = mail().enqueue(&mut *tx).await.unwrap();
+    let setting = format!("SET LOCAL tallylight.traceparent = '{TRACE}'");
+    tx.execute(sqlx::AssertSqlSafe(setting)).await.unwrap();
+    let own_besides = mail().traceparent(OTHER).enqueue(&mut *tx).await.unwrap();
+    let of_transaction = mail().enqueue(&mut *tx).await.unwrap();
+    let batch = [1, 2].map(|_| mail().traceparent(OTHER));
+    let batch = enqueue_many(&batch, &mut *tx).await.unwrap();
+    let after_batch = enqueue_many(&[mail()], &mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    for (job, trace) in [
+        (&bare, None),
+        (&own, Some(OTHER)),
+        (&again_bare, None),
+        (&own_besides, Some(OTHER)),
+        (&of_transaction, Some(TRACE)),
+        (&batch[0], Some(OTHER)),
+        (&batch[1], Some(OTHER)),
+        (&after_batch[0], Some(TRACE)),
+    ] {
+        assert_eq!(trace_of(job).await.as_deref(), trace);
+    }
+    let mixed = [mail().traceparent(OTHER), mail()];
+    let error = enqueue_many(&mixed, &db.service).await.unwrap_err();
+    assert!(error.to_string().contains("different traces"), "{error}");
 }
 
 #[tokio::test]
@@ -161,6 +249,12 @@ async fn a_bad_job_is_refused_in_words() {
         (Job::new("mail", &7).unwrap(), "must be JSON objects"),
         (mail().priority(5), "\"priority\" must"),
         (mail().max_attempts(0), "\"max_attempts\" must"),
+        (mail().queue("Mails"), "\"queue\" must"),
+        (mail().limit(3), "need \"limit_key\""),
+        (mail().limit_key("a").limit(1001), "\"limit\" must"),
+        (mail().fair_key(""), "\"fair_key\" must"),
+        (mail().key_period(Duration::from_secs(1)), "need \"key\""),
+        (mail().key("k").key_period(Duration::ZERO), "\"key_period\" must"),
         (mail().key(""), "\"key\" must"),
         (mail().subject("x".repeat(1025)), "\"subject\" must"),
         (mail().after(Duration::MAX), "out of range"),
@@ -197,7 +291,7 @@ async fn a_batch_commits_as_a_whole_and_keeps_its_order() {
     );
     let rows = rows.await.unwrap();
     let ids: Vec<Uuid> = rows.iter().map(|row| row.get("id")).collect();
-    assert_eq!(ids, [1, 2, 0].map(|n: usize| enqueued[n].id));
+    assert_eq!(ids, [1, 2, 0].map(|n: usize| enqueued[n].id.unwrap()));
     assert_eq!(rows.iter().map(|row| row.get("later")).collect::<Vec<bool>>(), [false, true, true]);
     assert_eq!(rows[2].get::<i64, _>("micros"), 4_102_444_800_000_001);
     assert!(rows.iter().all(|row| row.get::<Value, _>("args") == json!({ "to": "ä" })));

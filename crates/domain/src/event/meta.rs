@@ -12,7 +12,7 @@ const CAUSE_AT: &str = "cause_at";
 
 /// The trace that an event is part of, by its meta.
 pub(super) fn trace(meta: &Value) -> Option<&str> {
-    meta.get(TRACE)?.as_str().filter(|trace| is_trace(trace))
+    meta.get(TRACE)?.as_str().filter(|trace| is_traceparent(trace))
 }
 
 /// Where the event stands that caused a forwarded one, by its meta.
@@ -20,8 +20,8 @@ pub(super) fn cause_at(meta: &Value) -> Option<(i16, i64)> {
     serde_json::from_value(meta.get(CAUSE_AT)?.clone()).ok()
 }
 
-/// Whether `value` is a well-formed `traceparent` of version 00.
-fn is_trace(value: &str) -> bool {
+/// Whether `value` is a well-formed `traceparent` of version 00 (W3C Trace Context).
+pub fn is_traceparent(value: &str) -> bool {
     let is_hex = value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
     is_hex && value.split('-').map(str::len).eq([2, 32, 16, 2]) && value.starts_with("00")
 }
@@ -44,7 +44,7 @@ impl Meta {
 
     /// Of an event that is part of a trace (W3C Trace Context); `None` where that is no trace.
     pub fn of_trace(traceparent: &str) -> Option<Self> {
-        is_trace(traceparent).then(|| Self::from(json!({ TRACE: traceparent })))
+        is_traceparent(traceparent).then(|| Self::from(json!({ TRACE: traceparent })))
     }
 
     /// The trace that an event is part of.
@@ -54,7 +54,7 @@ impl Meta {
 
     /// Of an event that was forwarded: its trace, and where the event stands that caused it.
     pub(crate) fn of_forward(trace: Option<&str>, cause_at: Option<(i16, i64)>) -> Option<Self> {
-        let trace = trace.filter(|trace| is_trace(trace));
+        let trace = trace.filter(|trace| is_traceparent(trace));
         let mut fields = Map::new();
         fields.extend(trace.map(|trace| (TRACE.to_owned(), json!(trace))));
         fields.extend(cause_at.map(|at| (CAUSE_AT.to_owned(), json!(at))));

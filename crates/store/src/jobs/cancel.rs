@@ -52,6 +52,8 @@ impl Store {
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
                       j.limit_key, j.max_running, j.fair_key,
+                      j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
+                      j.enqueued_at, now() AS "read_at!",
                       (j.run_epoch IS NOT DISTINCT FROM c.epoch) AS "is_running!"
                  FROM tallylight.checkpoint c
                  JOIN tallylight.job j ON j.slice = c.slice AND j.cancel_at IS NOT NULL
@@ -83,6 +85,9 @@ impl Store {
                     limit_key: r.limit_key,
                     max_running: r.max_running,
                     fair_key: r.fair_key,
+                    crashes: r.crashes,
+                    enqueued_at: r.enqueued_at,
+                    read_at: r.read_at,
                 }),
                 is_running: r.is_running,
             })

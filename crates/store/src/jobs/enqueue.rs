@@ -99,11 +99,12 @@ impl Store {
         args: &Value,
         options: &EnqueueOptions,
     ) -> Result<Uuid, Error> {
-        let enqueued = self.enqueue_job(kind, args, options).await?;
+        let enqueued = self.enqueue_job(kind, args, options, None).await?;
         enqueued.id.ok_or_else(ignored)
     }
 
-    /// Enqueues a plain job, and tells whether it is new.
+    /// Enqueues a plain job, as part of the trace that `trace` (a `traceparent`) names, and tells
+    /// whether it is new.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the reason where kind, args or options are refused,
@@ -113,13 +114,19 @@ impl Store {
         kind: &str,
         args: &Value,
         options: &EnqueueOptions,
+        trace: Option<&str>,
     ) -> Result<Enqueued, Error> {
         let options = serde_json::to_value(options).unwrap_or_default();
         let row = sqlx::query!(
-            r#"SELECT id, is_new AS "is_new!" FROM tallylight.enqueue_job($1, $2, $3)"#,
+            // The function takes what it reads of the trace, so that it is called after it is set.
+            r#"SELECT e.id, e.is_new AS "is_new!"
+                 FROM (SELECT set_config('tallylight.traceparent', coalesce($4, ''), true) AS trace) AS t
+                CROSS JOIN LATERAL tallylight.enqueue_job(
+                      $1, $2, CASE WHEN t.trace IS NOT NULL THEN $3::jsonb END) AS e"#,
             kind,
             args,
-            options
+            options,
+            trace,
         )
         .fetch_one(&self.pool)
         .await

@@ -412,7 +412,8 @@ async fn bury(
                     'attempt', run, 'state', state, 'last_error', error, 'errors', errors + 1, 'died_at', now(), 'ended_at', now(),
                     'killed', CASE WHEN state = 'quarantined' THEN (
                       SELECT jsonb_agg(jsonb_build_object('attempt', a.attempt, 'process', a.process, 'host', a.host,
-                                       'version', a.version, 'started_at', a.started_at) ORDER BY a.attempt)
+                                       'version', a.version, 'started_at', a.started_at,
+                                       'args_digest', a.args_digest) ORDER BY a.attempt)
                         FROM tallylight.job_attempt a
                        WHERE a.slice = $1 AND a.job = gone.id AND a.outcome = 'crashed') END) AS job
              FROM gone),

@@ -56,10 +56,13 @@ pub struct Attempt {
     pub started_at: Option<Timestamp>,
     /// When it ended; of a crash, when it was found.
     pub ended_at: Timestamp,
-    /// `completed`, `failed`, `discarded`, `cancelled` or `crashed`.
+    /// `completed`, `failed`, `discarded`, `cancelled`, `crashed`, or `lost`: its lease had passed on
+    /// while its process lived.
     pub outcome: String,
     /// What went wrong.
     pub error: Option<String>,
+    /// Of a crash, the digest of the arguments that it was started with: equal ones are equal.
+    pub args_digest: Option<String>,
 }
 
 /// What was done about the days of history.
@@ -82,9 +85,10 @@ impl Store {
         fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
         let noted = sqlx::query!(
             "INSERT INTO tallylight.job_attempt (slice, job, attempt, kind, epoch, process, host, version,
-                                                 started_at, outcome, error, trace)
+                                                 started_at, outcome, error, trace, args_digest)
              SELECT j.slice, j.id, j.attempt, j.kind, j.run_epoch, h.process, h.host, h.version,
-                    j.started_at, 'crashed', 'its process ended while it ran', j.trace
+                    j.started_at, 'crashed', 'its process ended while it ran', j.trace,
+                    tallylight.args_digest(j.args)
                FROM tallylight.job j
                LEFT JOIN tallylight.job_holder h ON h.slice = j.slice AND h.epoch = j.run_epoch
               WHERE j.slice = $1 AND j.run_epoch < $2
@@ -103,7 +107,7 @@ impl Store {
     pub async fn job_attempts(&self, slice: i16, id: Uuid) -> Result<Vec<Attempt>, Error> {
         let attempts = sqlx::query_as!(
             Attempt,
-            "SELECT attempt, epoch, process, host, version, started_at, ended_at, outcome, error
+            "SELECT attempt, epoch, process, host, version, started_at, ended_at, outcome, error, args_digest
                FROM tallylight.job_attempt WHERE slice = $1 AND job = $2 ORDER BY attempt, ended_at",
             slice,
             id,

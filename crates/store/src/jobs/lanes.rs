@@ -103,7 +103,9 @@ impl Store {
             super::DueRow,
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key
+                      j.limit_key, j.max_running, j.fair_key,
+                      j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
+                      j.enqueued_at, now() AS "read_at!"
                  FROM unnest($3::smallint[], $4::text[]) AS k (slice, key)
                  JOIN tallylight.checkpoint c
                    ON c.consumer = $1 AND c.slice = k.slice AND c.owner = $2

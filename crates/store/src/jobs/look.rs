@@ -54,6 +54,10 @@ pub struct JobView {
     pub correlation_id: Option<Uuid>,
     /// `traceparent` of the trace that it is part of.
     pub trace: Option<String>,
+    /// Tells which arguments are the same.
+    pub args_digest: String,
+    /// Of a quarantined one: the processes that ended while it ran, a JSON array.
+    pub killed: Option<Value>,
 }
 
 /// Which live jobs: those that meet every condition.
@@ -99,7 +103,8 @@ impl Store {
             r#"SELECT id, tallylight.job_state(run_epoch, cancel_at, errors, run_at) AS "state!", kind, slice,
                       subject AS "subject: SubjectText", args, priority, run_at AS "run_at?", attempt, errors,
                       max_attempts, crashes, last_error, enqueued_at, started_at, cancel_at,
-                      NULL::timestamptz AS ended_at, causation_id, correlation_id, trace
+                      NULL::timestamptz AS ended_at, causation_id, correlation_id, trace,
+                      tallylight.args_digest(args) AS "args_digest!", NULL::jsonb AS killed
                  FROM tallylight.job
                 WHERE ($1::text IS NULL OR tallylight.job_state(run_epoch, cancel_at, errors, run_at) = $1)
                   AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR subject = $3)
@@ -126,20 +131,21 @@ impl Store {
                       subject AS "subject!: SubjectText", args AS "args!", priority AS "priority!", run_at,
                       attempt AS "attempt!", errors AS "errors!", max_attempts AS "max_attempts!",
                       crashes AS "crashes!", last_error, enqueued_at AS "enqueued_at!", started_at, cancel_at,
-                      ended_at, causation_id, correlation_id, trace
+                      ended_at, causation_id, correlation_id, trace,
+                      tallylight.args_digest(args) AS "args_digest!", killed
                  FROM (
                SELECT 1 AS place, id, tallylight.job_state(run_epoch, cancel_at, errors, run_at) AS state, kind,
                       slice, subject, args, priority, run_at, attempt, errors, max_attempts, crashes, last_error,
                       enqueued_at, started_at, cancel_at, NULL::timestamptz AS ended_at, causation_id,
-                      correlation_id, trace
+                      correlation_id, trace, NULL::jsonb AS killed
                  FROM tallylight.job WHERE slice = ANY ($2) AND id = $1
                 UNION ALL
                SELECT 2, id, state, kind, slice, subject, args, priority, NULL, attempt, errors, max_attempts,
-                      crashes, last_error, enqueued_at, NULL, NULL, died_at, causation_id, correlation_id, trace
+                      crashes, last_error, enqueued_at, NULL, NULL, died_at, causation_id, correlation_id, trace, killed
                  FROM tallylight.job_dead WHERE slice = ANY ($2) AND id = $1
                 UNION ALL
                SELECT 3, id, state, kind, slice, subject, args, priority, NULL, attempt, errors, max_attempts,
-                      crashes, last_error, enqueued_at, NULL, NULL, ended_at, causation_id, correlation_id, trace
+                      crashes, last_error, enqueued_at, NULL, NULL, ended_at, causation_id, correlation_id, trace, NULL
                  FROM tallylight.job_history WHERE slice = ANY ($2) AND id = $1) AS found
                 ORDER BY place, ended_at DESC LIMIT 1"#,
             id,

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::tables::{SliceTables, Tables, check_events, check_json, check_text, micros, refused};
 use crate::jobs::{elsewhere, ignored};
 use crate::{
-    Consumer, DueJob, EnqueueOptions, Error, Finish, Finished, KeyStates, Lane, OnConflict,
-    Started, StartedAll, Starts,
+    Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
+    Finished, KeyStates, Lane, OnConflict, Started, StartedAll, Starts, Waited,
 };
 
 mod due;
@@ -121,7 +121,8 @@ impl JobRow {
         }
     }
 
-    pub(super) fn due(&self, slice: i16, id: Uuid) -> DueJob {
+    /// As it is read at `now`.
+    pub(super) fn due(&self, slice: i16, id: Uuid, now: Timestamp) -> DueJob {
         DueJob {
             slice,
             id,
@@ -140,6 +141,8 @@ impl JobRow {
             limit_key: self.limit_key.clone(),
             limit: self.limit.unwrap_or(1),
             fair_key: self.fair_key.clone(),
+            crashes: self.crashes + i32::from(self.run_epoch.is_some()),
+            waited: Waited::since(self.run_at.max(self.enqueued_at), now),
         }
     }
 }

@@ -110,7 +110,7 @@ impl Tables {
             let ids = tables.first(per_key, |job| {
                 job.lane == Lane::Parked && job.key() == key && job.may_start(now, epoch)
             });
-            due.extend(ids.into_iter().map(|id| tables.jobs[&id].due(*slice, id)));
+            due.extend(ids.into_iter().map(|id| tables.jobs[&id].due(*slice, id, now)));
         }
         due.sort_by_key(|job| (job.priority, job.run_at, job.id));
         due

@@ -31,9 +31,9 @@ use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
     Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, Hint,
-    JobDays, Keyring, KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses,
-    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Tokens,
-    Verified, Wakes, Work,
+    JobDays, JobSample, Keyring, KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions,
+    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts,
+    TableRows, Tokens, Verified, Wakes, Work,
 };
 
 mod line;
@@ -446,12 +446,21 @@ impl Work for Memory {
         self.call("acquit", move |tables, _| Ok(tables.acquit(slice, epoch, &runs)))
     }
 
+    fn sample_jobs(&self, slice: i16) -> Answer<'_, JobSample> {
+        self.call("sample_jobs", move |tables, now| Ok(tables.sample_jobs(now, slice)))
+    }
+
+    fn job_tables(&self) -> Answer<'_, Vec<TableRows>> {
+        // Nothing to remove: a row that is gone is gone.
+        self.call("job_tables", |_, _| Ok(Vec::new()))
+    }
+
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
         self.call("note_crashes", move |tables, _| tables.note_crashes(slice, epoch))
     }
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
-        self.call("cancellations", move |tables, _| Ok(tables.cancellations(process)))
+        self.call("cancellations", move |tables, now| Ok(tables.cancellations(now, process)))
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {

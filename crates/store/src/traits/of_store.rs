@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::{Answer, Log, Work};
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Finish, Finished, Finishes, Fire, JobDays, Keyring, KeysRemoved,
-    Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey,
-    Started, StartedAll, Starts, Store, Tokens, Verified, Wakes,
+    DueSchedule, EnqueueOptions, Finish, Finished, Finishes, Fire, JobDays, JobSample, Keyring,
+    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed,
+    SealingKey, Started, StartedAll, Starts, Store, TableRows, Tokens, Verified, Wakes,
 };
 
 impl Log for Store {
@@ -272,6 +272,14 @@ impl Work for Store {
 
     fn acquit<'a>(&'a self, slice: i16, epoch: i64, runs: &'a [(Uuid, i32)]) -> Answer<'a, u64> {
         Box::pin(self.acquit(slice, epoch, runs))
+    }
+
+    fn sample_jobs(&self, slice: i16) -> Answer<'_, JobSample> {
+        Box::pin(self.sample_jobs(slice))
+    }
+
+    fn job_tables(&self) -> Answer<'_, Vec<TableRows>> {
+        Box::pin(self.job_tables())
     }
 
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {

@@ -37,7 +37,7 @@ async fn ids_come_in_the_order_of_the_jobs() {
             PlainJob { args: json!({"n": n}), ..job }
         })
         .collect();
-    let enqueued = db.store.enqueue_many(&batch).await.unwrap();
+    let enqueued = db.store.enqueue_many(&batch, None).await.unwrap();
     for (n, Enqueued { id, is_new }) in (1_i64..).zip(&enqueued) {
         let row = sqlx::query("SELECT slice, subject, args FROM tallylight.job WHERE id = $1")
             .bind(id)
@@ -64,7 +64,7 @@ async fn every_option_means_what_it_means_for_one_job() {
         ..EnqueueOptions::default()
     };
     let keyed = EnqueueOptions { key: Some("k".to_owned()), ..plain.clone() };
-    db.store.enqueue_many(&[mail(plain), mail(keyed.clone())]).await.unwrap();
+    db.store.enqueue_many(&[mail(plain), mail(keyed.clone())], None).await.unwrap();
     db.store.enqueue("fax", &json!({"to": "ä"}), &keyed).await.unwrap();
     let differing = db
         .number(
@@ -79,10 +79,10 @@ async fn every_option_means_what_it_means_for_one_job() {
 #[tokio::test]
 async fn a_key_returns_the_live_job_also_within_a_batch() {
     let db = db().await;
-    let first = db.store.enqueue_many(&[keyed("a"), keyed("b"), keyed("a")]).await.unwrap();
+    let first = db.store.enqueue_many(&[keyed("a"), keyed("b"), keyed("a")], None).await.unwrap();
     assert_eq!(first.iter().map(|e| e.is_new).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(first[0].id, first[2].id);
-    let again = db.store.enqueue_many(&[keyed("b")]).await.unwrap();
+    let again = db.store.enqueue_many(&[keyed("b")], None).await.unwrap();
     assert_eq!(again, [Enqueued { id: first[1].id, is_new: false }]);
     assert_eq!(jobs(&db).await, 2);
 }
@@ -111,9 +111,9 @@ async fn one_bad_job_refuses_all_and_is_named() {
         assert!(refused(&db, all).await.contains("at most 10000"));
     }
     assert_eq!(jobs(&db).await, 0);
-    let error = db.store.enqueue_many(&[mail(EnqueueOptions::default()), keyed("")]).await;
+    let error = db.store.enqueue_many(&[mail(EnqueueOptions::default()), keyed("")], None).await;
     assert!(matches!(error, Err(Error::Invalid { reason }) if reason.starts_with("job 2: ")));
-    assert_eq!(db.store.enqueue_many(&[]).await.unwrap(), []);
+    assert_eq!(db.store.enqueue_many(&[], None).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn batches_with_the_same_keys_in_other_orders_do_not_lock_each_other_out()
     let back: Vec<PlainJob> = keys.iter().rev().map(|key| keyed(key)).collect();
     for _ in 0..10 {
         let (one, other) =
-            tokio::join!(db.store.enqueue_many(&forth), db.store.enqueue_many(&back));
+            tokio::join!(db.store.enqueue_many(&forth, None), db.store.enqueue_many(&back, None));
         let (one, other) = (one.unwrap(), other.unwrap());
         let mut other: Vec<Option<Uuid>> = other.iter().map(|e| e.id).collect();
         other.reverse();

@@ -448,7 +448,7 @@ async fn replaced_while_it_starts(bench: &mut Bench) -> Result<Explored, Counter
     let replaces = |n: i64| {
         session(move |store: Store, case: Arc<Case<Keyed>>| async move {
             let args = serde_json::json!({"n": n});
-            store.enqueue_job("a_job", &args, &case.world.options).await.unwrap();
+            store.enqueue_job("a_job", &args, &case.world.options, None).await.unwrap();
         })
     };
     let holder = session(async |store: Store, case: Arc<Case<Keyed>>| {

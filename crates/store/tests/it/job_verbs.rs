@@ -12,7 +12,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{Db, LONG, db, event, subject_in};
+use crate::support::{Db, LONG, db, event, login, subject_in};
 
 const SLICE: i16 = 2;
 
@@ -116,6 +116,63 @@ async fn an_attempt_tells_token_process_build_and_error() {
     assert_eq!(attempt.version.as_deref(), Some("1.2.3"));
     assert_eq!(attempt.error.as_deref(), Some("broken"));
     assert!(attempt.started_at.unwrap() <= attempt.ended_at);
+}
+
+#[tokio::test]
+async fn a_crash_tells_by_a_digest_which_arguments_were_the_same() {
+    let r = running(3, JobHistory::None).await;
+    let change =
+        "UPDATE tallylight.job SET args = '{\"n\": 0, \"keep\": true}' WHERE args ->> 'n' = '1'";
+    r.db.sql(change).await;
+    r.db.expire(Jobs, SLICE).await;
+    let next = r.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    assert_eq!(r.store.note_crashes(SLICE, next.epoch).await.unwrap(), 3);
+    let mut digests = Vec::new();
+    for id in &r.ids {
+        let attempt = r.store.job_attempts(SLICE, *id).await.unwrap().remove(0);
+        assert_eq!((attempt.outcome.as_str(), attempt.process), ("crashed", Some(r.process)));
+        let shown = r.store.find_job(*id).await.unwrap().unwrap().args_digest;
+        assert_eq!(attempt.args_digest.as_ref(), Some(&shown));
+        digests.push(shown);
+    }
+    assert_eq!(digests[0], digests[1]);
+    assert_ne!(digests[0], digests[2]);
+}
+
+#[tokio::test]
+async fn a_run_whose_process_lives_is_lost_and_not_crashed_whoever_comes_first() {
+    let r = running(2, JobHistory::None).await;
+    r.db.expire(Jobs, SLICE).await;
+    let next = r.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    // The one before it is noted, the other after it was noted and started again.
+    assert_eq!(r.store.acquit(SLICE, r.epoch, &[(r.ids[0], 1)]).await.unwrap(), 1);
+    assert_eq!(r.store.note_crashes(SLICE, next.epoch).await.unwrap(), 1);
+    assert!(r.store.job_attempts(SLICE, r.ids[0]).await.unwrap().is_empty());
+    let started = r.store.mark_started(SLICE, next.epoch, &r.ids).await.unwrap();
+    let crashes = |id| started.iter().find(|start| start.id == id).unwrap().crashes;
+    assert_eq!((crashes(r.ids[0]), crashes(r.ids[1])), (0, 1));
+    let noted = r.store.job_attempts(SLICE, r.ids[1]).await.unwrap().remove(0);
+    assert_eq!(noted.outcome, "crashed");
+    assert_eq!(r.store.acquit(SLICE, r.epoch, &[(r.ids[1], 1)]).await.unwrap(), 1);
+    let lost = r.store.job_attempts(SLICE, r.ids[1]).await.unwrap().remove(0);
+    assert_eq!((lost.outcome.as_str(), lost.process), ("lost", Some(r.process)));
+    assert!(lost.error.unwrap().contains("its process lived"));
+    let job = r.store.find_job(r.ids[1]).await.unwrap().unwrap();
+    assert_eq!((job.state.as_str(), job.crashes), ("running", 0));
+}
+
+#[tokio::test]
+async fn who_may_work_may_sample_note_and_acquit() {
+    let r = running(1, JobHistory::Failures).await;
+    let url = login(&r.db, "worker").await;
+    let store = Store::connect(&store::Config::new(url)).await.unwrap();
+    assert_eq!(store.sample_jobs(SLICE).await.unwrap().groups.len(), 1);
+    assert_eq!(store.job_tables().await.unwrap().len(), 4);
+    r.db.expire(Jobs, SLICE).await;
+    let next = store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    assert_eq!(store.note_crashes(SLICE, next.epoch).await.unwrap(), 1);
+    store.mark_started(SLICE, next.epoch, &r.ids).await.unwrap();
+    assert_eq!(store.acquit(SLICE, r.epoch, &[(r.ids[0], 1)]).await.unwrap(), 1);
 }
 
 #[tokio::test]

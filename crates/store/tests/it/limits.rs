@@ -22,7 +22,7 @@ fn keyed(subject: &Subject, on_conflict: OnConflict) -> EnqueueOptions {
 }
 
 async fn enqueue(db: &Db, n: i64, options: &EnqueueOptions) -> Enqueued {
-    db.store.enqueue_job("a_job", &json!({"n": n}), options).await.unwrap()
+    db.store.enqueue_job("a_job", &json!({"n": n}), options, None).await.unwrap()
 }
 
 fn in_hours(hours: i64) -> Timestamp {
@@ -158,7 +158,7 @@ async fn a_key_of_a_period_from_many_at_once_is_one_job() {
                     key_period: Some(60),
                     ..keyed(&subject, OnConflict::Existing)
                 };
-                store.enqueue_job("a_job", &json!({"n": n}), &options).await.unwrap()
+                store.enqueue_job("a_job", &json!({"n": n}), &options, None).await.unwrap()
             })
         })
         .collect();

@@ -51,7 +51,10 @@ impl Engine {
         for (slice, epoch) in &new {
             match self.ctx.store().note_crashes(*slice, *epoch).await {
                 Ok(0) => {}
-                Ok(runs) => tracing::warn!(slice, runs, "a process died while it ran these jobs"),
+                Ok(runs) => {
+                    self.ctx.metrics().jobs.crashed.inc_by(runs);
+                    tracing::warn!(slice, runs, "a process died while it ran these jobs");
+                }
                 // It is not claimed from: its jobs' marks are fenced too.
                 Err(Error::Fenced { .. }) => {
                     self.leases.forget(Consumer::Jobs, *slice, *epoch);
@@ -77,7 +80,7 @@ impl Engine {
             let (slice, attempt) = (job.slice, job.attempt);
             let job = ClaimedJob::new(job, *epoch, attempt);
             let (ending, events) = outcome::cancelled(&self.ctx, &job, outcome::CANCELLED);
-            self.ctx.metrics().job_ended(&job.kind, outcome::name(&ending));
+            self.ctx.metrics().jobs.ended(&job.kind, outcome::name(&ending));
             let finish = Finish { id: job.id, attempt, ending, events };
             by_slice.entry(slice).or_default().push(finish);
         }

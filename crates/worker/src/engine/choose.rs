@@ -1,7 +1,7 @@
 //! Which of the due jobs start: plain values in, plain values out.
 //!
-//! A job *fits* if and only if it is not paused, fewer jobs of its key run than its limit, and no
-//! earlier job of its key waits. Of those that fit, priorities share the slots 8:4:2:1, and within
+//! A job *fits* if and only if it is not paused, fewer jobs of its key run than its limit, no
+//! earlier job of its key waits, and it is no suspect or no other suspect runs. Of those that fit, priorities share the slots 8:4:2:1, and within
 //! a priority fair keys take turns: first the one of which the fewest run, then the one whose last
 //! turn is longest ago. So nothing starves that fits, and jobs of a key start in their order.
 
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use store::{DueJob, Lane, Pauses};
 
+use crate::claimed::SUSPECT;
 use crate::running::Taken;
 
 /// Starts of each priority, while all have jobs that fit.
@@ -127,6 +128,7 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
         shares.took(&whose);
         *taken.keys.entry(job.key().to_owned()).or_default() += 1;
         *taken.fair_keys.entry(whose).or_default() += 1;
+        taken.has_suspect |= job.crashes >= SUSPECT;
         chosen.start.push(job);
     }
     chosen.left.extend(waiting.into_iter().flat_map(|w| w.0.into_values().flatten()));
@@ -146,8 +148,9 @@ fn pass_blocked(
             let runs = taken.keys.get(job.key()).copied().unwrap_or_default();
             let is_behind =
                 job.lane != Lane::Parked && parked.contains_key(&(job.slice, job.key().to_owned()));
-            let is_full =
-                runs >= usize::from(job.limit.unsigned_abs()) || closed.contains(job.key());
+            let is_full = runs >= usize::from(job.limit.unsigned_abs())
+                || taken.has_suspect && job.crashes >= SUSPECT
+                || closed.contains(job.key());
             if !is_behind && !is_full {
                 break;
             }

@@ -11,6 +11,7 @@ use domain::event::{Event, NewEvent, TimerElapsed};
 use domain::ids::derived_id;
 use store::{Consumer, DueJob, Ending, Error, Finish};
 
+use super::outcome;
 use crate::context::Context;
 use crate::leases::{Leases, chain};
 use crate::notes::About;
@@ -27,11 +28,19 @@ pub(super) async fn perform(
     jobs: Vec<DueJob>,
 ) {
     let mut finishes = Vec::with_capacity(jobs.len());
+    let mut runs = Vec::with_capacity(jobs.len());
+    let mut waiting = Vec::new();
     for job in jobs {
         match job.kind.as_str() {
-            TIMER => finishes.push(timer(ctx, &job)),
+            TIMER => {
+                finishes.push(timer(ctx, &job));
+                runs.push((TIMER, job.waited));
+            }
             FORWARD => match forward(ctx, &job).await {
-                Ok(finish) => finishes.push(finish),
+                Ok(finish) => {
+                    finishes.push(finish);
+                    runs.push((FORWARD, job.waited));
+                }
                 Err(error) => {
                     tracing::warn!(slice, error = %chain(&error), "not forwarded, trying again");
                     // Those behind it must not overtake it.
@@ -46,15 +55,22 @@ pub(super) async fn perform(
                 );
                 ctx.notes().set_for(About::UnknownKind, text, UNKNOWN_WAIT * 2);
                 let ending = Ending::Snooze { after: UNKNOWN_WAIT };
-                finishes.push(done(&job, ending, Vec::new()));
+                waiting.push(done(&job, ending, Vec::new()));
             }
         }
     }
+    finishes.extend(waiting);
     if finishes.is_empty() {
         return;
     }
     match ctx.store().finish(slice, epoch, &finishes).await {
-        Ok(_) => ctx.events_appended(slice),
+        Ok(_) => {
+            for ((kind, waited), finish) in runs.into_iter().zip(&finishes) {
+                ctx.metrics().jobs.started(kind, waited.so_far());
+                ctx.metrics().jobs.ended(kind, outcome::name(&finish.ending));
+            }
+            ctx.events_appended(slice);
+        }
         Err(Error::Fenced { .. }) => leases.forget(Consumer::Jobs, slice, epoch),
         Err(error) => {
             tracing::warn!(slice, error = %chain(&error), "timers not appended, trying again");

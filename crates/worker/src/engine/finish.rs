@@ -203,7 +203,7 @@ impl Finisher {
     fn stored(&self, batch: &Batch, finished: &Finished) {
         let Batch { slice, ended, finishes, .. } = batch;
         for (ended, finish) in ended.iter().zip(finishes) {
-            self.ctx.metrics().job_ended(&ended.job.kind, outcome::name(&finish.ending));
+            self.ctx.metrics().jobs.ended(&ended.job.kind, outcome::name(&finish.ending));
         }
         let lost = finishes.iter().filter(|f| !finished.ended.contains(&f.id)).count();
         if lost > 0 {
@@ -219,12 +219,20 @@ impl Finisher {
         let Batch { slice, epoch, finishes, .. } = batch;
         tracing::warn!(slice, epoch, "lease lost: outcomes dropped, the jobs run again");
         self.ctx.metrics().fenced(Consumer::Jobs);
+        for run in &batch.ended {
+            self.ctx.metrics().jobs.dropped(&run.job.kind);
+        }
         self.leases.forget(Consumer::Jobs, *slice, *epoch);
         let runs: Vec<(Uuid, i32)> = finishes.iter().map(|run| (run.id, run.attempt)).collect();
         // Their process did not die with them.
-        if let Err(error) = self.ctx.store().acquit(*slice, *epoch, &runs).await {
+        match self.ctx.store().acquit(*slice, *epoch, &runs).await {
+            Ok(acquitted) => {
+                self.ctx.metrics().jobs.acquitted.inc_by(acquitted);
+            }
             // Not again: it may have been heard. At worst each counts a crash too many.
-            tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
+            Err(error) => {
+                tracing::warn!(slice, error = %chain(&error), "lost runs count as crashes");
+            }
         }
     }
 }

@@ -52,6 +52,7 @@ impl Engine {
             chosen.into_iter().partition(is_marked);
         for job in unmarked {
             let (epoch, attempt) = (ready[&job.slice], job.attempt + 1);
+            self.ctx.metrics().jobs.started(&job.kind, job.waited.so_far());
             self.hand_out(ClaimedJob::new(job, epoch, attempt)).await;
         }
         if to_mark.is_empty() {
@@ -70,6 +71,7 @@ impl Engine {
         for mut job in to_mark {
             let Some(start) = started.remove(&job.id) else { continue };
             job.args = start.args.unwrap_or(job.args);
+            self.ctx.metrics().jobs.started(&job.kind, job.waited.so_far());
             let epoch = ready[&job.slice];
             let job = ClaimedJob::new(job, epoch, start.attempt);
             if start.crashes > MAX_CRASHES {
@@ -102,7 +104,6 @@ impl Engine {
 
     /// Gives a job to its handler.
     async fn hand_out(&self, job: ClaimedJob) {
-        self.ctx.metrics().job_claimed(&job.kind);
         self.running.add(&job);
         let id = job.id;
         // The channel holds as many as may run, so this waits for nothing but a dead worker.
@@ -115,7 +116,7 @@ impl Engine {
     async fn quarantine(&mut self, job: &ClaimedJob, crashes: i32) {
         let error = format!("its process died {crashes} times while it ran");
         tracing::error!(job = %job.id, kind = %job.kind, %error, "job quarantined");
-        self.ctx.metrics().job_ended(&job.kind, "quarantined");
+        self.ctx.metrics().jobs.ended(&job.kind, "quarantined");
         let events = outcome::given_up(&self.ctx, job, &error);
         let ending = Ending::Quarantined { error };
         let end = Finish { id: job.id, attempt: job.attempt, ending, events };

@@ -32,6 +32,7 @@ mod blocking;
 mod conformance;
 mod limits;
 mod on_time;
+mod suspects;
 mod unreadable;
 
 /// Longest wait for what must come.

@@ -14,10 +14,12 @@ use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::claimed::{ClaimedJob, Ended, Verdict};
 use crate::jobs::{Done, JobError};
+use crate::metrics::JobMetrics;
 use crate::running::RunningJobs;
 
 /// Wraps the handlers of a worker.
@@ -25,11 +27,16 @@ use crate::running::RunningJobs;
 pub(super) struct OutcomeLayer {
     ended: mpsc::UnboundedSender<Ended>,
     running: RunningJobs,
+    metrics: Arc<JobMetrics>,
 }
 
 impl OutcomeLayer {
-    pub(super) fn new(ended: mpsc::UnboundedSender<Ended>, running: RunningJobs) -> Self {
-        Self { ended, running }
+    pub(super) fn new(
+        ended: mpsc::UnboundedSender<Ended>,
+        running: RunningJobs,
+        metrics: Arc<JobMetrics>,
+    ) -> Self {
+        Self { ended, running, metrics }
     }
 }
 
@@ -67,7 +74,7 @@ where
         let job = Arc::clone(&task.args);
         let run = AbortOnDrop(tokio::spawn(self.inner.call(task)));
         self.layer.running.set_handle(job.id, run.0.abort_handle());
-        let report = Report { ended: self.layer.ended.clone(), job: Some(job) };
+        let report = Report { layer: self.layer.clone(), job: Some(job), begun: Instant::now() };
         Box::pin(async move {
             report.send(judge(run.join().await));
             Ok(())
@@ -92,8 +99,9 @@ impl Drop for AbortOnDrop {
 
 /// Tells the engine once.
 struct Report {
-    ended: mpsc::UnboundedSender<Ended>,
+    layer: OutcomeLayer,
     job: Option<Arc<ClaimedJob>>,
+    begun: Instant,
 }
 
 impl Report {
@@ -103,8 +111,9 @@ impl Report {
 
     fn tell(&mut self, verdict: Verdict) {
         if let Some(job) = self.job.take() {
+            self.layer.metrics.ran(&job.kind, self.begun.elapsed());
             // The engine outlives its handlers; if it is gone, so is the process.
-            let _ = self.ended.send(Ended { job, verdict });
+            let _ = self.layer.ended.send(Ended { job, verdict });
         }
     }
 }

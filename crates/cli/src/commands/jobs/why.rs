@@ -286,6 +286,12 @@ fn waits_for(job: &JobView, standing: &Standing, now: Timestamp) -> Vec<String> 
             standing.key
         ));
     }
+    if reasons.is_empty() && job.crashes >= worker::SUSPECT {
+        reasons.push(format!(
+            "its turn: {} processes have died while it ran, so it runs while no other such job does",
+            job.crashes
+        ));
+    }
     if reasons.is_empty() && standing.before_it > 0 {
         reasons.push(format!(
             "a free place: {} jobs of its slice are due before it",
@@ -322,6 +328,8 @@ mod tests {
             causation_id: None,
             correlation_id: None,
             trace: None,
+            args_digest: String::new(),
+            killed: None,
         }
     }
 
@@ -358,6 +366,8 @@ mod tests {
         assert!(told(job("available", "maintain"), busy).contains("of the key \"a/b/1\""));
         let paused = Standing { paused: vec!["queue mail".to_owned()], ..standing() };
         assert!(told(job("available", "maintain"), paused).contains("queue mail is paused"));
+        let suspect = JobView { crashes: worker::SUSPECT, ..job("available", "maintain") };
+        assert!(told(suspect, standing()).contains("2 processes have died"));
         let behind = Standing { before_it: 5, ..standing() };
         assert!(told(job("available", "maintain"), behind).contains("5 jobs"));
     }

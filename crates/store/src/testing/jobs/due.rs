@@ -44,7 +44,7 @@ impl Tables {
             }
         }
         due.sort_by_key(|(_, id, job)| (job.priority, job.run_at, *id));
-        due.into_iter().map(|(slice, id, job)| job.due(slice, id)).collect()
+        due.into_iter().map(|(slice, id, job)| job.due(slice, id, now)).collect()
     }
 
     pub(in crate::testing) fn next_due_in(

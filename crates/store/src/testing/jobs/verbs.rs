@@ -17,6 +17,11 @@ impl Tables {
         let Some(tables) = self.slice(slice) else { return 0 };
         let mut acquitted = 0;
         for (id, attempt) in runs {
+            for (run, outcome) in &mut tables.attempts {
+                if *run == (*id, *attempt) && *outcome == "crashed" {
+                    *outcome = "lost";
+                }
+            }
             let Some(job) = tables.jobs.get_mut(id) else { continue };
             if job.attempt > *attempt && job.crashes > 0 {
                 job.crashes -= 1;
@@ -73,12 +78,16 @@ impl Tables {
         Ok(None)
     }
 
-    pub(in crate::testing) fn cancellations(&mut self, process: Uuid) -> Vec<Cancellation> {
+    pub(in crate::testing) fn cancellations(
+        &mut self,
+        now: Timestamp,
+        process: Uuid,
+    ) -> Vec<Cancellation> {
         let mut found = Vec::new();
         for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
             let cancelled = tables.jobs.iter().filter(|(_, job)| job.is_cancelled);
             found.extend(cancelled.map(|(id, job)| Cancellation {
-                job: job.due(slice, *id),
+                job: job.due(slice, *id, now),
                 is_running: job.run_epoch == Some(tables.jobs_lease.epoch),
             }));
         }

@@ -175,6 +175,7 @@ pub(super) enum Call {
         limit: i64,
     },
     Heads(Vec<i16>),
+    Sample(i16),
     Heartbeat {
         process: Uuid,
         hours: u64,
@@ -325,6 +326,7 @@ impl Call {
             98..101 => dice.cancel(slice),
             101..103 => Self::Cancellations(dice.process()),
             103 => dice.note_crashes(slice),
+            104 => Self::Sample(slice),
             106..114 => Self::Schedules(dice.schedules(slice)),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }

@@ -154,6 +154,7 @@ impl Side {
             | Call::ReadOne { .. }
             | Call::ReadSubject { .. }
             | Call::Heads(_)
+            | Call::Sample(_)
             | Call::Claim { .. }
             | Call::Lease { .. }
             | Call::Renew { .. }
@@ -193,6 +194,14 @@ impl Side {
                 told(read.map(|events| told_events(&events)))
             }
             Call::Heads(slices) => told(work.heads(slices).await),
+            Call::Sample(slice) => {
+                let told_group = |g: store::JobGroup| {
+                    let oldest = g.oldest.map(|oldest| (oldest.as_secs() + 1_800) / 3_600);
+                    (g.kind, g.queue, g.state, g.jobs, oldest)
+                };
+                let sample = work.sample_jobs(*slice).await;
+                told(sample.map(|s| sorted(s.groups.into_iter().map(told_group).collect())))
+            }
             Call::Claim { consumer, slice, process, hours: ttl } => {
                 told_lease(work.claim(*consumer, *slice, *process, hours(*ttl)).await)
             }
@@ -486,12 +495,13 @@ impl Side {
 
     fn told_job(&self, job: &DueJob) -> String {
         let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
-        let DueJob { priority, queue, lane, limit_key, limit, fair_key, .. } = job;
+        let DueJob { priority, queue, lane, limit_key, limit, fair_key, crashes, .. } = job;
         let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
         let (subject, causation) = (&job.subject, job.causation_id);
+        let waited = (job.waited.so_far().as_secs() + 1_800) / 3_600;
         format!(
             "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?} \
-             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?}"
+             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?} {crashes} {waited}"
         )
     }
 }

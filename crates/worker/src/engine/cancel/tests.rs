@@ -122,6 +122,10 @@ async fn a_quarantine_tells_which_args_killed_which_build() {
     let dead = store.dead_page(&DeadFilter::id(id), None, 10).await.unwrap().remove(0);
     assert_eq!((dead.state.as_str(), &dead.args), ("quarantined", &json!({"poison": true})));
     let told = dead.killed.unwrap();
+    let shown = store.find_job(id).await.unwrap().unwrap();
+    assert_eq!(shown.killed.as_ref(), Some(&told));
+    let is_same = |k: &serde_json::Value| k["args_digest"] == json!(shown.args_digest);
+    assert!(told.as_array().unwrap().iter().all(is_same), "{told}");
     let told: Vec<(Uuid, String)> = told
         .as_array()
         .unwrap()

@@ -2,6 +2,7 @@
 
 use domain::ids::{Subject, Timestamp};
 use serde_json::json;
+use store::Waited;
 use uuid::Uuid;
 
 use super::*;
@@ -26,6 +27,8 @@ fn job(n: u32, key: &str, priority: i16) -> DueJob {
         limit_key: None,
         limit: 1,
         fair_key: None,
+        crashes: 0,
+        waited: Waited::since(Timestamp::default(), Timestamp::default()),
     }
 }
 
@@ -50,6 +53,20 @@ fn jobs_of_a_key_start_one_at_a_time_and_in_order() {
     assert_eq!(numbers(&chosen.start), [1, 3]);
     assert_eq!(numbers(&chosen.blocked), [2]);
     assert!(chosen.is_held_up());
+}
+
+#[test]
+fn a_suspect_starts_while_no_other_suspect_runs_and_holds_up_nobody_else() {
+    let suspect = |n: u32| DueJob { crashes: SUSPECT, ..job(n, &n.to_string(), 2) };
+    let crashed_once = DueJob { crashes: 1, ..job(5, "e", 2) };
+    let due = vec![suspect(1), suspect(2), job(3, "c", 2), job(4, "2", 2), crashed_once];
+    let chosen = pick(due.clone(), Taken::default(), 9, &mut Shares::default());
+    assert_eq!(numbers(&chosen.start), [1, 3, 5]);
+    assert_eq!(numbers(&chosen.blocked), [2, 4], "and the jobs of its key stay behind it");
+    assert!(chosen.is_held_up);
+    let taken = Taken { has_suspect: true, ..Taken::default() };
+    let chosen = pick(due, taken, 9, &mut Shares::default());
+    assert_eq!(numbers(&chosen.start), [3, 5]);
 }
 
 #[test]
