@@ -25,19 +25,23 @@ mod history;
 mod lanes;
 mod look;
 mod pauses;
+pub(crate) mod relay;
+pub(crate) mod waits;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use enqueue::ignored;
 pub(crate) use enqueue::refusal;
-pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
+pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict, WaitFor};
 pub use finish::{Ending, Finish};
 pub use history::{Attempt, JobDays, JobHistory};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use pauses::{Pause, PauseScope, Pauses};
+pub use relay::{EventWait, Relay, Word};
+pub use waits::{Awaits, Begin, Child, OnCancel, OnFailure, Parent, Step, StepKind, Ties};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
 /// their turn.
@@ -83,6 +87,8 @@ pub struct DueJob {
     pub limit: i16,
     /// Whose it is.
     pub fair_key: Option<String>,
+    /// What it has of steps and of a parent; none, as most: neither.
+    pub waits: Option<Value>,
 }
 
 impl DueJob {
@@ -135,6 +141,7 @@ struct DueRow {
     limit_key: Option<String>,
     max_running: Option<i16>,
     fair_key: Option<String>,
+    waits: Option<Value>,
 }
 
 impl From<DueRow> for DueJob {
@@ -157,6 +164,7 @@ impl From<DueRow> for DueJob {
             limit_key: row.limit_key,
             limit: row.max_running.unwrap_or(1),
             fair_key: row.fair_key,
+            waits: row.waits,
         }
     }
 }
@@ -219,7 +227,7 @@ impl Store {
                       j.attempt AS "attempt!", j.errors AS "errors!",
                       j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
-                      j.limit_key, j.max_running, j.fair_key
+                      j.limit_key, j.max_running, j.fair_key, j.waits
                  FROM tallylight.checkpoint c
                 CROSS JOIN LATERAL (
                       SELECT q.* FROM (VALUES (1::smallint), (2), (3), (4)) AS p (priority)

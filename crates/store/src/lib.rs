@@ -64,9 +64,10 @@ pub use install::{
     Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
 };
 pub use jobs::{
-    Attempt, Cancellation, Cancelled, DeadFilter, DeadJob, DueJob, Ending, EnqueueOptions,
-    Enqueued, FAIR_KEYS, Finish, JobCounts, JobDays, JobFilter, JobHistory, JobView, KeyStates,
-    Lane, OnConflict, Pause, PauseScope, Pauses, Redrive, Standing, Started,
+    Attempt, Awaits, Begin, Cancellation, Cancelled, Child, DeadFilter, DeadJob, DueJob, Ending,
+    EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, JobCounts, JobDays, JobFilter,
+    JobHistory, JobView, KeyStates, Lane, OnCancel, OnConflict, OnFailure, Parent, Pause,
+    PauseScope, Pauses, Redrive, Relay, Standing, Started, Step, StepKind, Ties, WaitFor, Word,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

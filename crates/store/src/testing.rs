@@ -16,6 +16,7 @@ mod rate;
 mod reactions;
 mod schedules;
 mod tables;
+mod waits;
 
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
@@ -23,6 +24,7 @@ pub use rate::BucketRow;
 pub use reactions::{ParkedRow, Reacted};
 pub use schedules::ScheduleRow;
 pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
+pub use waits::{ChildRow, StepRow};
 
 /// The template, migrated once per test binary.
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();

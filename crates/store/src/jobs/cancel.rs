@@ -51,7 +51,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key,
+                      j.limit_key, j.max_running, j.fair_key, j.waits,
                       (j.run_epoch IS NOT DISTINCT FROM c.epoch) AS "is_running!"
                  FROM tallylight.checkpoint c
                  JOIN tallylight.job j ON j.slice = c.slice AND j.cancel_at IS NOT NULL
@@ -83,6 +83,7 @@ impl Store {
                     limit_key: r.limit_key,
                     max_running: r.max_running,
                     fair_key: r.fair_key,
+                    waits: r.waits,
                 }),
                 is_running: r.is_running,
             })

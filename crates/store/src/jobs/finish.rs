@@ -8,11 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::event::{Meta, NewEvent};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::elsewhere;
 use super::history::{self, JobHistory};
+use super::waits::{self, Waiting};
 use crate::consumer::{Consumer, fence, micros};
 use crate::{Error, Store, log};
 
@@ -66,6 +68,12 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
+    /// Waits for a step of its own: again when that is closed or its time has come, without
+    /// counting anything.
+    Wait {
+        /// The step.
+        step: String,
+    },
     /// Interrupted by a clean stop: at once again, without counting anything.
     Released,
 }
@@ -73,8 +81,9 @@ pub enum Ending {
 /// A run: a job and the number of its start.
 pub(super) type Run = (Uuid, i32);
 
-/// Runs that were ended, each with the trace that its job is part of.
-type EndedRuns = HashMap<Run, Option<String>>;
+/// Runs that were ended, each with the trace that its job is part of, and its column `waits` where
+/// the job has left the living.
+pub(super) type EndedRuns = HashMap<Run, (Option<String>, Option<Value>)>;
 
 impl Store {
     /// Ends runs of jobs of one slice and appends their outcomes, in one transaction. Returns the
@@ -103,9 +112,11 @@ impl Store {
         reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;
         bury(&mut tx, slice, &sorted.dead, kept, &mut ended).await?;
         cancel(&mut tx, slice, &sorted.cancelled, kept, &mut ended).await?;
+        waits::wait(&mut tx, slice, &sorted.waiting, &mut ended).await?;
+        waits::ended(&mut tx, slice, finishes, &ended).await?;
         let ids = ended.keys().map(|(id, _)| *id).collect();
         // Taken out, so that a run that is told twice appends once.
-        let told = finishes.iter().filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?)));
+        let told = finishes.iter().filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?.0)));
         let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
             told.flat_map(|(f, trace)| traced(f, trace)).partition(is_own);
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
@@ -156,6 +167,7 @@ struct Sorted {
     again: Vec<Again>,
     dead: Vec<Dead>,
     cancelled: Vec<Cancelled>,
+    waiting: Vec<Waiting>,
 }
 
 impl Sorted {
@@ -199,6 +211,7 @@ impl Sorted {
             Ending::Again { after } => {
                 self.again.push(Again { run, after: *after, error: None, is_fresh: true });
             }
+            Ending::Wait { step } => self.waiting.push((run, step.clone())),
             Ending::Released => self.again.push(again(Duration::ZERO, None)),
             Ending::Discarded { error } => self.dead.push(dead("discarded", error)),
             Ending::Quarantined { error } => self.dead.push(dead("quarantined", error)),
@@ -237,28 +250,28 @@ async fn complete(
                INSERT INTO tallylight.job_history
                SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(done)
                        || jsonb_build_object('state', 'completed', 'ended_at', now()))).* FROM done)
-             SELECT id, attempt, trace FROM done",
+             SELECT id, attempt, trace, waits FROM done",
             slice,
             &ids,
             &attempts,
         )
         .fetch_all(connection)
         .await?;
-        ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+        ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
         return Ok(());
     }
     let deleted = sqlx::query!(
         "DELETE FROM tallylight.job j
           USING unnest($2::uuid[], $3::int[]) AS run (id, attempt)
           WHERE j.slice = $1 AND j.id = run.id AND j.attempt = run.attempt
-      RETURNING j.id, j.attempt, j.trace",
+      RETURNING j.id, j.attempt, j.trace, j.waits",
         slice,
         &ids,
         &attempts,
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }
 
@@ -304,7 +317,7 @@ async fn reschedule(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(updated.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(updated.into_iter().map(|r| ((r.id, r.attempt), (r.trace, None))));
     Ok(())
 }
 
@@ -348,7 +361,7 @@ async fn bury(
             SET attempt = excluded.attempt, errors = excluded.errors, crashes = excluded.crashes,
                 last_error = excluded.last_error, state = excluded.state, died_at = now(),
                 args = excluded.args, killed = excluded.killed
-      RETURNING id, attempt, trace",
+      RETURNING id, attempt, trace, waits",
         slice,
         &ids,
         &attempts,
@@ -358,7 +371,7 @@ async fn bury(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(buried.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(buried.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }
 
@@ -385,7 +398,7 @@ async fn cancel(
            INSERT INTO tallylight.job_history
            SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(gone) || jsonb_build_object(
                    'state', 'cancelled', 'last_error', reason, 'ended_at', now()))).* FROM gone WHERE $5)
-         SELECT id, attempt, trace FROM gone",
+         SELECT id, attempt, trace, waits FROM gone",
         slice,
         &ids,
         &attempts,
@@ -394,6 +407,6 @@ async fn cancel(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }
