@@ -187,7 +187,7 @@ END $$;
 -- The step of a job that waits for an event before its first start. A producer's transaction may
 -- stay open, and whoever waits for an event holds up the reaction under way: so a relay does it,
 -- after the commit, and looks at what was appended meanwhile.
-CREATE FUNCTION tallylight.start_by_event(p_slice smallint, p_job uuid, p_wait jsonb, p_until timestamptz, p_slices smallint) RETURNS void
+CREATE FUNCTION tallylight.start_by_event(p_job_slice smallint, p_job uuid, p_wait jsonb, p_until timestamptz, p_slices smallint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -199,15 +199,16 @@ BEGIN
   SELECT h.position INTO STRICT v_after FROM tallylight.slice_head h WHERE h.slice = v_to;
   v_awaits := jsonb_build_object('subject', p_wait -> 'subject', 'types', coalesce(p_wait -> 'types', '[]'), 'after', v_after);
   INSERT INTO tallylight.job_step (slice, job, name, kind, awaits, until)
-  VALUES (p_slice, p_job, 'start', 'event', v_awaits, p_until);
+  VALUES (p_job_slice, p_job, 'start', 'event', v_awaits, p_until);
   INSERT INTO tallylight.job (slice, id, subject, args, kind, queue, max_attempts)
-  VALUES (p_slice, tallylight.derived_id('relay-await', ARRAY[p_job::text]), 'job/' || p_job,
-          jsonb_build_object('await', jsonb_build_object('job_slice', p_slice, 'job', p_job, 'step', 'start', 'awaits', v_awaits, 'until', p_until)),
+  VALUES (p_job_slice, tallylight.derived_id('relay-await', ARRAY[p_job::text]), 'job/' || p_job,
+          jsonb_build_object('await', jsonb_build_object('job_slice', p_job_slice, 'job', p_job, 'step', 'start', 'awaits', v_awaits, 'until', p_until)),
           'relay', 'platform', 2147483647);
 END $$;
 
+-- Over several slices, so no argument of it is `p_slice`, which would send it to a node of Citus.
 -- Children of a job that is live, all or none. They are new jobs, each its parent's alone.
-CREATE FUNCTION tallylight.add_children(p_slice smallint, p_parent uuid, p_step text, p_children jsonb) RETURNS uuid[]
+CREATE FUNCTION tallylight.add_children(p_parent_slice smallint, p_parent uuid, p_step text, p_children jsonb) RETURNS uuid[]
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -244,7 +245,7 @@ BEGIN
 
   SELECT i.slices INTO STRICT v_slices FROM tallylight.installation i;
   SELECT j.trace, j.causation_id, j.correlation_id INTO STRICT v_trace, v_causation, v_correlation
-    FROM tallylight.job j WHERE j.slice = p_slice AND j.id = p_parent;
+    FROM tallylight.job j WHERE j.slice = p_parent_slice AND j.id = p_parent;
   -- Volatile values first: on Citus, no statement that is sent to several nodes may hold one.
   v_ids := ARRAY(SELECT gen_random_uuid() FROM generate_series(1, v_n));
 
@@ -257,7 +258,7 @@ BEGIN
     SELECT c.*, tallylight.slice_of(coalesce(c.opts ->> 'limit_key', c.subject), v_slices) AS slice FROM child c),
   noted AS (
     INSERT INTO tallylight.job_child (slice, parent, step, n, child, child_slice)
-    SELECT p_slice, p_parent, p_step, c.n, c.id, c.slice FROM placed c)
+    SELECT p_parent_slice, p_parent, p_step, c.n, c.id, c.slice FROM placed c)
   INSERT INTO tallylight.job (slice, id, kind, subject, args, priority, run_at, max_attempts, queue, lane, limit_key,
                               max_running, fair_key, trace, causation_id, correlation_id, waits)
   SELECT c.slice, c.id, c.kind, c.subject, c.args,
@@ -267,7 +268,7 @@ BEGIN
          coalesce(c.opts ->> 'queue', 'default'),
          CASE WHEN c.opts ->> 'fair_key' IS NULL THEN 0 ELSE 3 END,
          c.opts ->> 'limit_key', (c.opts ->> 'limit')::smallint, c.opts ->> 'fair_key', v_trace, v_causation, v_correlation,
-         jsonb_build_object('parent', jsonb_build_object('slice', p_slice, 'job', p_parent, 'step', p_step, 'n', c.n))
+         jsonb_build_object('parent', jsonb_build_object('slice', p_parent_slice, 'job', p_parent, 'step', p_step, 'n', c.n))
     FROM placed c;
   RETURN v_ids;
 END $$;

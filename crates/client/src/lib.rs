@@ -1,7 +1,7 @@
 //! Enqueues jobs for Tallylight from another Rust service, inside its own sqlx transaction.
 //!
-//! The contract is the SQL functions `tallylight.enqueue_job` and `tallylight.enqueue_many` in the
-//! service's database; this crate is their typed form. It knows no table and none of our other crates, and its queries are checked
+//! The contract is the SQL functions `tallylight.enqueue_job`, `enqueue_many` and `enqueue_parent`
+//! in the service's database; this crate is their typed form. It knows no table and none of our other crates, and its queries are checked
 //! when they run, so that a build of the service needs no schema of ours. What a job does, and
 //! when it is tried again, is not its job.
 //!
@@ -31,8 +31,10 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 mod error;
+mod parent;
 
 pub use error::Error;
+pub use parent::{Family, OnCancel, OnChildFailure, Parent};
 
 /// A job to enqueue. What is not set has the default of the SQL function.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +76,16 @@ struct Options {
     priority: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_for: Option<WaitFor>,
+}
+
+/// An event that a job waits for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct WaitFor {
+    subject: String,
+    types: Vec<String>,
+    timeout: u64,
 }
 
 /// A job that waits in the table, once the transaction is committed.
@@ -135,6 +147,28 @@ impl Job {
     pub fn after(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
+    }
+
+    /// Due when an event of a subject comes, of one of these types (none: of any), or else after a
+    /// time of whole seconds. Takes the place of a due time.
+    pub fn wait_for(
+        mut self,
+        subject: impl Into<String>,
+        types: &[&str],
+        timeout: Duration,
+    ) -> Self {
+        let types = types.iter().map(|one| (*one).to_owned()).collect();
+        let timeout = timeout.as_secs();
+        self.options.wait_for = Some(WaitFor { subject: subject.into(), types, timeout });
+        self.due = Due::Now;
+        self
+    }
+
+    /// The parent of other jobs: it is due when they have ended.
+    pub fn after_children(self, children: impl IntoIterator<Item = Job>) -> Parent {
+        let children = children.into_iter().collect();
+        let (on_failure, on_cancel) = (OnChildFailure::Run, OnCancel::Cancel);
+        Parent { job: self, children, on_failure, on_cancel }
     }
 
     /// Enqueues it on a pool, a connection, or in a transaction: then it waits from the commit on,

@@ -26,6 +26,7 @@ mod lanes;
 mod look;
 mod pauses;
 pub(crate) mod relay;
+mod waiting;
 pub(crate) mod waits;
 
 pub use cancel::{Cancellation, Cancelled};
@@ -41,6 +42,7 @@ pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use pauses::{Pause, PauseScope, Pauses};
 pub use relay::{EventWait, Relay, Word};
+pub use waiting::{JobWaits, OpenStep};
 pub use waits::{Awaits, Begin, Child, OnCancel, OnFailure, Parent, Step, StepKind, Ties};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had

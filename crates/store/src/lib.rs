@@ -66,8 +66,9 @@ pub use install::{
 pub use jobs::{
     Attempt, Awaits, Begin, Cancellation, Cancelled, Child, DeadFilter, DeadJob, DueJob, Ending,
     EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, JobCounts, JobDays, JobFilter,
-    JobHistory, JobView, KeyStates, Lane, OnCancel, OnConflict, OnFailure, Parent, Pause,
-    PauseScope, Pauses, Redrive, Relay, Standing, Started, Step, StepKind, Ties, WaitFor, Word,
+    JobHistory, JobView, JobWaits, KeyStates, Lane, OnCancel, OnConflict, OnFailure, OpenStep,
+    Parent, Pause, PauseScope, Pauses, Redrive, Relay, Standing, Started, Step, StepKind, Ties,
+    WaitFor, Word,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

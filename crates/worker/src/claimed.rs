@@ -38,6 +38,8 @@ pub(crate) struct ClaimedJob {
     pub(crate) key: String,
     /// Whose it is.
     pub(crate) fair_key: Option<String>,
+    /// What it has of steps and of a parent.
+    pub(crate) waits: Option<Value>,
 }
 
 impl ClaimedJob {
@@ -46,6 +48,7 @@ impl ClaimedJob {
         Self {
             key: due.key().to_owned(),
             fair_key: due.fair_key,
+            waits: due.waits,
             slice: due.slice,
             epoch,
             id: due.id,
@@ -88,6 +91,11 @@ pub(crate) enum Verdict {
         after: Duration,
         /// Why, for people.
         reason: String,
+    },
+    /// It waits for a step of its own; no failure.
+    Wait {
+        /// The step.
+        step: String,
     },
     /// It failed for good.
     Fail {

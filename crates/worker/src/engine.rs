@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use domain::effect::{FORWARD, TIMER};
+use domain::effect::{FORWARD, RELAY, TIMER};
 use store::{Consumer, DueJob, Ending, Error, Finish, Started};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ mod direct;
 mod doubt;
 mod lanes;
 mod outcome;
+mod relays;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -185,7 +186,7 @@ impl Engine {
     /// Whether a job is performed by the engine itself. A kind that is not known only waits: that
     /// is work too, and not done for paused ones.
     fn is_direct(&self, job: &DueJob) -> bool {
-        matches!(job.kind.as_str(), TIMER | FORWARD)
+        matches!(job.kind.as_str(), TIMER | FORWARD | RELAY)
             || !jobs::is_known(&self.ctx, &job.kind) && !self.lanes.pauses.hold(job)
     }
 
@@ -245,9 +246,11 @@ impl Engine {
         while let Ok(more) = self.ended.try_recv() {
             ended.push(more);
         }
-        let is_over = ended
-            .iter()
-            .all(|ended| matches!(ended.verdict, Verdict::Done(Done::Call(_) | Done::Value(_))));
+        // The end of a child is a word to its parent, which is due.
+        let is_over = ended.iter().all(|ended| {
+            matches!(ended.verdict, Verdict::Done(Done::Call(_) | Done::Value(_)))
+                && ended.job.waits.is_none()
+        });
         let owed = self.finish_all(ended).await;
         self.owed.extend(owed);
         is_over && self.owed.is_empty()

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::claimed::ClaimedJob;
 use crate::jobs::{Done, JobError};
+use crate::steps::Steps;
 
 /// Handlers in the place of the real ones.
 pub trait Script: fmt::Debug + Send + Sync {
@@ -19,6 +20,11 @@ pub trait Script: fmt::Debug + Send + Sync {
 
     /// Runs a job.
     fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>>;
+
+    /// Runs a job that may have steps.
+    fn run_with(&self, run: Run, _: Steps) -> BoxFuture<'static, Result<Done, JobError>> {
+        self.run(run)
+    }
 }
 
 /// A start of a job.

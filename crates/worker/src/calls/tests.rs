@@ -46,6 +46,7 @@ fn job(errors: i32) -> ClaimedJob {
         correlation_id: None,
         key: "a".to_owned(),
         fair_key: None,
+        waits: None,
     }
 }
 

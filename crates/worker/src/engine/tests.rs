@@ -30,6 +30,7 @@ use crate::{Config, Context, Worker};
 
 mod limits;
 mod on_time;
+mod waits;
 
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -130,7 +130,10 @@ async fn time_left(
 fn until(error: JobError, left: Duration) -> JobError {
     match error {
         JobError::Snooze { after, reason } => JobError::Snooze { after: after.min(left), reason },
-        other @ (JobError::Retry { .. } | JobError::Fail { .. } | JobError::Cancel { .. }) => other,
+        other @ (JobError::Retry { .. }
+        | JobError::Wait { .. }
+        | JobError::Fail { .. }
+        | JobError::Cancel { .. }) => other,
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) enum How {
     Quarantined,
     Cancelled,
     Released,
+    Wait { step: &'static str },
 }
 
 /// An event to set aside.
@@ -112,6 +113,25 @@ pub(super) enum Lanes {
     Park { slice: i16, epoch: i64, keys: Vec<String>, fair_keys: Vec<String> },
     SetAside { slice: i16, epoch: i64, pauses: Pauses, fair_keys: Vec<String>, ids: Vec<Uuid> },
     TakeBack { slice: i16, epoch: i64, pauses: Pauses },
+}
+
+/// How a step begins.
+#[derive(Debug, Clone)]
+pub(super) enum Beginning {
+    Value(i64),
+    Sleep { hours: u64 },
+    Event { subject: Subject, after: i64, hours: u64 },
+}
+
+/// A call about waits.
+#[derive(Debug, Clone)]
+pub(super) enum Waits {
+    Begin { slice: i16, epoch: i64, run: (Uuid, i32), name: &'static str, what: Beginning },
+    GiveUp { slice: i16, epoch: i64, job: Uuid, name: &'static str },
+    Steps { slice: i16, job: Uuid },
+    Await { job: Uuid, name: &'static str, subject: Subject, after: i64, in_hours: i64 },
+    Tell { slice: i16, job: Uuid, name: &'static str, position: i64 },
+    CancelUnstarted { slice: i16, jobs: Vec<Uuid> },
 }
 
 /// A call.
@@ -189,6 +209,7 @@ pub(super) enum Call {
     },
     NextDue(Uuid),
     Lanes(Lanes),
+    Waits(Waits),
     Mark {
         slice: i16,
         epoch: i64,
@@ -241,7 +262,7 @@ impl Call {
     pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
-        match dice.below(106) {
+        match dice.below(116) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
             14..17 => Self::Read {
@@ -290,6 +311,7 @@ impl Call {
             98..101 => dice.cancel(slice),
             101..103 => Self::Cancellations(dice.process()),
             103 => dice.note_crashes(slice),
+            104..114 => Self::Waits(dice.waits(slice)),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }
     }

@@ -26,6 +26,7 @@ fn job(n: u32, key: &str, priority: i16) -> DueJob {
         limit_key: None,
         limit: 1,
         fair_key: None,
+        waits: None,
     }
 }
 
