@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use crate::{Enqueued, Error, Item, Job};
 
-/// A job that is due when its children have ended. Its handler, and `GET /v1/jobs`, tell how they
-/// did.
+/// A job that is due when its children have ended; its handler is told how they did.
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a parent is enqueued by `enqueue`"]
 pub struct Parent {

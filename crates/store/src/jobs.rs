@@ -19,6 +19,7 @@ mod acquit;
 mod cancel;
 mod dead;
 pub(crate) mod elsewhere;
+pub(crate) mod ends;
 mod enqueue;
 mod finish;
 mod history;

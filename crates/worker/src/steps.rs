@@ -153,11 +153,29 @@ impl Steps {
     /// # Errors
     /// [`JobError::Wait`] until then; else as [`Steps::step`].
     pub async fn wait_for(&self, name: &str, event: WaitFor) -> Result<Waited, JobError> {
-        let inner = &self.0;
-        let mut step = match self.begun(name, StepKind::Event).await? {
+        let step = match self.begun(name, StepKind::Event).await? {
             Some(step) => step,
             None => self.begin(name, self.event(event).await?).await?,
         };
+        self.outcome(step).await
+    }
+
+    /// What started a job that was enqueued with the option `wait_for` (the step `start`). `None`:
+    /// it was enqueued without.
+    ///
+    /// # Errors
+    /// As [`Steps::wait_for`].
+    pub async fn started_by(&self) -> Result<Option<Waited>, JobError> {
+        match self.begun("start", StepKind::Event).await? {
+            Some(step) => self.outcome(step).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a wait for an event came to, if it is over.
+    async fn outcome(&self, mut step: Step) -> Result<Waited, JobError> {
+        let inner = &self.0;
+        let name = &step.name.clone();
         let gone = || JobError::retry(format!("step \"{name}\" is gone"));
         if !step.is_closed && step.is_over {
             let store = inner.ctx.store();
@@ -169,7 +187,7 @@ impl Steps {
         {
             inner.ctx.store().relay(inner.slice, &[met]).await?;
             let steps = inner.ctx.store().steps(inner.slice, inner.job).await?;
-            step = steps.into_iter().find(|step| step.name == name).ok_or_else(gone)?;
+            step = steps.into_iter().find(|step| step.name == *name).ok_or_else(gone)?;
         }
         if step.is_closed { self.waited(step).await } else { Err(waits(name)) }
     }

@@ -75,6 +75,9 @@ async fn a_parent_is_enqueued_with_its_children_or_not_at_all() {
     let again = app.with_key("/v1/jobs:parent", "k", &good).await.ok(201).clone();
     assert_eq!((&again["is_new"], &again["id"]), (&json!(false), &told["id"]));
     assert_eq!(app.available().await, 2, "the parent waits");
+    let shown =
+        app.get(&format!("/v1/jobs/{}", told["id"].as_str().unwrap())).await.ok(200).clone();
+    assert_eq!(shown["waits"]["open"]["open_children"], json!(2));
 
     let bad = body(json!([child(1), child(9)]));
     assert_eq!(app.post("/v1/jobs:parent", &bad).await.wrong_fields(), ["children[1].priority"]);

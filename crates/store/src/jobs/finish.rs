@@ -13,8 +13,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::elsewhere;
+use super::ends::{self, Waiting};
 use super::history::{self, JobHistory};
-use super::waits::{self, Waiting};
 use crate::consumer::{Consumer, fence, micros};
 use crate::{Error, Store, log};
 
@@ -112,8 +112,8 @@ impl Store {
         reschedule(&mut tx, slice, &sorted.again, &mut ended).await?;
         bury(&mut tx, slice, &sorted.dead, kept, &mut ended).await?;
         cancel(&mut tx, slice, &sorted.cancelled, kept, &mut ended).await?;
-        waits::wait(&mut tx, slice, &sorted.waiting, &mut ended).await?;
-        waits::ended(&mut tx, slice, finishes, &ended).await?;
+        ends::wait(&mut tx, slice, &sorted.waiting, &mut ended).await?;
+        ends::ended(&mut tx, slice, finishes, &ended).await?;
         let ids = ended.keys().map(|(id, _)| *id).collect();
         // Taken out, so that a run that is told twice appends once.
         let told = finishes.iter().filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?.0)));

@@ -1,4 +1,4 @@
-//! Durable waits on the in-memory tables: `jobs/waits.rs`, `jobs/relay.rs` and the functions
+//! Durable waits on the in-memory tables: `jobs/waits.rs`, `jobs/ends.rs`, `jobs/relay.rs` and the functions
 //! `relay` and `wake_waiting` without SQL.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::jobs::{JobRow, NEVER, check_enqueue, is_held_back, new_row};
 use super::tables::{SliceTables, Tables, bounded, check_json, check_text, micros};
-use crate::jobs::waits::{cancel_relay, is_over, word};
+use crate::jobs::ends::{cancel_relay, is_over, word};
 use crate::{
     Awaits, Begin, Child, Consumer, Ending, EnqueueOptions, Error, EventWait, Finish, OnCancel,
     OnFailure, PlainJob, Relay, Step, Ties, WaitFor, Word,
@@ -250,6 +250,9 @@ impl SliceTables {
         let Some(waits) = self.jobs.get(&finish.id).and_then(|job| job.waits.clone()) else {
             return;
         };
+        if matches!(finish.ending, Ending::Again { .. }) {
+            self.begin_anew(finish.id);
+        }
         let told = word(finish, &waits);
         if let Some((id, subject, relay)) = told {
             self.add_relay(now, id, subject, json!(relay));
@@ -262,6 +265,21 @@ impl SliceTables {
         }
         self.steps.retain(|(job, _), _| *job != finish.id);
         self.children.retain(|(job, _, _), _| *job != finish.id);
+    }
+
+    /// A job that recurs begins with no steps again.
+    fn begin_anew(&mut self, id: Uuid) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(Value::Object(waits)) = &mut job.waits else { return };
+        if waits.remove("steps").is_none() {
+            return;
+        }
+        waits.remove("for");
+        if waits.is_empty() {
+            job.waits = None;
+        }
+        self.steps.retain(|(job, _), _| *job != id);
+        self.children.retain(|(job, _, _), _| *job != id);
     }
 
     fn cancel_children(&mut self, now: Timestamp, parent: Uuid) {

@@ -443,3 +443,15 @@ async fn a_word_does_not_cut_the_wait_of_a_retry_short() {
         assert!(!w.is_due(parent.id).await, "{}", w.name);
     }
 }
+
+#[tokio::test]
+async fn a_job_that_recurs_begins_with_no_steps_again() {
+    for w in both().await {
+        let run = w.start(w.enqueue().await).await;
+        w.begin(&run, "once a round", Begin::Value(json!(1))).await;
+        w.end(&run, Ending::Again { after: Duration::ZERO }).await;
+        assert_eq!(w.store.steps(run.slice, run.id).await.unwrap(), [], "{}", w.name);
+        let due = w.due().await.into_iter().find(|job| job.id == run.id).unwrap();
+        assert_eq!(due.waits, None, "{}", w.name);
+    }
+}

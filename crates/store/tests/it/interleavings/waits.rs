@@ -23,6 +23,8 @@ async fn waiter(db: &Db, slice: i16, subject: &Subject, timeout: Duration) -> Wa
     let id = insert(db, slice, vec![job(subject, Timestamp::default(), 2)]).await[0];
     let jobs = db.claim(Jobs, slice).await;
     db.store.mark_started(slice, jobs.epoch, &[id]).await.unwrap();
+    // What the insertion of the job has passed.
+    db.store.append_one(event(subject, "first")).await.unwrap();
     let after = db.head(slice).await;
     let awaits = Awaits { subject: subject.clone(), types: Vec::new(), after };
     let begin = Begin::Event { awaits: awaits.clone(), timeout };
