@@ -363,10 +363,8 @@ impl SliceTables {
                 continue;
             }
             let Some(job) = self.jobs.get_mut(&word.job) else { continue };
-            if !job.is_cancelled {
-                let error = child.error.unwrap_or_default();
-                job.last_error = Some(format!("child {} was {state}: {error}", child.id));
-            }
+            let error = child.error.unwrap_or_default();
+            job.last_error = Some(format!("child {} was {state}: {error}", child.id));
             job.is_cancelled = true;
             job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
         }

@@ -13,6 +13,9 @@ use crate::jobs::JobError;
 use crate::testing::{Run, Script};
 use crate::{Steps, WaitFor, Waited};
 
+/// A long wait, of time that passes at no cost but that of the polls in it.
+const NIGHT: Duration = Duration::from_secs(20);
+
 /// Handlers with steps, and what they did.
 #[derive(Debug, Clone, Default)]
 struct Flows(Arc<Mutex<HashMap<String, u32>>>);
@@ -66,7 +69,7 @@ async fn flow(flows: &Flows, run: &Run, steps: &Steps) -> Result<Done, JobError>
         Ok(41)
     };
     let charged: i32 = steps.step("charge", charge).await?;
-    steps.sleep("night", Duration::from_hours(8)).await?;
+    steps.sleep("night", NIGHT).await?;
     flows.count("woke");
     if flows.counted("woke") == 1 {
         return Err(JobError::retry("not yet"));
@@ -94,7 +97,7 @@ async fn family(run: &Run, steps: &Steps) -> Result<Done, JobError> {
 
 async fn approval(run: &Run, steps: &Steps) -> Result<Done, JobError> {
     let subject = Subject::from_stored(run.args["of"].as_str().unwrap().to_owned());
-    let event = WaitFor::new(subject, Duration::from_hours(1)).types(["Approved"]);
+    let event = WaitFor::new(subject, NIGHT).types(["Approved"]);
     let told = match steps.wait_for("approved", event).await? {
         Waited::Event(event) => json!({ "by": event.payload.len() }),
         Waited::TimedOut => json!("timed out"),
@@ -124,7 +127,7 @@ async fn ended(store: &Memory, id: Uuid) -> Event {
         if let Some(event) = events.last() {
             return Event::decode(event);
         }
-        assert!(begun.elapsed() < Duration::from_hours(24), "it does not end");
+        assert!(begun.elapsed() < NIGHT * 10, "it does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -150,7 +153,7 @@ async fn a_handler_goes_on_where_its_last_start_came_to() {
     first.shutdown().await;
     let second = worker(&memory, &flows);
     let told = value(ended(&memory, id).await);
-    assert!(begun.elapsed() > Duration::from_hours(8));
+    assert!(begun.elapsed() > NIGHT);
     assert_eq!((flows.counted("charged"), flows.counted("shipped")), (1, 1));
     assert_eq!(told["shipped"], json!(42));
     assert!(memory.look(|t| t.slices.iter().all(|s| s.steps.is_empty())), "its steps go with it");
