@@ -206,22 +206,21 @@ impl Steps {
     ) -> Result<Vec<Child>, JobError> {
         let inner = &self.0;
         let store = inner.ctx.store();
-        let step = match self.begun(name, StepKind::Children).await? {
-            Some(step) => step,
-            None => {
-                let children = children();
-                if children.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let keys = children.iter().map(|child| {
-                    let options = &child.options;
-                    options.limit_key.clone().or_else(|| options.subject.clone())
-                });
-                let keys: Vec<Option<String>> = keys.collect();
-                let step = self.begin(name, Begin::Children { children, ties }).await?;
-                self.tell(name, &keys).await?;
-                step
+        let step = if let Some(step) = self.begun(name, StepKind::Children).await? {
+            step
+        } else {
+            let children = children();
+            if children.is_empty() {
+                return Ok(Vec::new());
             }
+            let keys = children.iter().map(|child| {
+                let options = &child.options;
+                options.limit_key.clone().or_else(|| options.subject.clone())
+            });
+            let keys: Vec<Option<String>> = keys.collect();
+            let step = self.begin(name, Begin::Children { children, ties }).await?;
+            self.tell(name, &keys).await?;
+            step
         };
         if !step.is_closed {
             return Err(waits(name));
@@ -281,8 +280,8 @@ impl Steps {
 
     async fn begin(&self, name: &str, begin: Begin) -> Result<Step, JobError> {
         let Inner { ctx, slice, epoch, job, attempt, .. } = &*self.0;
-        let begun = ctx.store().begin_step(*slice, *epoch, (*job, *attempt), name, &begin).await;
-        match begun {
+        let run = (*job, *attempt);
+        match ctx.store().begin_step(*slice, *epoch, run, name, &begin).await {
             Ok(Some(step)) => Ok(step),
             // Its outcome will be dropped.
             Ok(None) => Err(JobError::retry("the run is not the job's present one any more")),
@@ -298,12 +297,11 @@ impl Steps {
     async fn event(&self, event: WaitFor) -> Result<Begin, JobError> {
         let WaitFor { subject, types, after, timeout } = event;
         let store = self.0.ctx.store();
-        let after = match after {
-            Some(after) => after,
-            None => {
-                let heads = store.heads(&[store.slice_of(&subject)]).await?;
-                heads.first().map_or(0, |(_, head)| *head)
-            }
+        let after = if let Some(after) = after {
+            after
+        } else {
+            let heads = store.heads(&[store.slice_of(&subject)]).await?;
+            heads.first().map_or(0, |(_, head)| *head)
         };
         Ok(Begin::Event { awaits: Awaits { subject, types, after }, timeout })
     }
