@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::effect::{FORWARD, TIMER};
+use domain::effect::{FORWARD, RELAY, TIMER};
 use domain::ids::is_source_name;
 use store::SealingKey;
 
@@ -79,7 +79,7 @@ fn is_plain_kind(kind: &str) -> bool {
     (1..=63).contains(&kind.len())
         && kind.starts_with(|c: char| c.is_ascii_lowercase())
         && kind.bytes().all(plain)
-        && ![TIMER, FORWARD].contains(&kind)
+        && ![TIMER, FORWARD, RELAY].contains(&kind)
 }
 
 #[cfg(test)]

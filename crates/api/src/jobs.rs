@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use domain::ids::Subject;
 use serde::Serialize;
 use serde_json::Value;
-use store::{EnqueueOptions, KeyStates, OnConflict};
+use store::{EnqueueOptions, KeyStates, OnConflict, WaitFor};
 use uuid::Uuid;
 
 use crate::Api;
@@ -21,6 +21,7 @@ use crate::fields::Fields;
 use crate::token::Scope;
 
 pub(crate) mod batch;
+pub(crate) mod parent;
 mod verbs;
 
 /// Most failures that a caller may grant: with the longest waits between them, some weeks.
@@ -107,7 +108,18 @@ fn options(fields: &mut Fields) -> EnqueueOptions {
         on_conflict: choice(fields, "on_conflict", &ON_CONFLICT),
         key_states: choice(fields, "key_states", &KEY_STATES),
         key_period: fields.integer("key_period", 1..=99_999_999).and_then(|n| n.try_into().ok()),
+        wait_for: wait_for(fields),
     }
+}
+
+/// An event to wait for. What is in it, the database checks in words of its own.
+fn wait_for(fields: &mut Fields) -> Option<WaitFor> {
+    let wait_for = serde_json::from_value(fields.json("wait_for")?).ok();
+    if wait_for.is_none() {
+        let shape = "must be {\"subject\", \"types\", \"timeout\"}, the last in seconds";
+        fields.wrong("wait_for", shape);
+    }
+    wait_for
 }
 
 /// What a key that is taken may come to.

@@ -156,6 +156,7 @@ pub fn router(api: Api) -> Router {
         .merge(jobs::routes())
         .merge(pauses::routes())
         .merge(jobs::batch::routes(api.config().body_limit))
+        .merge(jobs::parent::routes(api.config().body_limit))
         .merge(schedules::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)

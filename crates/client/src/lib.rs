@@ -1,9 +1,9 @@
 //! Enqueues jobs for Tallylight from another Rust service, inside its own sqlx transaction.
 //!
-//! The contract is the SQL functions `tallylight.enqueue_job` and `tallylight.enqueue_many` in the
-//! service's database; this crate is their typed form. It knows no table and none of our other
-//! crates, and its queries are checked when they run, so that a build of the service needs no schema
-//! of ours. What a job does, and when it is tried again, is not its job.
+//! The contract is the SQL functions `tallylight.enqueue_job`, `enqueue_many` and `enqueue_parent`
+//! in the service's database; this crate is their typed form. It knows no table and none of our
+//! other crates, and its queries are checked when they run, so that a build of the service needs no
+//! schema of ours. What a job does, and when it is tried again, is not its job.
 //!
 //! The service's database role has to be a member of `tallylight_producer`, which may enqueue and
 //! nothing else.
@@ -32,10 +32,12 @@ use uuid::Uuid;
 
 mod error;
 mod options;
+mod parent;
 
 pub use error::Error;
-use options::Options;
 pub use options::{KeyStates, OnConflict};
+use options::{Options, WaitFor};
+pub use parent::{Family, OnCancel, OnChildFailure, Parent};
 
 /// A job to enqueue. What is not set has the default of the SQL function.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +109,28 @@ impl Job {
     pub fn after(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
+    }
+
+    /// Due when an event of a subject comes, of one of these types (none: of any), or else after a
+    /// time of whole seconds. Takes the place of a due time.
+    pub fn wait_for(
+        mut self,
+        subject: impl Into<String>,
+        types: &[&str],
+        timeout: Duration,
+    ) -> Self {
+        let types = types.iter().map(|one| (*one).to_owned()).collect();
+        let timeout = timeout.as_secs();
+        self.options.wait_for = Some(WaitFor { subject: subject.into(), types, timeout });
+        self.due = Due::Now;
+        self
+    }
+
+    /// The parent of other jobs: it is due when they have ended.
+    pub fn after_children(self, children: impl IntoIterator<Item = Job>) -> Parent {
+        let children = children.into_iter().collect();
+        let (on_failure, on_cancel) = (OnChildFailure::Run, OnCancel::Cancel);
+        Parent { job: self, children, on_failure, on_cancel }
     }
 
     /// Enqueues it on a pool, a connection, or in a transaction: then it waits from the commit on,

@@ -60,6 +60,16 @@ pub(crate) struct Options {
     limit_waiting: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fair_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wait_for: Option<WaitFor>,
+}
+
+/// An event that a job waits for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct WaitFor {
+    pub(crate) subject: String,
+    pub(crate) types: Vec<String>,
+    pub(crate) timeout: u64,
 }
 
 impl Job {

@@ -17,6 +17,9 @@ pub const TIMER: &str = "timer";
 /// Job kind whose only effect is an append to a subject of another slice.
 pub const FORWARD: &str = "forward";
 
+/// Kind of the jobs whose effect is a word to a job of another slice, which waits for it.
+pub const RELAY: &str = "relay";
+
 /// Something to be done.
 #[must_use]
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,11 @@
-//! Batches of plain jobs: the SQL function `enqueue_many`, which other services call too.
+//! Several plain jobs at once, a batch or a parent with its children: the SQL functions
+//! `enqueue_many` and `enqueue_parent`, which other services call too.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::jobs::refusal;
-use crate::{EnqueueOptions, Enqueued, Error, Store};
+use crate::{EnqueueOptions, Enqueued, Error, Store, Ties};
 
 /// A plain job to enqueue.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +16,13 @@ pub struct PlainJob {
     pub args: Value,
     /// Its options.
     pub options: EnqueueOptions,
+}
+
+impl PlainJob {
+    /// As the SQL functions read it.
+    pub(crate) fn json(&self) -> Value {
+        json!({"kind": self.kind, "args": self.args, "opts": self.options})
+    }
 }
 
 impl Store {
@@ -28,10 +37,7 @@ impl Store {
         jobs: &[PlainJob],
         trace: Option<&str>,
     ) -> Result<Vec<Enqueued>, Error> {
-        let jobs: Vec<Value> = jobs
-            .iter()
-            .map(|job| json!({"kind": job.kind, "args": job.args, "opts": job.options}))
-            .collect();
+        let jobs: Vec<Value> = jobs.iter().map(PlainJob::json).collect();
         let rows = sqlx::query_as!(
             Enqueued,
             r#"SELECT e.id, e.is_new AS "is_new!"
@@ -47,5 +53,37 @@ impl Store {
         .map_err(Error::from)
         .map_err(refusal)?;
         Ok(rows)
+    }
+
+    /// Enqueues a job that is due when its children have ended, and the children, in one
+    /// transaction, all or none. Returns what became of the parent, and the ids of the children in
+    /// order: none where the parent's key was taken.
+    ///
+    /// # Errors
+    /// As [`Store::enqueue_many`].
+    pub async fn enqueue_parent(
+        &self,
+        parent: &PlainJob,
+        children: &[PlainJob],
+        ties: Ties,
+    ) -> Result<(Enqueued, Vec<Uuid>), Error> {
+        let mut parent = parent.json();
+        parent["on_child_failure"] = ties.on_failure.name().into();
+        parent["on_cancel"] = ties.on_cancel.name().into();
+        let children = children.iter().map(PlainJob::json).collect();
+        let rows = sqlx::query!(
+            r#"SELECT n AS "n!", id, is_new AS "is_new!"
+                 FROM tallylight.enqueue_parent($1, $2, false) ORDER BY n"#,
+            parent,
+            Value::Array(children),
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(Error::from)
+        .map_err(refusal)?;
+        let parent = rows.iter().find(|row| row.n == 0);
+        let parent = parent.map(|row| Enqueued { id: row.id, is_new: row.is_new });
+        let children = rows.iter().filter(|row| row.n > 0).filter_map(|row| row.id).collect();
+        Ok((parent.unwrap_or(Enqueued { id: None, is_new: false }), children))
     }
 }

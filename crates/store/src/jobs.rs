@@ -20,6 +20,7 @@ mod acquit;
 mod cancel;
 mod dead;
 pub(crate) mod elsewhere;
+pub(crate) mod ends;
 mod enqueue;
 mod finish;
 mod history;
@@ -27,14 +28,17 @@ mod lanes;
 mod look;
 mod mark;
 mod pauses;
+pub(crate) mod relay;
 mod sample;
+mod waiting;
+pub(crate) mod waits;
 
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use enqueue::ignored;
 pub(crate) use enqueue::refusal;
-pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict};
+pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict, WaitFor};
 pub use finish::{Ending, Finish, Finished, Finishes};
 pub use history::{Attempt, JobDays, JobHistory};
 #[cfg(any(test, feature = "testing"))]
@@ -42,7 +46,10 @@ pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
 pub use mark::{Started, StartedAll, Starts};
 pub use pauses::{Pause, PauseScope, Pauses};
+pub use relay::{EventWait, Relay, Word};
 pub use sample::{JobGroup, JobSample, TableRows};
+pub use waiting::{JobWaits, OpenStep};
+pub use waits::{Awaits, Begin, Child, OnCancel, OnFailure, Parent, Step, StepKind, Ties};
 
 /// Due jobs read at once of each fair key and priority: as many as may start before the others had
 /// their turn.
@@ -100,6 +107,8 @@ pub struct DueJob {
     pub crashes: i32,
     /// How long it has been due.
     pub waited: Waited,
+    /// What it has of steps and of a parent; none, as most: neither.
+    pub waits: Option<Value>,
 }
 
 /// How long something has waited: by the database's clock when it was read, and by this process's
@@ -175,6 +184,7 @@ struct DueRow {
     crashes: i32,
     enqueued_at: Timestamp,
     read_at: Timestamp,
+    waits: Option<Value>,
 }
 
 impl From<DueRow> for DueJob {
@@ -200,6 +210,7 @@ impl From<DueRow> for DueJob {
             crashes: row.crashes,
             // A producer may name a time that was before.
             waited: Waited::since(row.run_at.max(row.enqueued_at), row.read_at),
+            waits: row.waits,
         }
     }
 }
@@ -255,7 +266,7 @@ impl Store {
                       j.attempt AS "attempt!", j.errors AS "errors!",
                       j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
-                      j.limit_key, j.max_running, j.fair_key,
+                      j.limit_key, j.max_running, j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at AS "enqueued_at!", now() AS "read_at!"
                  FROM tallylight.checkpoint c

@@ -14,6 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::consumer::{Consumer, Lease, micros};
+use crate::jobs::relay;
 use crate::parked::{self, Mended, ParkedEvent};
 use crate::{Error, Store, jobs, log, projection};
 
@@ -64,7 +65,7 @@ impl Store {
         let slice = lease.slice;
         self.check_slice(slice, &reaction.events)?;
         let mut tx = self.pool.begin().await?;
-        advance(&mut tx, lease, reaction, ttl).await?;
+        let has_waits = advance(&mut tx, lease, reaction, ttl).await?;
         projection::upsert_states(&mut tx, slice, &reaction.states).await?;
         projection::upsert_rows(&mut tx, slice, &reaction.rows).await?;
         parked::park(&mut tx, slice, &reaction.parked).await?;
@@ -74,7 +75,11 @@ impl Store {
         let claimed = claimed_keys(&mut tx, slice, &reaction.jobs).await?;
         let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
         let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
-        let jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
+        let mut jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
+        if has_waits {
+            let Lease { position, recorded_at, .. } = *lease;
+            jobs += relay::wake_waiting(&mut tx, slice, position, recorded_at, reaction.to).await?;
+        }
         let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
         tx.commit().await?;
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
@@ -83,18 +88,20 @@ impl Store {
     }
 }
 
-/// The fence: epoch and old position must be the lease's.
+/// The fence: epoch and old position must be the lease's. Returns whether somebody may wait for
+/// events of the slice.
 async fn advance(
     connection: &mut PgConnection,
     lease: &Lease,
     reaction: &Reaction,
     ttl: Duration,
-) -> Result<(), Error> {
-    let advanced = sqlx::query!(
+) -> Result<bool, Error> {
+    let advanced = sqlx::query_scalar!(
         "UPDATE tallylight.checkpoint
             SET position = $5, recorded_at = $6,
                 lease_until = now() + $7::bigint * interval '1 microsecond'
-          WHERE consumer = $1 AND slice = $2 AND epoch = $3 AND position = $4",
+          WHERE consumer = $1 AND slice = $2 AND epoch = $3 AND position = $4
+      RETURNING has_waits",
         Consumer::React.name(),
         lease.slice,
         lease.epoch,
@@ -103,9 +110,9 @@ async fn advance(
         reaction.recorded_at,
         micros(ttl),
     )
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    if advanced.rows_affected() == 1 { Ok(()) } else { Err(Error::Fenced { slice: lease.slice }) }
+    advanced.ok_or(Error::Fenced { slice: lease.slice })
 }
 
 /// Which jobs' keys were claimed before: those jobs were enqueued before, and perhaps done. Exact

@@ -24,6 +24,7 @@ mod samples;
 mod schedules;
 mod standing;
 mod tables;
+mod waits;
 
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
@@ -31,6 +32,7 @@ pub use rate::BucketRow;
 pub use reactions::{ParkedRow, Reacted};
 pub use schedules::ScheduleRow;
 pub use tables::{Checkpoint, Flaws, SliceTables, Tables};
+pub use waits::{ChildRow, StepRow};
 
 /// The templates by their number of slices, each migrated once per test binary.
 static TEMPLATES: Mutex<BTreeSet<i16>> = Mutex::const_new(BTreeSet::new());

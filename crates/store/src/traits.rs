@@ -18,11 +18,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, JobDays, JobSample,
-    Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request,
-    Sealed, SealingKey, Started, StartedAll, Starts, Stored, TableRows, Tokens, Verified, Wakes,
-    verify,
+    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Finish, Finished, Finishes,
+    Fire, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
+    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step,
+    Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -248,6 +248,36 @@ pub trait Work: Log {
     fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
     /// As [`Store::cancellations`](crate::Store::cancellations).
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
+
+    // Durable waits.
+
+    /// As [`Store::steps`](crate::Store::steps).
+    fn steps(&self, slice: i16, job: Uuid) -> Answer<'_, Vec<Step>>;
+    /// As [`Store::begin_step`](crate::Store::begin_step).
+    fn begin_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        run: (Uuid, i32),
+        name: &'a str,
+        begin: &'a Begin,
+    ) -> Answer<'a, Option<Step>>;
+    /// As [`Store::give_up_step`](crate::Store::give_up_step).
+    fn give_up_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        job: Uuid,
+        name: &'a str,
+    ) -> Answer<'a, Option<Step>>;
+    /// As [`Store::children`](crate::Store::children).
+    fn children<'a>(&'a self, slice: i16, job: Uuid, step: &'a str) -> Answer<'a, Vec<Child>>;
+    /// As [`Store::relay`](crate::Store::relay).
+    fn relay<'a>(&'a self, slice: i16, words: &'a [Word]) -> Answer<'a, ()>;
+    /// As [`Store::await_event`](crate::Store::await_event).
+    fn await_event<'a>(&'a self, wait: &'a EventWait) -> Answer<'a, ()>;
+    /// As [`Store::cancel_unstarted`](crate::Store::cancel_unstarted).
+    fn cancel_unstarted<'a>(&'a self, slice: i16, jobs: &'a [Uuid]) -> Answer<'a, u64>;
 
     // Schedules.
 

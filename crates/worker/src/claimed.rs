@@ -47,6 +47,8 @@ pub(crate) struct ClaimedJob {
     pub(crate) fair_key: Option<String>,
     /// Starts that ended with their process.
     pub(crate) crashes: i32,
+    /// What it has of steps and of a parent.
+    pub(crate) waits: Option<Value>,
 }
 
 impl ClaimedJob {
@@ -55,6 +57,7 @@ impl ClaimedJob {
         Self {
             key: due.key().to_owned(),
             fair_key: due.fair_key,
+            waits: due.waits,
             slice: due.slice,
             epoch,
             id: due.id,
@@ -98,6 +101,11 @@ pub(crate) enum Verdict {
         after: Duration,
         /// Why, for people.
         reason: String,
+    },
+    /// It waits for a step of its own; no failure.
+    Wait {
+        /// The step.
+        step: String,
     },
     /// It failed for good.
     Fail {

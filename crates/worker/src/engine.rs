@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use domain::effect::{FORWARD, TIMER};
+use domain::effect::{FORWARD, RELAY, TIMER};
 use store::{Consumer, DueJob, Error};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ mod doubt;
 mod finish;
 mod lanes;
 mod outcome;
+mod relays;
 mod start;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -187,7 +188,7 @@ impl Engine {
     /// Whether a job is performed by the engine itself. A kind that is not known only waits: that
     /// is work too, and not done for paused ones.
     fn is_direct(&self, job: &DueJob) -> bool {
-        matches!(job.kind.as_str(), TIMER | FORWARD)
+        matches!(job.kind.as_str(), TIMER | FORWARD | RELAY)
             || !jobs::is_known(&self.ctx, &job.kind) && !self.lanes.pauses.hold(job)
     }
 }

@@ -102,6 +102,12 @@ pub enum JobError {
         /// Why, for people.
         reason: String,
     },
+    /// When a step of it is over, as [`Steps`](crate::Steps) say; no failure.
+    #[error("it waits for its step \"{step}\"")]
+    Wait {
+        /// The step.
+        step: String,
+    },
     /// Never.
     #[error("{reason}")]
     Fail {
@@ -117,11 +123,11 @@ pub enum JobError {
 }
 
 impl JobError {
-    fn retry(reason: impl Into<String>) -> Self {
+    pub(crate) fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { after: None, reason: reason.into() }
     }
 
-    fn fail(reason: impl Into<String>) -> Self {
+    pub(crate) fn fail(reason: impl Into<String>) -> Self {
         Self::Fail { reason: reason.into() }
     }
 }
@@ -211,7 +217,7 @@ pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
 
 /// Whether this build runs jobs of `kind`, the engine's own ones included.
 pub fn knows(kind: &str) -> bool {
-    let own = [domain::effect::TIMER, domain::effect::FORWARD];
+    let own = [domain::effect::TIMER, domain::effect::FORWARD, domain::effect::RELAY];
     own.contains(&kind) || Call::KINDS.contains(&kind) || KINDS.contains(&kind)
 }
 
@@ -219,7 +225,8 @@ pub fn knows(kind: &str) -> bool {
 pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
     #[cfg(any(test, feature = "testing"))]
     if let Some(script) = ctx.script(&job.kind) {
-        return script.run(crate::testing::Run::of(job)).await;
+        let steps = crate::Steps::of(ctx, &job);
+        return script.run_with(crate::testing::Run::of(job), steps).await;
     }
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, job).await,

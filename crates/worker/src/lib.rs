@@ -6,6 +6,7 @@
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
 //! * `gauges`: how many jobs wait, and for how long, as samples of the held slices tell
 //! * `calls`: breaker, retry budget and rate of every target that jobs call
+//! * [`Steps`]: what a handler has done and waits for, kept from start to start
 //! * `schedules`: enqueues the jobs of schedules that are due
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
 //! * `jobs`: one file per job; [`jobs::KINDS`] lists them
@@ -29,6 +30,7 @@ mod react;
 mod run;
 mod running;
 mod schedules;
+mod steps;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -39,3 +41,4 @@ pub use context::Context;
 pub use metrics::Metrics;
 pub use progress::{Complaint, Health};
 pub use run::Worker;
+pub use steps::{Steps, WaitFor, Waited};

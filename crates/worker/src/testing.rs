@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::claimed::ClaimedJob;
 use crate::jobs::{Done, JobError};
+use crate::steps::Steps;
 
 mod clock;
 mod faults;
@@ -37,6 +38,11 @@ pub trait Script: fmt::Debug + Send + Sync {
 
     /// Runs a job.
     fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>>;
+
+    /// Runs a job that may have steps.
+    fn run_with(&self, run: Run, _: Steps) -> BoxFuture<'static, Result<Done, JobError>> {
+        self.run(run)
+    }
 }
 
 /// A start of a job.

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
 use store::PlainJob;
+use uuid::Uuid;
 
 use super::{Enqueued, args, kind, options, subject};
 use crate::Api;
@@ -45,35 +46,43 @@ async fn enqueue(
     trace: Traceparent,
     BatchBody(mut fields): BatchBody,
 ) -> Result<(StatusCode, Json<Batch>), Problem> {
-    let jobs = jobs(&api, &mut fields);
+    let jobs = jobs(&api, &mut fields, "jobs");
     if header.is_some() {
         fields.wrong("Idempotency-Key", "stands for one job: give each job of a batch its `key`");
     }
     let trace = trace.or_of(&mut fields);
     fields.finish()?;
     let jobs = jobs?;
-    let enqueued = api.store().enqueue_many(&jobs, trace.as_deref()).await.map_err(refused)?;
-    let mut slices = BTreeSet::new();
-    for (job, enqueued) in jobs.into_iter().zip(&enqueued) {
-        if let Some(id) = enqueued.id {
-            slices.insert(api.store().slice_of(&subject(&job.kind, id, job.options)));
-        }
-    }
-    for slice in slices {
-        api.0.notifier.enqueued(slice);
-    }
+    let enqueued = api.store().enqueue_many(&jobs, trace.as_deref()).await;
+    let enqueued = enqueued.map_err(|error| refused("jobs", error))?;
+    wake(&api, jobs.into_iter().zip(enqueued.iter().map(|enqueued| enqueued.id)));
     let jobs = enqueued.into_iter().map(|e| Enqueued { id: e.id, is_new: e.is_new }).collect();
     Ok((StatusCode::CREATED, Json(Batch { jobs })))
 }
 
-/// The jobs, or what is wrong with them.
-fn jobs(api: &Api, fields: &mut Fields) -> Result<Vec<PlainJob>, Problem> {
-    let Some(Value::Array(items)) = fields.json("jobs") else {
-        fields.wrong("jobs", "must be an array of jobs");
+/// Wakes the workers of jobs that have an id.
+pub(super) fn wake(api: &Api, jobs: impl IntoIterator<Item = (PlainJob, Option<Uuid>)>) {
+    let slice = |(job, id): (PlainJob, Option<Uuid>)| {
+        Some(api.store().slice_of(&subject(&job.kind, id?, job.options)))
+    };
+    let slices: BTreeSet<i16> = jobs.into_iter().filter_map(slice).collect();
+    for slice in slices {
+        api.0.notifier.enqueued(slice);
+    }
+}
+
+/// The jobs of a field, or what is wrong with them.
+pub(super) fn jobs(
+    api: &Api,
+    fields: &mut Fields,
+    name: &'static str,
+) -> Result<Vec<PlainJob>, Problem> {
+    let Some(Value::Array(items)) = fields.json(name) else {
+        fields.wrong(name, "must be an array of jobs");
         return Ok(Vec::new());
     };
     if !(1..=MAX_JOBS).contains(&items.len()) {
-        fields.wrong("jobs", format!("must be 1 to {MAX_JOBS} jobs; these are {}", items.len()));
+        fields.wrong(name, format!("must be 1 to {MAX_JOBS} jobs; these are {}", items.len()));
         return Ok(Vec::new());
     }
     let mut problems = Vec::new();
@@ -82,7 +91,7 @@ fn jobs(api: &Api, fields: &mut Fields) -> Result<Vec<PlainJob>, Problem> {
         match job(api, item) {
             Ok(job) => jobs.push(job),
             Err(wrong) => problems.extend(wrong.into_iter().map(|problem| FieldProblem {
-                field: format!("jobs[{n}]{}", problem.field),
+                field: format!("{name}[{n}]{}", problem.field),
                 problem: problem.problem,
             })),
         }
@@ -100,24 +109,28 @@ fn job(api: &Api, item: Value) -> Result<PlainJob, Vec<FieldProblem>> {
         return Err(vec![FieldProblem { field: String::new(), problem }]);
     };
     let mut fields = Fields::of_object(sent);
-    let kind = kind(&mut fields, api.config());
-    let args = args(&mut fields);
-    let options = options(&mut fields);
+    let job = plain(api, &mut fields);
     let problems = fields.problems();
     if problems.is_empty() {
-        return Ok(PlainJob { kind, args, options });
+        return Ok(job);
     }
     let behind_dot = |p: FieldProblem| FieldProblem { field: format!(".{}", p.field), ..p };
     Err(problems.into_iter().map(behind_dot).collect())
 }
 
+/// A job by its fields.
+pub(super) fn plain(api: &Api, fields: &mut Fields) -> PlainJob {
+    let kind = kind(fields, api.config());
+    PlainJob { kind, args: args(fields), options: options(fields) }
+}
+
 /// What the database itself refuses, which names the job by its number.
-fn refused(error: store::Error) -> Problem {
+pub(super) fn refused(field: &str, error: store::Error) -> Problem {
     if let store::Error::TooMany { reason } = &error {
         return Problem::too_many(reason);
     }
     if let store::Error::Invalid { reason } = error {
-        return Problem::invalid_field("jobs", reason);
+        return Problem::invalid_field(field, reason);
     }
     error.into()
 }

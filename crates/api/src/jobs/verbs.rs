@@ -9,7 +9,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
-use store::{Attempt, DeadFilter, DeadJob, JobFilter, JobView, Redrive};
+use store::{Attempt, DeadFilter, DeadJob, JobFilter, JobView, JobWaits, Redrive};
 use uuid::Uuid;
 
 use crate::Api;
@@ -89,6 +89,8 @@ async fn list(
 struct Shown {
     #[serde(flatten)]
     job: JobView,
+    /// Its parent, its steps, and the one it waits for.
+    waits: JobWaits,
     attempts: Vec<Attempt>,
 }
 
@@ -96,7 +98,8 @@ async fn show(State(api): State<Api>, Segment(id): Segment) -> Result<Json<Shown
     let found = api.store().find_job(job_id(&id)?).await?;
     let job = found.ok_or_else(|| Problem::not_found("job"))?;
     let attempts = api.store().job_attempts(job.slice, job.id).await?;
-    Ok(Json(Shown { job, attempts }))
+    let waits = api.store().job_waits(job.slice, job.id).await?;
+    Ok(Json(Shown { job, waits, attempts }))
 }
 
 /// What cancelling came to.

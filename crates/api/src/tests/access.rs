@@ -37,6 +37,7 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (post(), "/v1/dead-jobs:redrive".to_owned(), Scope::JobsWrite),
         (post(), "/v1/dead-jobs:discard".to_owned(), Scope::JobsWrite),
         (post(), "/v1/jobs:batch".to_owned(), Scope::JobsWrite),
+        (post(), "/v1/jobs:parent".to_owned(), Scope::JobsWrite),
         (get(), "/v1/schedules".to_owned(), Scope::JobsRead),
         (get(), "/v1/schedules/a".to_owned(), Scope::JobsRead),
         (Method::PUT, "/v1/schedules/a".to_owned(), Scope::JobsWrite),

@@ -65,6 +65,44 @@ async fn a_batch_with_a_bad_job_is_refused_and_names_each_field() {
 }
 
 #[tokio::test]
+async fn a_parent_is_enqueued_with_its_children_or_not_at_all() {
+    let app = App::start().await;
+    let child = |priority: i64| json!({ "kind": "send_mail", "priority": priority });
+    let body = |children: Value| json!({ "kind": "send_mail", "on_child_failure": "wait", "children": children });
+    let good = body(json!([child(1), child(2)]));
+    let told = app.with_key("/v1/jobs:parent", "k", &good).await.ok(201).clone();
+    assert_eq!((&told["is_new"], told["children"].as_array().unwrap().len()), (&json!(true), 2));
+    let again = app.with_key("/v1/jobs:parent", "k", &good).await.ok(201).clone();
+    assert_eq!((&again["is_new"], &again["id"]), (&json!(false), &told["id"]));
+    assert_eq!(app.available().await, 2, "the parent waits");
+    let shown =
+        app.get(&format!("/v1/jobs/{}", told["id"].as_str().unwrap())).await.ok(200).clone();
+    assert_eq!(shown["waits"]["open"]["open_children"], json!(2));
+
+    let bad = body(json!([child(1), child(9)]));
+    assert_eq!(app.post("/v1/jobs:parent", &bad).await.wrong_fields(), ["children[1].priority"]);
+    let keyed = body(json!([{ "kind": "send_mail", "key": "x" }]));
+    assert_eq!(app.post("/v1/jobs:parent", &keyed).await.wrong_fields(), ["children"]);
+    let mut odd = good;
+    odd["on_cancel"] = json!("perhaps");
+    assert_eq!(app.post("/v1/jobs:parent", &odd).await.wrong_fields(), ["on_cancel"]);
+    assert_eq!(app.available().await, 2);
+}
+
+#[tokio::test]
+async fn a_job_may_wait_for_an_event_of_which_all_has_to_be_told() {
+    let app = App::start().await;
+    let job = |wait_for: Value| json!({ "kind": "send_mail", "wait_for": wait_for });
+    let wait = json!({ "subject": "orders/1", "types": ["Paid"], "timeout": 60 });
+    app.post("/v1/jobs", &job(wait)).await.ok(201);
+    for wrong in [json!(1), json!({ "subject": "orders/1" }), json!({ "timeout": "soon" })] {
+        assert_eq!(app.post("/v1/jobs", &job(wrong)).await.wrong_fields(), ["wait_for"]);
+    }
+    let never = json!({ "subject": "orders/1", "timeout": 0 });
+    assert_eq!(app.post("/v1/jobs", &job(never)).await.wrong_fields(), ["job"]);
+}
+
+#[tokio::test]
 async fn a_batch_may_be_longer_than_other_bodies_and_has_a_limit_too() {
     let app = App::start().await;
     let batch = |bytes: usize| {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use domain::ids::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use store::{Attempt, DeadFilter, JobFilter, JobView, Redrive, Store};
+use store::{Attempt, DeadFilter, JobFilter, JobView, JobWaits, Redrive, Store};
 use uuid::Uuid;
 
 use crate::cli::{Dead, Jobs};
@@ -98,6 +98,7 @@ async fn list(store: &Store, filter: &JobFilter, limit: i64, json: bool) -> Resu
 #[derive(Debug, Serialize)]
 struct Shown {
     job: JobView,
+    waits: JobWaits,
     attempts: Vec<Attempt>,
 }
 
@@ -109,11 +110,13 @@ async fn show(store: &Store, id: Uuid, json: bool) -> Result<()> {
         );
     };
     let attempts = store.job_attempts(job.slice, id).await?;
+    let waits = store.job_waits(job.slice, id).await?;
     if json {
-        say(json!(Shown { job, attempts }));
+        say(json!(Shown { job, waits, attempts }));
         return Ok(());
     }
     describe(&job);
+    describe_waits(&waits);
     for attempt in &attempts {
         say(run_line(attempt));
     }
@@ -164,6 +167,22 @@ fn killed_line(killed: &Value) -> String {
 /// As much of a digest as tells it from others.
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
+}
+
+/// Whose child a job is, and the steps it has begun.
+fn describe_waits(waits: &JobWaits) {
+    if let Some(parent) = &waits.parent {
+        say(format!(
+            "child of   job {}, number {} of its step \"{}\"",
+            parent.job, parent.n, parent.step
+        ));
+    }
+    let mut steps: Vec<_> = waits.steps.iter().collect();
+    steps.sort_by_key(|(_, begun)| **begun);
+    for (name, begun) in steps {
+        let open = waits.open.as_ref().is_some_and(|open| open.name == *name);
+        say(format!("step       {}  {name}{}", time(*begun), if open { ", waits" } else { "" }));
+    }
 }
 
 /// A run in a line.

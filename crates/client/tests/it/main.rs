@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
-use client::{Enqueued, Error, Job, KeyStates, OnConflict, enqueue_many};
+use client::{Enqueued, Error, Job, KeyStates, OnChildFailure, OnConflict, enqueue_many};
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
@@ -341,4 +341,44 @@ async fn a_missing_privilege_and_a_missing_schema_say_what_to_do() {
     let error = mail().enqueue(&mut *on).await.unwrap_err();
     assert!(matches!(error, Error::NotInstalled { .. }), "{error:?}");
     assert!(error.to_string().contains("`tallylight migrate`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_parent_waits_for_its_children_from_the_commit_on() {
+    let db = db().await;
+    let children = || [mail().priority(1), mail().after(Duration::from_hours(1))];
+    let parent = mail().key("nightly").after_children(children());
+    let parent = parent.on_child_failure(OnChildFailure::Wait);
+    let mut tx = db.service.begin().await.unwrap();
+    let family = parent.enqueue(&mut *tx).await.unwrap();
+    assert_eq!(db.count("tallylight.job").await, 0, "nobody sees them yet");
+    tx.commit().await.unwrap();
+    assert!(family.parent.is_new);
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT child FROM tallylight.job_child ORDER BY n")
+        .fetch_all(&db.owner)
+        .await
+        .unwrap();
+    assert_eq!(family.children, ids);
+    let due = "SELECT id FROM tallylight.job WHERE run_at <= now()";
+    let due: Vec<Uuid> = sqlx::query_scalar(due).fetch_all(&db.owner).await.unwrap();
+    assert_eq!(due, ids[..1], "neither the parent nor the child of later");
+
+    let again = parent.enqueue(&db.service).await.unwrap();
+    assert_eq!((again.parent.id, again.parent.is_new), (family.parent.id, false));
+    assert_eq!((again.children.len(), db.count("tallylight.job").await), (0, 3));
+    let keyed = mail().after_children([mail(), mail().key("k")]).enqueue(&db.service).await;
+    let refused = keyed.unwrap_err().to_string();
+    assert!(refused.contains("child 2: a child is a new job of its parent"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_job_waits_for_an_event_or_its_time() {
+    let db = db().await;
+    let job = mail().wait_for("orders/7", &["Paid"], Duration::from_mins(1));
+    let id = job.enqueue(&db.service).await.unwrap().id;
+    let row = db.owner.fetch_one("SELECT job, awaits FROM tallylight.job_step").await.unwrap();
+    assert_eq!(row.get::<Uuid, _>("job"), id);
+    assert_eq!(row.get::<Value, _>("awaits")["types"], json!(["Paid"]));
+    let refused = db.refusal(mail().wait_for("orders/7", &[], Duration::ZERO)).await;
+    assert!(refused.contains("\"timeout\""), "{refused}");
 }

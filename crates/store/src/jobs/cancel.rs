@@ -51,7 +51,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key,
+                      j.limit_key, j.max_running, j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at, now() AS "read_at!",
                       (j.run_epoch IS NOT DISTINCT FROM c.epoch) AS "is_running!"
@@ -88,6 +88,7 @@ impl Store {
                     crashes: r.crashes,
                     enqueued_at: r.enqueued_at,
                     read_at: r.read_at,
+                    waits: r.waits,
                 }),
                 is_running: r.is_running,
             })

@@ -52,6 +52,21 @@ pub struct EnqueueOptions {
     /// Whose it is: jobs of different ones take turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fair_key: Option<String>,
+    /// It is due when this event comes, or its time has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_for: Option<WaitFor>,
+}
+
+/// An event that a job waits for before its first start: the first one after it was enqueued.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct WaitFor {
+    /// The event's subject.
+    pub subject: String,
+    /// Its types; none: any.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// Seconds after which the job is due without the event.
+    pub timeout: i32,
 }
 
 /// What a key that is taken comes to.

@@ -8,9 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::event::{Meta, NewEvent};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::ends::{self, Waiting};
 use super::history::{self, JobHistory};
 use super::{BY_PLAN, elsewhere};
 use crate::consumer::{Consumer, fence_all, micros};
@@ -87,6 +89,12 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
+    /// Waits for a step of its own: again when that is closed or its time has come, without
+    /// counting anything.
+    Wait {
+        /// The step.
+        step: String,
+    },
     /// Interrupted by a clean stop: at once again, without counting anything.
     Released,
 }
@@ -94,8 +102,9 @@ pub enum Ending {
 /// A run: a job and the number of its start.
 pub(super) type Run = (Uuid, i32);
 
-/// Runs that were ended, each with the trace that its job is part of.
-type EndedRuns = HashMap<Run, Option<String>>;
+/// Runs that were ended, each with the trace that its job is part of, and its column `waits` where
+/// the job has left the living.
+pub(super) type EndedRuns = HashMap<Run, (Option<String>, Option<Value>)>;
 
 impl Store {
     /// Ends runs of jobs of one slice and appends their outcomes, in one transaction. Returns the
@@ -146,10 +155,12 @@ impl Store {
         }
         let mut ended = EndedRuns::new();
         complete(&mut tx, &held, kept, &mut ended).await?;
-        for (Finishes { slice, .. }, sorted) in &held {
+        for (Finishes { slice, runs, .. }, sorted) in &held {
             reschedule(&mut tx, *slice, &sorted.again, &mut ended).await?;
             bury(&mut tx, *slice, &sorted.dead, kept, &mut ended).await?;
             cancel(&mut tx, *slice, &sorted.cancelled, kept, &mut ended).await?;
+            ends::wait(&mut tx, *slice, &sorted.waiting, &mut ended).await?;
+            ends::ended(&mut tx, *slice, runs, &ended).await?;
         }
         let ids = ended.keys().map(|(id, _)| *id).collect();
         let mut told = Vec::with_capacity(held.len());
@@ -175,7 +186,7 @@ impl Store {
         let is_own = |event: &NewEvent| self.slice_of(&event.subject) == of.slice;
         // Taken out, so that a run that is told twice appends once.
         let told = of.runs.iter().filter(|f| !f.events.is_empty());
-        let told = told.filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?)));
+        let told = told.filter_map(|f| Some((f, ended.remove(&(f.id, f.attempt))?.0)));
         let (events, others): (Vec<NewEvent>, Vec<NewEvent>) =
             told.flat_map(|(f, trace)| traced(f, trace)).partition(is_own);
         let forwards = others.iter().map(elsewhere::forward).collect::<Result<Vec<_>, _>>()?;
@@ -224,6 +235,7 @@ struct Sorted {
     again: Vec<Again>,
     dead: Vec<Dead>,
     cancelled: Vec<Cancelled>,
+    waiting: Vec<Waiting>,
 }
 
 impl Sorted {
@@ -267,6 +279,7 @@ impl Sorted {
             Ending::Again { after } => {
                 self.again.push(Again { run, after: *after, error: None, is_fresh: true });
             }
+            Ending::Wait { step } => self.waiting.push((run, step.clone())),
             Ending::Released => self.again.push(again(Duration::ZERO, None)),
             Ending::Discarded { error } => self.dead.push(dead("discarded", error)),
             Ending::Quarantined { error } => self.dead.push(dead("quarantined", error)),
@@ -308,7 +321,7 @@ async fn complete(
                INSERT INTO tallylight.job_history
                SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(done)
                        || jsonb_build_object('attempt', run, 'state', 'completed', 'ended_at', now()))).* FROM done)
-             SELECT id, run AS "attempt!", trace FROM done"#,
+             SELECT id, run AS "attempt!", trace, waits FROM done"#,
             &slices,
             &of,
             &ids,
@@ -316,7 +329,7 @@ async fn complete(
         )
         .fetch_all(connection)
         .await?;
-        ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+        ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
         return Ok(());
     }
     let deleted = sqlx::query!(
@@ -324,7 +337,7 @@ async fn complete(
           USING unnest($2::smallint[], $3::uuid[], $4::int[]) AS run (slice, id, attempt)
           WHERE j.slice = ANY ($1) AND j.slice = run.slice AND j.id = run.id
             AND tallylight.is_run(run.attempt, j.attempt, j.run_epoch)
-      RETURNING j.id, run.attempt AS "attempt!", j.trace"#,
+      RETURNING j.id, run.attempt AS "attempt!", j.trace, j.waits"#,
         &slices,
         &of,
         &ids,
@@ -332,7 +345,7 @@ async fn complete(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }
 
@@ -380,7 +393,7 @@ async fn reschedule(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(updated.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(updated.into_iter().map(|r| ((r.id, r.attempt), (r.trace, None))));
     Ok(())
 }
 
@@ -426,7 +439,7 @@ async fn bury(
             SET attempt = excluded.attempt, errors = excluded.errors, crashes = excluded.crashes,
                 last_error = excluded.last_error, state = excluded.state, died_at = now(),
                 args = excluded.args, killed = excluded.killed
-      RETURNING id, attempt, trace",
+      RETURNING id, attempt, trace, waits",
         slice,
         &ids,
         &attempts,
@@ -436,7 +449,7 @@ async fn bury(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(buried.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(buried.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }
 
@@ -464,7 +477,7 @@ async fn cancel(
            INSERT INTO tallylight.job_history
            SELECT (jsonb_populate_record(NULL::tallylight.job_history, to_jsonb(gone) || jsonb_build_object(
                    'attempt', run, 'state', 'cancelled', 'last_error', reason, 'ended_at', now()))).* FROM gone WHERE $5)
-         SELECT id, run AS \"attempt!\", trace FROM gone",
+         SELECT id, run AS \"attempt!\", trace, waits FROM gone",
         slice,
         &ids,
         &attempts,
@@ -473,6 +486,6 @@ async fn cancel(
     )
     .fetch_all(connection)
     .await?;
-    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), r.trace)));
+    ended.extend(deleted.into_iter().map(|r| ((r.id, r.attempt), (r.trace, r.waits))));
     Ok(())
 }

@@ -103,7 +103,7 @@ impl Store {
             super::DueRow,
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key,
+                      j.limit_key, j.max_running, j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at, now() AS "read_at!"
                  FROM unnest($3::smallint[], $4::text[]) AS k (slice, key)
@@ -162,7 +162,7 @@ impl Store {
                                AND priority = p.priority AND run_at <= now()
                              ORDER BY run_at, id LIMIT $4) AS f) AS front
               WHERE j.slice = $1 AND j.id = front.id AND front.key = ANY ($2)
-                AND j.kind NOT IN ('timer', 'forward')",
+                AND j.kind NOT IN ('timer', 'forward', 'relay')",
             slice,
             keys,
             fair_keys,
@@ -210,7 +210,7 @@ impl Store {
                 AND (j.queue = ANY ($3) OR j.kind = ANY ($4)
                      OR coalesce(j.limit_key, j.subject) = ANY ($5))
                 AND (j.run_epoch IS NULL OR j.run_epoch < $2)
-                AND j.kind NOT IN ('timer', 'forward')",
+                AND j.kind NOT IN ('timer', 'forward', 'relay')",
             slice,
             epoch,
             &pauses.queues,

@@ -4,7 +4,7 @@
 //! Holding jobs back is not its job: the engine does, and puts those in the way into a lane of
 //! their own (`lanes`).
 
-use domain::effect::{FORWARD, TIMER};
+use domain::effect::{FORWARD, RELAY, TIMER};
 use domain::ids::Timestamp;
 
 use super::DueJob;
@@ -67,14 +67,14 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// Whether a job is paused. Timers and forwards never are.
+    /// Whether a job is paused. Timers, forwards and relays never are.
     pub fn hold(&self, job: &DueJob) -> bool {
         self.hold_one(&job.kind, &job.queue, job.key())
     }
 
     pub(crate) fn hold_one(&self, kind: &str, queue: &str, key: &str) -> bool {
         let has = |list: &[String], name: &str| list.iter().any(|one| one == name);
-        ![TIMER, FORWARD].contains(&kind)
+        ![TIMER, FORWARD, RELAY].contains(&kind)
             && (has(&self.queues, queue) || has(&self.kinds, kind) || has(&self.keys, key))
     }
 
@@ -167,7 +167,7 @@ impl Store {
 
 /// What can be paused.
 fn check(scope: PauseScope, name: &str) -> Result<(), Error> {
-    let reason = if scope == PauseScope::Kind && [TIMER, FORWARD].contains(&name) {
+    let reason = if scope == PauseScope::Kind && [TIMER, FORWARD, RELAY].contains(&name) {
         format!("kind \"{name}\" cannot be paused: time and facts would stand still")
     } else if !(1..=1024).contains(&name.len()) || name.contains('\0') {
         "a name of 1 to 1024 bytes is needed".to_owned()

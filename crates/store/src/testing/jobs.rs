@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use domain::call::Call;
-use domain::effect::{FORWARD, NewJob, TIMER};
+use domain::effect::{FORWARD, NewJob, RELAY, TIMER};
 use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::tables::{SliceTables, Tables, check_events, check_json, check_text, micros, refused};
 use crate::jobs::{elsewhere, ignored};
 use crate::{
-    Cancellation, Cancelled, Consumer, DueJob, Ending, EnqueueOptions, Error, FAIR_KEYS, Finish,
-    Finished, KeyStates, Lane, OnConflict, Started, StartedAll, Starts, Waited,
+    Consumer, DueJob, EnqueueOptions, Error, Finish, Finished, KeyStates, Lane, OnConflict,
+    Started, StartedAll, Starts, Waited,
 };
 
 mod due;
@@ -76,10 +76,12 @@ pub struct JobRow {
     pub is_cancelled: bool,
     /// `traceparent` of the trace that it is part of.
     pub trace: Option<String>,
+    /// What it has of steps and of a parent.
+    pub waits: Option<Value>,
 }
 
 /// `run_epoch` of a cancelled job that does not run: no lease ever has it.
-const NEVER: i64 = i64::MAX;
+pub(super) const NEVER: i64 = i64::MAX;
 
 /// A row of `job_dead`.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +120,7 @@ impl JobRow {
             edits: 0,
             is_cancelled: false,
             trace: job.trace.clone(),
+            waits: None,
         }
     }
 
@@ -143,6 +146,7 @@ impl JobRow {
             fair_key: self.fair_key.clone(),
             crashes: self.crashes + i32::from(self.run_epoch.is_some()),
             waited: Waited::since(self.run_at.max(self.enqueued_at), now),
+            waits: self.waits.clone(),
         }
     }
 }
@@ -179,11 +183,31 @@ fn changes(options: &EnqueueOptions) -> bool {
 
 /// Whether only decisions make jobs of the kind.
 fn is_reserved(kind: &str) -> bool {
-    [TIMER, FORWARD].contains(&kind) || Call::KINDS.contains(&kind)
+    [TIMER, FORWARD, RELAY].contains(&kind) || Call::KINDS.contains(&kind)
+}
+
+/// What `tallylight.check_wait_for` refuses.
+fn is_wait_refused(options: &EnqueueOptions) -> bool {
+    options.wait_for.as_ref().is_some_and(|wait| {
+        !(1..=1024).contains(&wait.subject.len())
+            || wait.types.len() > 20
+            || !(1..=99_999_999).contains(&wait.timeout)
+            || options.run_at.is_some()
+            || changes(options)
+    })
+}
+
+/// Options that no child may have.
+pub(super) fn is_held_back(options: &EnqueueOptions) -> bool {
+    options.key.is_some() || options.limit_waiting.is_some() || options.wait_for.is_some()
 }
 
 /// What `tallylight.check_enqueue` refuses.
-fn check_enqueue(kind: &str, args: &Value, options: &EnqueueOptions) -> Result<(), Error> {
+pub(super) fn check_enqueue(
+    kind: &str,
+    args: &Value,
+    options: &EnqueueOptions,
+) -> Result<(), Error> {
     let is_long = |text: &Option<String>, most| {
         text.as_ref().is_some_and(|text| !(1..=most).contains(&text.len()))
     };
@@ -210,6 +234,7 @@ fn check_enqueue(kind: &str, args: &Value, options: &EnqueueOptions) -> Result<(
         || options.limit_waiting.is_some_and(|most| !(1..=10_000).contains(&most))
         || options.key_period.is_some_and(|period| !(1..=99_999_999).contains(&period))
         || is_without_its_key
+        || is_wait_refused(options)
         || changes && options.key_states == Some(KeyStates::Live)
         || changes && options.key_period.is_some()
         || texts.into_iter().flatten().any(|t| t.contains('\0'));
@@ -256,6 +281,7 @@ impl Tables {
         }
         tables.add_job(id, new);
         self.enqueued += 1;
+        self.start_by_event(now, slice, id, options)?;
         Ok(id)
     }
 
@@ -382,18 +408,20 @@ impl Tables {
 }
 
 /// The row of a job from outside.
-fn new_row(
+pub(super) fn new_row(
     now: Timestamp,
     (id, kind, subject): (Uuid, &str, Subject),
     args: &Value,
     options: &EnqueueOptions,
 ) -> JobRow {
+    let timeout = options.wait_for.as_ref().map(|wait| wait.timeout.unsigned_abs());
+    let timeout = Duration::from_secs(timeout.unwrap_or_default().into());
     let new = NewJob {
         id,
         kind: kind.to_owned(),
         subject,
         args: args.clone(),
-        run_at: options.run_at.unwrap_or(now),
+        run_at: options.run_at.unwrap_or(now + timeout),
         priority: options.priority.unwrap_or(2),
         max_attempts: options.max_attempts.unwrap_or(14),
         once_for: None,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use domain::effect::{FORWARD, TIMER};
+use domain::effect::{FORWARD, RELAY, TIMER};
 use domain::ids::Timestamp;
 use uuid::Uuid;
 
@@ -127,7 +127,7 @@ impl Tables {
         let front = tables.front(now, fair_keys);
         Ok(tables.move_to(Lane::Parked, &front, |job| {
             keys.iter().any(|key| key == job.key())
-                && ![TIMER, FORWARD].contains(&job.kind.as_str())
+                && ![TIMER, FORWARD, RELAY].contains(&job.kind.as_str())
         }))
     }
 

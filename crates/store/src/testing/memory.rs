@@ -29,11 +29,11 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, Bucket, Cancellation, Cancelled, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, Finish, Finished, Finishes, Fire, Hint,
-    JobDays, JobSample, Keyring, KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions,
-    Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts,
-    TableRows, Tokens, Verified, Wakes, Work,
+    Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child, CleanupCandidate,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Finish, Finished,
+    Finishes, Fire, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log, NewSchedule,
+    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
+    StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
 };
 
 mod line;
@@ -493,6 +493,61 @@ impl Work for Memory {
     /// Fires are kept.
     fn forget_fires(&self, _age: Duration, _deadline: Instant) -> Answer<'_, u64> {
         self.call("forget_fires", |_, _| Ok(0))
+    }
+
+    fn steps(&self, slice: i16, job: Uuid) -> Answer<'_, Vec<Step>> {
+        self.call("steps", move |tables, now| Ok(tables.steps(now, slice, job)))
+    }
+
+    fn begin_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        run: (Uuid, i32),
+        name: &'a str,
+        begin: &'a Begin,
+    ) -> Answer<'a, Option<Step>> {
+        let (name, begin) = (name.to_owned(), begin.clone());
+        self.call("begin_step", move |tables, now| {
+            tables.begin_step(now, (slice, epoch), run, &name, &begin)
+        })
+    }
+
+    fn give_up_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        job: Uuid,
+        name: &'a str,
+    ) -> Answer<'a, Option<Step>> {
+        let name = name.to_owned();
+        self.call("give_up_step", move |t, now| t.give_up_step(now, (slice, epoch), job, &name))
+    }
+
+    fn children<'a>(&'a self, slice: i16, job: Uuid, step: &'a str) -> Answer<'a, Vec<Child>> {
+        let step = step.to_owned();
+        self.call("children", move |tables, _| Ok(tables.children(slice, job, &step)))
+    }
+
+    fn relay<'a>(&'a self, slice: i16, words: &'a [Word]) -> Answer<'a, ()> {
+        let words = words.to_vec();
+        self.call("relay", move |tables, now| {
+            tables.relay(now, slice, &words);
+            Ok(())
+        })
+    }
+
+    fn await_event<'a>(&'a self, wait: &'a EventWait) -> Answer<'a, ()> {
+        let wait = wait.clone();
+        self.call("await_event", move |tables, _| {
+            tables.await_event(&wait);
+            Ok(())
+        })
+    }
+
+    fn cancel_unstarted<'a>(&'a self, slice: i16, jobs: &'a [Uuid]) -> Answer<'a, u64> {
+        let jobs = jobs.to_vec();
+        self.call("cancel_unstarted", move |tables, _| Ok(tables.cancel_unstarted(slice, &jobs)))
     }
 
     fn seal<'a>(

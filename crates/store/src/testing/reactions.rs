@@ -102,7 +102,8 @@ impl Tables {
             tables.mend(mended);
         }
         let new: Vec<&NewJob> = tables.new_jobs(reaction).collect();
-        let jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
+        let mut jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
+        jobs += tables.wake_waiting(now, slice, from, reaction.to);
         let appended = tables.store(now, slice, &reaction.events);
         let events = positions(&appended, &reaction.events).len();
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };

@@ -18,7 +18,8 @@ use super::jobs::{DeadRow, JobRow};
 use super::rate::BucketRow;
 use super::reactions::{ParkedRow, Reacted};
 use super::schedules::ScheduleRow;
-use crate::{Appended, AppendedAll, Consumer, Error, Lease, Pauses, Stored};
+use super::waits::{ChildRow, StepRow};
+use crate::{Appended, AppendedAll, Consumer, Error, EventWait, Lease, Pauses, Stored};
 
 /// Protections that can be taken away, to show that what is missing then is noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,6 +70,12 @@ pub struct SliceTables {
     pub dead: BTreeMap<Uuid, DeadRow>,
     /// Keys that hold for a time: of kind, subject and key, the job, and until when.
     pub job_keys: BTreeMap<(String, Subject, Option<String>), (Uuid, Timestamp)>,
+    /// Steps, by job and name.
+    pub steps: BTreeMap<(Uuid, String), StepRow>,
+    /// Children, by parent, step and number.
+    pub children: BTreeMap<(Uuid, String, i32), ChildRow>,
+    /// Who waits for events, by subject, job and step.
+    pub event_waits: BTreeMap<(Subject, Uuid, String), EventWait>,
     /// Schedules by name.
     pub schedules: BTreeMap<String, ScheduleRow>,
     /// Fires, each with its job.

@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use super::{Answer, Log, Work};
 use crate::{
-    Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Finish, Finished, Finishes, Fire, JobDays, JobSample, Keyring,
-    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Store, TableRows, Tokens, Verified, Wakes,
+    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Finish, Finished, Finishes, Fire,
+    JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest,
+    Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step, Store, TableRows,
+    Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -288,6 +289,47 @@ impl Work for Store {
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
         Box::pin(self.cancellations(process))
+    }
+
+    fn steps(&self, slice: i16, job: Uuid) -> Answer<'_, Vec<Step>> {
+        Box::pin(self.steps(slice, job))
+    }
+
+    fn begin_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        run: (Uuid, i32),
+        name: &'a str,
+        begin: &'a Begin,
+    ) -> Answer<'a, Option<Step>> {
+        Box::pin(self.begin_step(slice, epoch, run, name, begin))
+    }
+
+    fn give_up_step<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        job: Uuid,
+        name: &'a str,
+    ) -> Answer<'a, Option<Step>> {
+        Box::pin(self.give_up_step(slice, epoch, job, name))
+    }
+
+    fn children<'a>(&'a self, slice: i16, job: Uuid, step: &'a str) -> Answer<'a, Vec<Child>> {
+        Box::pin(self.children(slice, job, step))
+    }
+
+    fn relay<'a>(&'a self, slice: i16, words: &'a [Word]) -> Answer<'a, ()> {
+        Box::pin(self.relay(slice, words))
+    }
+
+    fn await_event<'a>(&'a self, wait: &'a EventWait) -> Answer<'a, ()> {
+        Box::pin(self.await_event(wait))
+    }
+
+    fn cancel_unstarted<'a>(&'a self, slice: i16, jobs: &'a [Uuid]) -> Answer<'a, u64> {
+        Box::pin(self.cancel_unstarted(slice, jobs))
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {

@@ -159,7 +159,7 @@ fn statements() -> Vec<String> {
 /// Whether a statement names its slices: by a filter with a parameter, or as the first columns of
 /// what it inserts.
 fn names_its_slice(statement: &str) -> bool {
-    const BY: [&str; 12] = [
+    const BY: [&str; 14] = [
         "slice = $",
         "slice = ANY ($",
         "SELECT $1, u.",
@@ -170,6 +170,8 @@ fn names_its_slice(statement: &str) -> bool {
         "INSERT INTO tallylight.schedule_fire (slice, name, fire_at) VALUES ($1,",
         "INSERT INTO tallylight.schedule_fire (slice, name, fire_at, job, by_hand) VALUES ($1,",
         "missed, catch_up, paused, next_fire_at) VALUES ($1,",
+        "INSERT INTO tallylight.job_step (slice, job, name, kind, value, awaits, until, on_failure, on_cancel, closed_at) VALUES ($1,",
+        "INSERT INTO tallylight.event_wait (slice, subject, job, step, job_slice, types, after, until) VALUES ($1,",
         "append($1,",
         "append_batch($1,",
     ];

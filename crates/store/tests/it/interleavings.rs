@@ -19,6 +19,7 @@ use crate::support::{Db, LONG, event, keyed};
 
 mod driver;
 mod gate;
+mod waits;
 
 /// What sessions tell, each with the number of steps done when it was told.
 type Told<T> = Mutex<Vec<(usize, T)>>;

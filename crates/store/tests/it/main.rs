@@ -33,4 +33,5 @@ mod schedules;
 mod seal;
 mod support;
 mod together;
+mod waits;
 mod wake;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, login, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 26] = [
     "installation",
     "slice_head",
     "event",
@@ -28,6 +28,9 @@ const TABLES: [&str; 23] = [
     "job",
     "job_dead",
     "job_key",
+    "job_step",
+    "job_child",
+    "event_wait",
     "job_pause",
     "subject_state",
     "session_request",

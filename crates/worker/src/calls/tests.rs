@@ -47,6 +47,7 @@ fn job(errors: i32) -> ClaimedJob {
         key: "a".to_owned(),
         fair_key: None,
         crashes: 0,
+        waits: None,
     }
 }
 

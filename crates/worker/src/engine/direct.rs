@@ -1,17 +1,17 @@
 //! Jobs without a handler: timers append to their own subject, forwards to a subject of another
-//! slice, unknown kinds wait.
+//! slice, relays tell other jobs, unknown kinds wait.
 //!
 //! Forwards of a slice are performed one after another, in the order of their events: what one
 //! subject tells another arrives in order.
 
 use std::time::Duration;
 
-use domain::effect::{FORWARD, ForwardArgs, TIMER};
+use domain::effect::{FORWARD, ForwardArgs, RELAY, TIMER};
 use domain::event::{Event, NewEvent, TimerElapsed};
 use domain::ids::derived_id;
 use store::{Consumer, DueJob, Ending, Error, Finish};
 
-use super::outcome;
+use super::{outcome, relays};
 use crate::context::Context;
 use crate::leases::{Leases, chain};
 use crate::notes::About;
@@ -27,9 +27,10 @@ pub(super) async fn perform(
     epoch: i64,
     jobs: Vec<DueJob>,
 ) {
+    let (words, jobs): (Vec<DueJob>, _) = jobs.into_iter().partition(|job| job.kind == RELAY);
     let mut finishes = Vec::with_capacity(jobs.len());
     let mut runs = Vec::with_capacity(jobs.len());
-    let mut waiting = Vec::new();
+    let mut waiting = relays::perform(ctx, leases, words).await;
     for job in jobs {
         match job.kind.as_str() {
             TIMER => {

@@ -97,8 +97,10 @@ impl Finisher {
         while let Ok(more) = self.ended.try_recv() {
             ended.push(more);
         }
+        // The end of a child is a word to its parent, which is due.
         let is_over = ended.iter().all(|ended| {
             matches!(ended.verdict, Verdict::Done(Done::Call(_) | Done::Value(_) | Done::Quiet))
+                && ended.job.waits.is_none()
         });
         let owed = self.finish_all(ended).await;
         self.owed.extend(owed);

@@ -23,6 +23,7 @@ pub(super) fn finish(ctx: &Context, ended: &Ended, is_cancelled: bool) -> Finish
         Verdict::Done(Done::Again { .. })
         | Verdict::Retry { .. }
         | Verdict::Snooze { .. }
+        | Verdict::Wait { .. }
         | Verdict::Interrupted
             if is_cancelled =>
         {
@@ -37,6 +38,7 @@ pub(super) fn finish(ctx: &Context, ended: &Ended, is_cancelled: bool) -> Finish
             tracing::info!(job = %job.id, kind = job.kind, reason, "job waits");
             (Ending::Snooze { after: *after }, Vec::new())
         }
+        Verdict::Wait { step } => (Ending::Wait { step: step.clone() }, Vec::new()),
         Verdict::Fail { reason } => discarded(ctx, job, reason),
         Verdict::Interrupted => (Ending::Released, Vec::new()),
     };
@@ -52,6 +54,7 @@ pub(super) fn name(ending: &Ending) -> &'static str {
         Ending::Discarded { .. } => "discarded",
         Ending::Quarantined { .. } => "quarantined",
         Ending::Cancelled { .. } => "cancelled",
+        Ending::Wait { .. } => "waiting",
         Ending::Released => "interrupted",
     }
 }

@@ -34,6 +34,7 @@ mod limits;
 mod on_time;
 mod suspects;
 mod unreadable;
+mod waits;
 
 /// Longest wait for what must come.
 const LIMIT: Duration = Duration::from_secs(30);

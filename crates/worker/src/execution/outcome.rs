@@ -158,6 +158,7 @@ impl From<JobError> for Verdict {
         match error {
             JobError::Retry { after, reason } => Self::Retry { after, reason },
             JobError::Snooze { after, reason } => Self::Snooze { after, reason },
+            JobError::Wait { step } => Self::Wait { step },
             JobError::Fail { reason } => Self::Fail { reason },
             JobError::Cancel { reason } => Self::Cancel { reason },
         }

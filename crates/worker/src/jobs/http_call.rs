@@ -7,16 +7,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::event::RecordedEvent;
 use platform::Disposition;
 use platform::outbound::{Body, HeaderText, OutboundCall, OutboundError};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::Ties;
 
 use super::{Done, JobError};
 use crate::calls::{self, Destination};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::leases::chain;
+use crate::steps::{Steps, Waited};
 
 /// Its name.
 pub(super) const KIND: &str = "http_call";
@@ -50,6 +53,19 @@ struct HttpCall {
     expect: Vec<u16>,
     /// Another name for the header that carries the key.
     idempotency_header: Option<String>,
+    /// What is put into the body, an object, beside what it has.
+    #[serde(default)]
+    include: Vec<Include>,
+}
+
+/// What a call may tell of what its job waited for.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Include {
+    /// How its children ended.
+    Children,
+    /// The event that started it; null where none came in time.
+    Event,
 }
 
 /// A reference to a secret of the configuration.
@@ -65,6 +81,7 @@ struct SecretRef {
 pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
     let args: HttpCall = serde_json::from_value(job.args.clone())
         .map_err(|error| JobError::fail(format!("its arguments are wrong: {error}")))?;
+    let args = included(ctx, job, args).await?;
     let timeout = timeout(ctx, &args)?;
     let left = time_left(ctx, job, args.deadline_seconds).await?;
     let prepared =
@@ -85,6 +102,49 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
             Err(failed(&error))
         }
     }
+}
+
+/// The arguments with what their body is to include.
+async fn included(
+    ctx: &Context,
+    job: &ClaimedJob,
+    mut args: HttpCall,
+) -> Result<HttpCall, JobError> {
+    if args.include.is_empty() {
+        return Ok(args);
+    }
+    let steps = Steps::of(ctx, job);
+    let Value::Object(body) = args.body.get_or_insert_with(|| json!({})) else {
+        return Err(JobError::fail("include needs a body that is a JSON object, or none"));
+    };
+    for what in &args.include {
+        match what {
+            Include::Children => {
+                let children = steps.children("children", Vec::new, Ties::default()).await?;
+                body.insert("children".to_owned(), json!(children));
+            }
+            Include::Event => {
+                let event = match steps.started_by().await? {
+                    Some(Waited::Event(event)) => told(&event),
+                    Some(Waited::TimedOut) | None => Value::Null,
+                };
+                body.insert("event".to_owned(), event);
+            }
+        }
+    }
+    Ok(args)
+}
+
+/// An event as a call tells it.
+fn told(event: &RecordedEvent) -> Value {
+    json!({
+        "subject": event.subject,
+        "type": event.event_type,
+        "id": event.event_id,
+        "slice": event.slice,
+        "position": event.position,
+        "payload": serde_json::from_slice::<Value>(&event.payload).ok(),
+    })
 }
 
 /// What a failed call means for its job.
@@ -130,7 +190,10 @@ async fn time_left(
 fn until(error: JobError, left: Duration) -> JobError {
     match error {
         JobError::Snooze { after, reason } => JobError::Snooze { after: after.min(left), reason },
-        other @ (JobError::Retry { .. } | JobError::Fail { .. } | JobError::Cancel { .. }) => other,
+        other @ (JobError::Retry { .. }
+        | JobError::Wait { .. }
+        | JobError::Fail { .. }
+        | JobError::Cancel { .. }) => other,
     }
 }
 

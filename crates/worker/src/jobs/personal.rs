@@ -64,6 +64,8 @@ impl Values {
         match error {
             JobError::Retry { after, reason } => JobError::Retry { after, reason: cut(reason) },
             JobError::Snooze { after, reason } => JobError::Snooze { after, reason: cut(reason) },
+            // Its name is a handler's own.
+            JobError::Wait { step } => JobError::Wait { step },
             JobError::Fail { reason } => JobError::Fail { reason: cut(reason) },
             JobError::Cancel { reason } => JobError::Cancel { reason: cut(reason) },
         }

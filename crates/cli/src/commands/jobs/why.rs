@@ -10,10 +10,10 @@ use domain::ids::{Subject, Timestamp, derived_id};
 use domain::summary;
 use serde::Serialize;
 use serde_json::json;
-use store::{Attempt, JobView, SealingKey, Standing, Store};
+use store::{Attempt, JobView, JobWaits, OpenStep, SealingKey, Standing, Store};
 use uuid::Uuid;
 
-use super::{describe, run_line, time};
+use super::{describe, describe_waits, run_line, time};
 use crate::output::say;
 
 /// Most causes that are told: chains of forwards are short.
@@ -26,6 +26,8 @@ struct Chain {
     job: Option<JobView>,
     /// What keeps it from running, if it is live.
     waits_for: Vec<String>,
+    /// Its steps, and whose child it is.
+    waits: JobWaits,
     /// What it follows from, the first cause first.
     causes: Vec<Link>,
     /// Its runs that are kept.
@@ -87,7 +89,10 @@ pub(super) async fn run(
     }
     section("because of", chain.causes.iter().map(Link::line));
     match &chain.job {
-        Some(job) => describe(job),
+        Some(job) => {
+            describe(job);
+            describe_waits(&chain.waits);
+        }
         None => say(format!("job        {id}, which has ended and is not kept")),
     }
     for attempt in &chain.attempts {
@@ -142,13 +147,18 @@ async fn read(
         Some(job) => store.job_attempts(job.slice, id).await?,
         None => store.job_attempts(store.slice_of(&subject), id).await?,
     };
+    let waits = match &job {
+        Some(job) => store.job_waits(job.slice, id).await?,
+        None => JobWaits::default(),
+    };
     let live = job.as_ref().filter(|job| job.ended_at.is_none());
     let waits_for = match live {
         None => Vec::new(),
         Some(job) => {
             let now = Timestamp::from(std::time::SystemTime::now());
             let standing = store.standing(job).await?;
-            standing.map(|standing| waits_for(job, &standing, now)).unwrap_or_default()
+            let open = waits.open.as_ref();
+            standing.map(|standing| waits_for(job, &standing, open, now)).unwrap_or_default()
         }
     };
     let is_caused = |event: &&RecordedEvent| {
@@ -156,7 +166,7 @@ async fn read(
     };
     let effects = events.iter().filter(is_caused).map(Link::of).collect();
     let outcomes = outcomes.into_iter().map(Link::of).collect();
-    Ok(Chain { job, waits_for, causes, attempts, outcomes, effects })
+    Ok(Chain { job, waits_for, waits, causes, attempts, outcomes, effects })
 }
 
 /// All events of a subject, their personal values in the open.
@@ -249,8 +259,33 @@ async fn causes(
     Ok(causes)
 }
 
+/// A step that is waited for, in words.
+fn step(step: &OpenStep) -> String {
+    let OpenStep { name, kind, until, event, children, open_children, dead_children } = step;
+    let until = until.map(|until| until.to_rfc3339()).unwrap_or_default();
+    match (kind.as_str(), event) {
+        ("event", Some((subject, types))) => {
+            let types = if types.is_empty() { "any type".to_owned() } else { types.join(" or ") };
+            format!("an event of {subject}, {types}, until {until} (its step \"{name}\")")
+        }
+        ("children", _) => {
+            let dead = match dead_children {
+                0 => String::new(),
+                dead => format!(", {dead} of them dead letters to be retried or discarded"),
+            };
+            format!("{open_children} of its {children} children{dead} (its step \"{name}\")")
+        }
+        _ => format!("the end of its sleep, {until} (its step \"{name}\")"),
+    }
+}
+
 /// What keeps a live job from running, in words; empty: nothing.
-fn waits_for(job: &JobView, standing: &Standing, now: Timestamp) -> Vec<String> {
+fn waits_for(
+    job: &JobView,
+    standing: &Standing,
+    open: Option<&OpenStep>,
+    now: Timestamp,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     match job.state.as_str() {
         "running" if job.cancel_at.is_some() => {
@@ -263,7 +298,10 @@ fn waits_for(job: &JobView, standing: &Standing, now: Timestamp) -> Vec<String> 
         _ => {}
     }
     if let Some(run_at) = job.run_at.filter(|run_at| *run_at > now) {
-        reasons.push(format!("its time, {}", run_at.to_rfc3339()));
+        let time = || format!("its time, {}", run_at.to_rfc3339());
+        // After a failure it is the time, whatever else it waits for.
+        let open = open.filter(|_| job.state == "scheduled");
+        reasons.push(open.map_or_else(time, step));
     }
     match standing.holder {
         None => reasons
@@ -348,7 +386,8 @@ mod tests {
     #[test]
     fn each_reason_to_wait_is_told() {
         let now = Timestamp::default() + std::time::Duration::from_secs(9);
-        let told = |job: JobView, standing: Standing| waits_for(&job, &standing, now).join("; ");
+        let told =
+            |job: JobView, standing: Standing| waits_for(&job, &standing, None, now).join("; ");
         assert_eq!(told(job("available", "maintain"), standing()), "");
         assert_eq!(told(job("running", "maintain"), standing()), "");
         let later = JobView {
@@ -370,5 +409,33 @@ mod tests {
         assert!(told(suspect, standing()).contains("2 processes have died"));
         let behind = Standing { before_it: 5, ..standing() };
         assert!(told(job("available", "maintain"), behind).contains("5 jobs"));
+    }
+    #[test]
+    fn what_a_step_waits_for_is_told_instead_of_its_time() {
+        let now = Timestamp::default();
+        let until = now + std::time::Duration::from_hours(1);
+        let step = |kind: &str| OpenStep {
+            name: "parts".to_owned(),
+            kind: kind.to_owned(),
+            until: Some(until),
+            event: None,
+            children: 40,
+            open_children: 3,
+            dead_children: 0,
+        };
+        let told = |state: &str, open: &OpenStep| {
+            let job = JobView { run_at: Some(until), ..job(state, "maintain") };
+            waits_for(&job, &standing(), Some(open), now).join("; ")
+        };
+        let children = told("scheduled", &step("children"));
+        assert_eq!(children, "3 of its 40 children (its step \"parts\")");
+        let dead = OpenStep { dead_children: 2, ..step("children") };
+        assert!(told("scheduled", &dead).contains("2 of them dead letters"));
+        assert!(told("scheduled", &step("sleep")).starts_with("the end of its sleep"));
+        let subject = Subject::from_stored("orders/1".to_owned());
+        let event = Some((subject, vec!["Approved".to_owned()]));
+        let event = OpenStep { event, ..step("event") };
+        assert!(told("scheduled", &event).starts_with("an event of orders/1, Approved, until"));
+        assert!(told("retryable", &event).starts_with("its time"));
     }
 }

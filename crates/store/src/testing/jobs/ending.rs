@@ -35,6 +35,7 @@ impl SliceTables {
             Ending::Completed
             | Ending::Snooze { .. }
             | Ending::Again { .. }
+            | Ending::Wait { .. }
             | Ending::Quarantined { .. }
             | Ending::Released => return,
         };
@@ -54,7 +55,12 @@ impl SliceTables {
         if let Some(job) = self.jobs.get_mut(&finish.id).filter(|_| is_counted) {
             job.attempt = finish.attempt;
         }
+        self.end_waits(now, finish);
         let how = match &finish.ending {
+            Ending::Wait { step } => {
+                self.wait(now, finish.id, step);
+                "waiting"
+            }
             Ending::Completed => {
                 self.jobs.remove(&finish.id);
                 "completed"

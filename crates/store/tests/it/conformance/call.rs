@@ -50,6 +50,7 @@ pub(super) enum How {
     Quarantined,
     Cancelled,
     Released,
+    Wait { step: &'static str },
 }
 
 /// An event to set aside.
@@ -148,6 +149,25 @@ pub(super) struct Fire {
     pub(super) error: Option<&'static str>,
 }
 
+/// How a step begins.
+#[derive(Debug, Clone)]
+pub(super) enum Beginning {
+    Value(i64),
+    Sleep { hours: u64 },
+    Event { subject: Subject, after: i64, hours: u64 },
+}
+
+/// A call about waits.
+#[derive(Debug, Clone)]
+pub(super) enum Waits {
+    Begin { slice: i16, epoch: i64, run: (Uuid, i32), name: &'static str, what: Beginning },
+    GiveUp { slice: i16, epoch: i64, job: Uuid, name: &'static str },
+    Steps { slice: i16, job: Uuid },
+    Await { job: Uuid, name: &'static str, subject: Subject, after: i64, in_hours: i64 },
+    Tell { slice: i16, job: Uuid, name: &'static str, position: i64 },
+    CancelUnstarted { slice: i16, jobs: Vec<Uuid> },
+}
+
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
@@ -225,6 +245,7 @@ pub(super) enum Call {
     NextDue(Uuid),
     Lanes(Lanes),
     Schedules(Schedules),
+    Waits(Waits),
     Mark {
         slice: i16,
         epoch: i64,
@@ -277,7 +298,7 @@ impl Call {
     pub(super) fn any(rng: &mut StdRng, tables: &Tables) -> Self {
         let mut dice = Dice { rng, tables };
         let slice = dice.slice();
-        match dice.below(114) {
+        match dice.below(126) {
             0..8 => dice.append(slice),
             8..14 => dice.append_all(),
             14..17 => Self::Read {
@@ -327,7 +348,8 @@ impl Call {
             101..103 => Self::Cancellations(dice.process()),
             103 => dice.note_crashes(slice),
             104 => Self::Sample(slice),
-            106..114 => Self::Schedules(dice.schedules(slice)),
+            105..115 => Self::Waits(dice.waits(slice)),
+            115..123 => Self::Schedules(dice.schedules(slice)),
             _ => Self::Expire { consumer: dice.consumer(), slice },
         }
     }

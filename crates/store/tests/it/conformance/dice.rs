@@ -13,8 +13,12 @@ use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request};
 use uuid::Uuid;
 
 use super::call::{
-    Call, Enqueue, Event, Fire, How, IsPresent, Job, Lanes, Parked, React, Run, Schedules,
+    Beginning, Call, Enqueue, Event, Fire, How, IsPresent, Job, Lanes, Parked, React, Run,
+    Schedules, Waits,
 };
+
+/// Names of steps.
+const STEPS: [&str; 2] = ["one", "two"];
 
 /// Slices with load.
 const SLICES: i16 = 2;
@@ -356,8 +360,44 @@ impl Dice<'_> {
         Call::Acquit { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
     }
 
+    /// Steps of jobs that run or do not, and waits of jobs that nobody has, so that their ids are the
+    /// same in both stores.
+    pub(super) fn waits(&mut self, slice: i16) -> Waits {
+        let live = self.live_jobs(slice);
+        let nobody = (Uuid::from_u128(1), 0);
+        let (job, attempt) = if live.is_empty() { nobody } else { self.one_of(&live) };
+        let name = self.one_of(&STEPS);
+        let epoch = self.epoch(Consumer::Jobs, slice);
+        match self.below(10) {
+            0..4 => {
+                let attempt = if self.once_in(6) { attempt - 1 } else { attempt };
+                let what = match self.below(3) {
+                    0 => Beginning::Value(self.number(0..9)),
+                    1 => Beginning::Sleep { hours: self.hours() },
+                    _ => {
+                        let (subject, after) = (self.subject(slice), self.number(0..5));
+                        Beginning::Event { subject, after, hours: self.hours() }
+                    }
+                };
+                Waits::Begin { slice, epoch, run: (job, attempt), name, what }
+            }
+            4 => Waits::GiveUp { slice, epoch, job, name },
+            5 => Waits::Steps { slice, job },
+            6..8 => Waits::Await {
+                job: Uuid::from_u128(self.below(3).into()),
+                name,
+                subject: self.subject(slice),
+                after: self.number(0..20),
+                in_hours: self.number(-1..3),
+            },
+            8 => Waits::Tell { slice, job, name, position: self.number(1..9) },
+            _ => Waits::CancelUnstarted { slice, jobs: vec![job] },
+        }
+    }
+
     fn run(&mut self, slice: i16, id: Uuid, attempt: i32) -> Run {
-        let how = match self.below(9) {
+        let how = match self.below(11) {
+            9.. => How::Wait { step: self.one_of(&STEPS) },
             8 => How::Cancelled,
             0 => How::Retry { hours: self.rng.random_range(1..4) },
             1 => How::Snooze { hours: self.rng.random_range(1..4) },

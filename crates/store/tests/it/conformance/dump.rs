@@ -84,6 +84,23 @@ impl Side {
         };
         lines.extend(tables.attempts.iter().map(run));
         lines.extend(self.dump_schedules(slice, tables));
+        let step = |((job, _), row): (&(Uuid, String), &store::testing::StepRow)| {
+            let store::Step { name, kind, value, until, is_closed, .. } = &row.step;
+            let until = until.map(|until| self.told_at(until));
+            step_line(
+                slice,
+                self.told_id(*job),
+                (name, kind.name()),
+                value.as_ref(),
+                until,
+                *is_closed,
+            )
+        };
+        lines.extend(tables.steps.iter().map(step));
+        let wait = |((subject, job, step), wait): (&(Subject, Uuid, String), &store::EventWait)| {
+            format!("wait {slice} {subject} {job} {step} {}", wait.awaits.after)
+        };
+        lines.extend(tables.event_waits.iter().map(wait));
         lines
     }
 
@@ -105,11 +122,12 @@ impl Side {
             job.edits,
             job.is_cancelled,
         ));
+        let waits = job.waits.as_ref().map(without_times);
         let limits = (&job.queue, &job.limit_key, job.limit, &job.fair_key);
         let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
         format!(
             "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
-             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?} {:?}",
+             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?} {:?} {waits:?}",
             self.told_id(id),
             job.causation_id,
             job.correlation_id,
@@ -132,6 +150,20 @@ impl Side {
         lines.extend(self.jobs(pool, "tallylight.job_dead", true).await);
         lines.extend(parked(pool).await);
         lines.extend(self.read_schedules(pool).await);
+        let steps: Vec<StepRow> = all(
+            pool,
+            "SELECT slice, job, name, kind, value, until, closed_at IS NOT NULL FROM tallylight.job_step",
+        )
+        .await;
+        lines.extend(steps.into_iter().map(|(slice, job, name, kind, value, until, is_closed)| {
+            let until = until.map(|until| self.told_at(until));
+            step_line(slice, self.told_id(job), (&name, &kind), value.as_ref(), until, is_closed)
+        }));
+        let waits: Vec<(i16, String, Uuid, String, i64)> =
+            all(pool, "SELECT slice, subject, job, step, after FROM tallylight.event_wait").await;
+        lines.extend(waits.into_iter().map(|(slice, subject, job, step, after)| {
+            format!("wait {slice} {subject} {job} {step} {after}")
+        }));
         let runs: Vec<(i16, Uuid, i32, String)> =
             all(pool, "SELECT slice, job, attempt, outcome FROM tallylight.job_attempt").await;
         lines.extend(runs.into_iter().map(|(slice, id, attempt, outcome)| {
@@ -172,6 +204,19 @@ impl Side {
             sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
         rows.into_iter().map(|row| row.line(self)).collect()
     }
+}
+
+type StepRow = (i16, Uuid, String, String, Option<Value>, Option<Timestamp>, bool);
+
+fn step_line(
+    slice: i16,
+    job: Uuid,
+    (name, kind): (&str, &str),
+    value: Option<&Value>,
+    until: Option<i64>,
+    is_closed: bool,
+) -> String {
+    format!("step {slice} {job} {name} {kind} {value:?} {until:?} {is_closed}")
 }
 
 type Lease = (String, i16, Option<Uuid>, i64, i64, Timestamp, Timestamp);
@@ -234,9 +279,19 @@ impl Job {
                 .unwrap_or_default(),
             is_cancelled: !run["cancel_at"].is_null(),
             trace: run["trace"].as_str().map(str::to_owned),
+            waits: Some(run["waits"].clone()).filter(|waits| !waits.is_null()),
         };
         side.job_line(self.0, self.1, &row, &self.14)
     }
+}
+
+/// The names of steps without the moments at which each store began them.
+fn without_times(waits: &Value) -> Value {
+    let mut waits = waits.clone();
+    if let Some(Value::Object(steps)) = waits.get_mut("steps") {
+        steps.values_mut().for_each(|at| *at = Value::Null);
+    }
+    waits
 }
 
 fn state_line(slice: i16, subject: &Subject, state: &Value, position: i64) -> String {

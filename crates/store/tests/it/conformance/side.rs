@@ -8,17 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use domain::effect::NewJob;
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{Timestamp, VideoId};
+use domain::ids::{Subject, Timestamp, VideoId};
 use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Bucket, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease, Mended, ParkedEvent,
-    PendingRequest, Reaction, Work,
+    Awaits, Begin, Bucket, Consumer, DueJob, Ending, EnqueueOptions, Error, EventWait, Finish,
+    Lease, Mended, ParkedEvent, PendingRequest, Reaction, Step, Word, Work,
 };
 use uuid::Uuid;
 
-use super::call::{Call, Enqueue, Event, How, IsPresent, Job, Lanes, React, Run};
+use super::call::{Beginning, Call, Enqueue, Event, How, IsPresent, Job, Lanes, React, Run, Waits};
 use crate::support::Db;
 
 /// How far a clock is ahead of the machine's, in hours.
@@ -172,6 +172,7 @@ impl Side {
             | Call::Acquit { .. } => self.ask(call).await,
             Call::Lanes(lanes) => self.lanes(lanes).await,
             Call::Schedules(schedules) => self.schedules(schedules).await,
+            Call::Waits(waits) => self.waits(waits).await,
         }
     }
 
@@ -285,6 +286,7 @@ impl Side {
             | Call::RetryDead(_)
             | Call::Cancel { .. }
             | Call::Lanes(_)
+            | Call::Waits(_)
             | Call::Pass { .. }
             | Call::Schedules(_)
             | Call::Expire { .. } => panic!("{call:?} is made elsewhere"),
@@ -325,6 +327,61 @@ impl Side {
         }
     }
 
+    /// Makes the calls of waits.
+    async fn waits(&self, call: &Waits) -> String {
+        let work = self.work();
+        match call {
+            Waits::Begin { slice, epoch, run, name, what } => {
+                let begin = match what {
+                    Beginning::Value(n) => Begin::Value(json!({ "n": n })),
+                    Beginning::Sleep { hours: time } => Begin::Sleep(hours(*time)),
+                    Beginning::Event { subject, after, hours: time } => {
+                        Begin::Event { awaits: awaits(subject, *after), timeout: hours(*time) }
+                    }
+                };
+                let run = (self.own(run.0), run.1);
+                let begun = work.begin_step(*slice, *epoch, run, name, &begin).await;
+                told(begun.map(|step| step.map(|step| self.told_step(&step))))
+            }
+            Waits::GiveUp { slice, epoch, job, name } => {
+                let given_up = work.give_up_step(*slice, *epoch, self.own(*job), name).await;
+                told(given_up.map(|step| step.map(|step| self.told_step(&step))))
+            }
+            Waits::Steps { slice, job } => {
+                let steps = work.steps(*slice, self.own(*job)).await;
+                told(steps.map(|all| all.iter().map(|s| self.told_step(s)).collect::<Vec<_>>()))
+            }
+            Waits::Await { job, name, subject, after, in_hours } => {
+                let until = self.at(*in_hours);
+                let (step, awaits) = ((*name).to_owned(), awaits(subject, *after));
+                let wait = EventWait { job_slice: 1, job: *job, step, awaits, until };
+                told(work.await_event(&wait).await)
+            }
+            Waits::Tell { slice, job, name, position } => {
+                let word = Word {
+                    job: self.own(*job),
+                    step: (*name).to_owned(),
+                    n: None,
+                    rank: None,
+                    state: None,
+                    value: Some(json!({ "slice": slice, "position": position })),
+                    error: None,
+                };
+                told(work.relay(*slice, &[word]).await)
+            }
+            Waits::CancelUnstarted { slice, jobs } => {
+                let jobs: Vec<Uuid> = jobs.iter().map(|id| self.own(*id)).collect();
+                told(work.cancel_unstarted(*slice, &jobs).await)
+            }
+        }
+    }
+
+    fn told_step(&self, step: &Step) -> String {
+        let Step { name, kind, value, awaits, until, is_closed, is_over } = step;
+        let until = until.map(|until| self.told_at(until));
+        format!("{name} {kind:?} {value:?} {awaits:?} {until:?} {is_closed} {is_over}")
+    }
+
     async fn enqueue(&mut self, enqueue: &Enqueue) -> String {
         let options = EnqueueOptions {
             subject: enqueue.subject.clone(),
@@ -340,6 +397,7 @@ impl Side {
             on_conflict: enqueue.on_conflict,
             key_states: enqueue.key_states,
             key_period: enqueue.period_hours.map(|hours| hours * 3_600),
+            wait_for: None,
         };
         match self.work().enqueue(enqueue.kind, &enqueue.args, &options).await {
             Ok(id) if self.ids.values().any(|known| *known == id) => {
@@ -397,6 +455,8 @@ impl Side {
                     "UPDATE tallylight.schedule_fire SET fire_at = fire_at + interval '100 years' + 0 * $1 * interval '1 hour'",
                     "UPDATE tallylight.job_key SET until = until - $1 * interval '1 hour'",
                     "UPDATE tallylight.rate_bucket SET refilled_at = refilled_at - $1 * interval '1 hour'",
+                    "UPDATE tallylight.job_step SET until = until - $1 * interval '1 hour'",
+                    "UPDATE tallylight.event_wait SET until = until - $1 * interval '1 hour'",
                     "UPDATE tallylight.process SET seen_at = seen_at - $1 * interval '1 hour'",
                 ] {
                     sqlx::query(statement).bind(by).execute(&db.pool).await.unwrap();
@@ -448,6 +508,7 @@ impl Side {
             How::Discarded => Ending::Discarded { error: error() },
             How::Quarantined => Ending::Quarantined { error: error() },
             How::Cancelled => Ending::Cancelled { reason: error() },
+            How::Wait { step } => Ending::Wait { step: step.to_owned() },
             How::Released => Ending::Released,
         };
         let events = run.events.iter().map(new_event).collect();
@@ -504,6 +565,10 @@ impl Side {
              {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?} {crashes} {waited}"
         )
     }
+}
+
+fn awaits(subject: &Subject, after: i64) -> Awaits {
+    Awaits { subject: subject.clone(), types: vec!["Tested".to_owned()], after }
 }
 
 fn new_event(event: &Event) -> NewEvent {

@@ -29,6 +29,7 @@ fn job(n: u32, key: &str, priority: i16) -> DueJob {
         fair_key: None,
         crashes: 0,
         waited: Waited::since(Timestamp::default(), Timestamp::default()),
+        waits: None,
     }
 }
 
@@ -63,7 +64,7 @@ fn a_suspect_starts_while_no_other_suspect_runs_and_holds_up_nobody_else() {
     let chosen = pick(due.clone(), Taken::default(), 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [1, 3, 5]);
     assert_eq!(numbers(&chosen.blocked), [2, 4], "and the jobs of its key stay behind it");
-    assert!(chosen.is_held_up);
+    assert!(chosen.is_held_up());
     let taken = Taken { has_suspect: true, ..Taken::default() };
     let chosen = pick(due, taken, 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [3, 5]);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use domain::event::{Event, JobEnded};
 use domain::ids::Subject;
 use platform::outbound::{Allow, Outbound};
-use store::{EnqueueOptions, SealingKey, Store};
+use store::{EnqueueOptions, PlainJob, SealingKey, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -264,5 +264,28 @@ async fn a_call_that_waits_is_given_up_at_its_deadline() {
     let error = reason(event);
     assert!(error.contains("deadline of 1 s is over"), "{error}");
     assert_eq!(place.server.requests().len(), 1);
+    place.end().await;
+}
+
+#[tokio::test]
+async fn a_call_tells_how_the_calls_ended_that_it_waited_for() {
+    const GONE: &str = "HTTP/1.1 410 -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let place = Place::with(&[GONE, OK]).await;
+    let call = |path: &str, more: Value| {
+        let mut args =
+            json!({"method": "POST", "url": format!("{}/hooks/{path}", place.server.url)});
+        args.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let options = EnqueueOptions { max_attempts: Some(1), ..EnqueueOptions::default() };
+        PlainJob { kind: KIND.to_owned(), args, options }
+    };
+    let parent = call("done", json!({"include": ["children"], "body": {"order": 7}}));
+    let one = [call("part", json!({}))];
+    let (parent, _) = place.store.enqueue_parent(&parent, &one, Ties::default()).await.unwrap();
+    assert_eq!(value(place.outcome(parent.id.unwrap()).await)["status"], 200);
+    let requests = place.server.requests();
+    let (_, body) = requests[1].split_once("\r\n\r\n").unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["order"], &body["children"][0]["state"]), (&json!(7), &json!("discarded")));
+    assert!(body["children"][0]["error"].as_str().unwrap().contains("410"), "{body}");
     place.end().await;
 }
