@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{Config, Store, create_database, migrate};
 
+mod endpoints;
 mod jobs;
 mod lanes;
 mod memory;
@@ -17,6 +18,7 @@ mod reactions;
 mod schedules;
 mod tables;
 
+pub use endpoints::EndpointRow;
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
 pub use rate::BucketRow;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, NewJob, TIMER};
+use domain::endpoint::{DELIVER, QUEUE};
 use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
@@ -104,7 +105,7 @@ impl JobRow {
             crashes: 0,
             run_epoch: None,
             last_error: None,
-            queue: "platform".to_owned(),
+            queue: if job.kind == DELIVER { QUEUE } else { "platform" }.to_owned(),
             lane: Lane::Open,
             limit_key: None,
             limit: None,

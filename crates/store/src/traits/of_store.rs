@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::{Answer, Log, Work};
 use crate::{
     Appended, AppendedAll, Bucket, Cancellation, CleanupCandidate, Committed, Consumer, DueJob,
-    DueSchedule, EnqueueOptions, Finish, Fire, JobDays, Keyring, KeysRemoved, Lease, Notifier,
-    Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started, Store,
-    Tokens, Verified, Wakes,
+    DueSchedule, EnqueueOptions, Failing, Finish, Fire, Hearing, JobDays, Keyring, KeysRemoved,
+    Lease, Notifier, Partitions, Pauses, PendingRequest, Reaction, Receiver, Request, Sealed,
+    SealingKey, Started, Store, Tokens, Verified, Wakes,
 };
 
 impl Log for Store {
@@ -272,6 +272,26 @@ impl Work for Store {
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
         Box::pin(self.cancellations(process))
+    }
+
+    fn hearing(&self) -> Answer<'_, Vec<Hearing>> {
+        Box::pin(self.hearing())
+    }
+
+    fn receiver<'a>(&'a self, key: &'a SealingKey, id: Uuid) -> Answer<'a, Option<Receiver>> {
+        Box::pin(self.receiver(key, id))
+    }
+
+    fn endpoint_accepted(&self, id: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.endpoint_accepted(id))
+    }
+
+    fn endpoint_failed<'a>(&'a self, id: Uuid, error: &'a str) -> Answer<'a, Option<Failing>> {
+        Box::pin(self.endpoint_failed(id, error))
+    }
+
+    fn disable_endpoint<'a>(&'a self, id: Uuid, version: i64, reason: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.disable_endpoint(id, version, reason))
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {
