@@ -23,6 +23,7 @@ mod create_live_stream;
 mod deactivate_live_stream;
 mod delete_broadcast;
 mod delete_live_stream;
+mod deliver_webhook;
 mod fetch_video;
 mod http_call;
 mod list_videos;
@@ -50,6 +51,9 @@ const NOT_FOUND_TRIES: i32 = 2;
 pub const KINDS: [&str; 4] =
     [clean_up_inactive::KIND, http_call::KIND, maintain::KIND, verify::KIND];
 
+/// Kinds of plain jobs that only decisions enqueue.
+const DECIDED: [&str; 1] = [deliver_webhook::KIND];
+
 /// What a handler did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Done {
@@ -57,6 +61,8 @@ pub enum Done {
     Call(Box<CallResult>),
     /// A plain job's value.
     Value(Value),
+    /// It did its work, and no event tells of it.
+    Quiet,
     /// A recurring job did its work; it is due again after this time, and earlier failures are
     /// forgotten.
     Again {
@@ -76,7 +82,7 @@ impl Done {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Call(result) => serde_json::to_value(result).ok(),
-            Self::Again { .. } => None,
+            Self::Quiet | Self::Again { .. } => None,
         }
     }
 }
@@ -188,13 +194,14 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
     if ctx.script(kind).is_some() {
         return true;
     }
-    Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+    Call::KINDS.contains(&kind) || KINDS.contains(&kind) || DECIDED.contains(&kind)
 }
 
 /// Whether this build runs jobs of `kind`, the engine's own ones included.
 pub fn knows(kind: &str) -> bool {
     let own = [domain::effect::TIMER, domain::effect::FORWARD];
-    own.contains(&kind) || Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+    let known = [own.as_slice(), &Call::KINDS, &KINDS, &DECIDED];
+    known.into_iter().any(|kinds| kinds.contains(&kind))
 }
 
 /// Runs the handler of a job.
@@ -205,6 +212,7 @@ pub(crate) async fn run(ctx: &Context, job: ClaimedJob) -> Result<Done, JobError
     }
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, &job).await,
+        deliver_webhook::KIND => deliver_webhook::run(ctx, &job).await,
         http_call::KIND => http_call::run(ctx, &job).await,
         maintain::KIND => maintain::run(ctx, &job).await,
         verify::KIND => verify::run(ctx, &job).await,

@@ -16,6 +16,7 @@ mod calls;
 mod claimed;
 mod config;
 mod context;
+mod deliveries;
 mod engine;
 mod execution;
 pub mod jobs;

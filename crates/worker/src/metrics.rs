@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use store::{Consumer, Verified};
 
 use crate::calls::CallMetrics;
+use crate::deliveries;
 use crate::progress::{Progress, SliceProgress};
 use crate::schedules;
 
@@ -67,6 +68,7 @@ pub struct Metrics {
     jobs_ended: Family<OutcomeLabels, Counter>,
     pub(crate) calls: CallMetrics,
     pub(crate) schedules: schedules::Numbers,
+    pub(crate) webhooks: deliveries::Numbers,
 }
 
 impl Metrics {
@@ -89,6 +91,7 @@ impl Metrics {
             jobs_ended: Family::default(),
             calls: CallMetrics::default(),
             schedules: schedules::Numbers::new(),
+            webhooks: deliveries::Numbers::default(),
         }
     }
 
@@ -144,6 +147,7 @@ impl Metrics {
             self.jobs_ended.clone(),
         );
         self.calls.register(registry);
+        self.webhooks.register(registry);
         registry.register_collector(Box::new(Slices(self.progress.clone())));
     }
 

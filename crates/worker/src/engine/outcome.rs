@@ -30,6 +30,7 @@ pub(super) fn finish(ctx: &Context, ended: &Ended, is_cancelled: bool) -> Finish
         }
         Verdict::Cancel { reason } => cancelled(ctx, job, reason),
         Verdict::Done(Done::Again { after }) => (Ending::Again { after: *after }, Vec::new()),
+        Verdict::Done(Done::Quiet) => (Ending::Completed, Vec::new()),
         Verdict::Done(done) => (Ending::Completed, succeeded(ctx, job, done)),
         Verdict::Retry { after, reason } => failed_once(ctx, job, *after, reason),
         Verdict::Snooze { after, reason } => {
