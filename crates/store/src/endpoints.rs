@@ -16,8 +16,10 @@ use crate::consumer::micros;
 use crate::{Error, SealingKey, Store};
 
 mod deliver;
+mod resend;
 
 pub use deliver::{Failing, Hearing, Receiver};
+pub use resend::{Again, Resent};
 
 /// Most endpoints of an installation: each of them costs a look at every announcement.
 pub const MOST_ENDPOINTS: i64 = 100;

@@ -156,6 +156,23 @@ impl Store {
         Ok(point)
     }
 
+    /// When the first event between two points was recorded; `None`: there is none.
+    pub(crate) async fn first_between(
+        &self,
+        from: &[i64],
+        to: &[i64],
+    ) -> Result<Option<Timestamp>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let mut first = None;
+        for (slice, (from, _)) in (0..).zip(from.iter().zip(to)).filter(|(_, (from, to))| from < to)
+        {
+            if let Some((_, at)) = recorded_after(&mut connection, slice, *from).await? {
+                first = Some(first.map_or(at, |first: Timestamp| first.min(at)));
+            }
+        }
+        Ok(first)
+    }
+
     /// The announcement of a message's id; `None`: there is none of that id.
     pub async fn announcement(&self, id: MessageId) -> Result<Option<RecordedEvent>, Error> {
         let known = self.slices().slices().any(|slice| slice == id.slice);

@@ -57,8 +57,8 @@ pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
 pub use endpoints::{
-    Disabled, Endpoint, EndpointChange, Failing, Hearing, MOST_ENDPOINTS, NewEndpoint, Receiver,
-    SECRET_GRACE,
+    Again, Disabled, Endpoint, EndpointChange, Failing, Hearing, MOST_ENDPOINTS, NewEndpoint,
+    Receiver, Resent, SECRET_GRACE,
 };
 pub use enqueue_many::PlainJob;
 pub use erasure::{Erased, Holdings};

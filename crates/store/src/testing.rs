@@ -119,3 +119,31 @@ pub async fn break_schedule(store: &Store, name: &str) {
         .await
         .expect("the table is there");
 }
+
+/// Makes jobs due that wait for their next try.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn hurry_retries(store: &Store) {
+    sqlx::query("UPDATE tallylight.job SET run_at = now() WHERE errors > 0 AND run_epoch IS NULL")
+        .execute(&store.pool)
+        .await
+        .expect("hurry them");
+}
+
+/// Lets endpoints that are failing have failed since some days ago.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn fail_for_days(store: &Store, days: i32) {
+    sqlx::query(
+        "UPDATE tallylight.endpoint SET failing_since = now() - make_interval(days => $1)
+          WHERE failing_since IS NOT NULL",
+    )
+    .bind(days)
+    .execute(&store.pool)
+    .await
+    .expect("let them have failed");
+}
