@@ -89,6 +89,8 @@ pub(crate) fn config() -> Config {
         known_kinds: vec!["http_call".to_owned(), "send_mail".to_owned()],
         sealing_key: Some(SealingKey::new([7; 32])),
         body_limit: 8 * 1024,
+        listeners: 20,
+        plain_endpoints: false,
     }
 }
 
