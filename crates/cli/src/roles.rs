@@ -143,12 +143,18 @@ pub(crate) async fn start_api(
         sources: config.sources.iter().map(|source| source.name.clone()).collect(),
         known_kinds: worker::jobs::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
         sealing_key: key,
+        plain_endpoints: config.webhooks.private,
         ..api::Config::default()
     };
     let notifier = store.notifier();
     let api = api::Api::new(store.clone(), notifier, settings).context("set up the API")?;
     api.metrics().register(admin.registry());
     admin.check_database(&store);
+    let (streams, stopping) = (api.clone(), stop.clone());
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        streams.end_streams();
+    });
     let router = api::router(api);
     let listener = bind(config.api.listen, "api.listen").await?;
     Server::spawn(listener, |listener| serve::serve(listener, router, Limits::default(), stop))
@@ -190,6 +196,9 @@ pub(crate) fn start_worker(
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,
         outbound: config.outbound()?,
+        endpoints: config.endpoints()?,
+        disable_endpoints_after: Some(config.webhooks.disable_after)
+            .filter(|after| !after.is_zero()),
         rates: config.rates()?,
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
