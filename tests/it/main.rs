@@ -34,3 +34,4 @@ mod reuse;
 mod secrets;
 mod takeover;
 mod tutorial;
+mod webhooks;
