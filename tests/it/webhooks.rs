@@ -37,9 +37,9 @@ async fn service() -> (String, Heard) {
 
 /// What an example reads of a request.
 fn request((headers, body): &(HeaderMap, String), secret: &Value) -> Value {
-    let pairs = headers.iter().map(|(name, value)| {
-        (name.as_str().to_owned(), value.to_str().unwrap_or_default().into())
-    });
+    let pairs = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap_or_default().into()));
     json!({"secret": secret, "headers": pairs.collect::<Map<String, Value>>(), "body": body})
 }
 

@@ -196,7 +196,7 @@ pub(crate) fn start_worker(
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,
         outbound: config.outbound()?,
-        endpoints: config.endpoints()?,
+        endpoints: endpoints(config),
         disable_endpoints_after: Some(config.webhooks.disable_after)
             .filter(|after| !after.is_zero()),
         rates: config.rates()?,
@@ -210,6 +210,15 @@ pub(crate) fn start_worker(
     admin.notes("slices", move || noting.health().notes);
     admin.check("slices", move || std::future::ready(well(&context.health())));
     Ok(worker)
+}
+
+/// Where messages may be sent; nowhere, where the machine lacks what TLS needs: sessions run all the
+/// same, and messages wait.
+fn endpoints(config: &Config) -> platform::outbound::Outbound {
+    config.endpoints().unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "no webhooks can be sent from here");
+        platform::outbound::Outbound::default()
+    })
 }
 
 /// What a worker complains of, in one line.

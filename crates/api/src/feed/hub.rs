@@ -207,6 +207,9 @@ impl Inner {
     async fn step(&self, course: &mut Option<Course>) -> Result<bool, store::Error> {
         let Some(course) = course else {
             let end = self.store.feed_end().await?;
+            // Who has looked before this moment looks again: what came in between is not told.
+            let news = News { from: end.clone(), to: end.clone(), messages: Vec::new() };
+            let _ = self.news.send(Arc::new(news));
             *course = Some(Course { told: end.clone(), seen: end });
             return Ok(true);
         };

@@ -101,6 +101,8 @@ impl Reader {
                     Heard::News(news) => self.take(&news),
                     Heard::Missed => self.is_up_to_date = false,
                     Heard::Nothing => {
+                        // Should the hub be unwell, the log is looked at all the same.
+                        self.is_up_to_date = false;
                         let id = self.api.cursor(self.point.clone());
                         return Some(Event::default().id(id));
                     }

@@ -27,6 +27,9 @@ impl Default for Webhooks {
 
 impl Config {
     /// Where messages may be sent.
+    ///
+    /// # Errors
+    /// Where the machine has no root certificates.
     pub(crate) fn endpoints(&self) -> Result<Outbound> {
         Outbound::anywhere(self.webhooks.private).context("set up the sending of webhooks")
     }

@@ -176,6 +176,37 @@ async fn a_point_of_another_installation_is_refused() {
     assert!(matches!(error, Error::Invalid { .. }), "{error}");
 }
 
+#[tokio::test]
+async fn what_is_sealed_is_handed_out_as_before() {
+    let place = crate::history::place().await;
+    let store = &place.store;
+    let begin = store.feed_start().await.unwrap();
+    for n in 0..30 {
+        announce(store, n % 4, "SessionReady").await;
+        let other = Subject::live_stream("main", LiveStreamId(n % 3));
+        store.append_one(event(&other, "between")).await.unwrap();
+    }
+    let (mut expected, _) = read_on(store, begin.clone(), 7).await;
+    assert_eq!(expected.len(), 30);
+    place.age(40).await;
+    assert!(place.seal().await.events > 0);
+    let start = store.feed_start().await.unwrap();
+    assert_ne!(start, begin, "the beginning is what is in the database");
+    assert!(read_on(store, start.clone(), 7).await.0.is_empty());
+    for n in 0..6 {
+        let stored = announce(store, n, "SessionEnded").await;
+        expected.push((stored.slice, stored.position));
+    }
+    let (mut found, _) = read_on(store, begin.clone(), 7).await;
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(read_on(store, start, 7).await.0.len(), 6);
+    // A process that knows no place of segments says so, and does not pass over them.
+    let error = place.db.store.announced(&begin, &all(), 7).await.unwrap_err();
+    assert!(matches!(error, Error::NoHistory { .. }), "{error}");
+}
+
 /// The plan that makes a page cheap however many other events there are.
 #[tokio::test]
 async fn announcements_are_found_by_their_index() {
