@@ -8,6 +8,7 @@ use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use domain::announcement::TOPICS;
+use domain::event::RecordedEvent;
 use domain::message::Message;
 use store::{SealingKey, Store, Wakes};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -184,13 +185,11 @@ async fn wanted(hub: &Weak<Inner>) {
 
 /// Waits for a hint, or as long as one can be missed for.
 async fn hint(wakes: &mut Option<Wakes>) {
-    let waited = match wakes {
-        Some(wakes) => tokio::time::timeout(POLL, wakes.recv()).await,
-        None => {
-            sleep(POLL).await;
-            return;
-        }
+    let Some(listening) = wakes else {
+        sleep(POLL).await;
+        return;
     };
+    let waited = tokio::time::timeout(POLL, listening.recv()).await;
     match waited {
         Ok(Ok(_)) => sleep(GATHER).await,
         // Away: listened for anew.
@@ -218,13 +217,13 @@ impl Inner {
         let mut events = page.events;
         if !events.is_empty() {
             self.store.open_events(self.sealing_key.as_ref(), &mut events).await?;
-            let told = |event| Some((event, Message::of(event)?));
-            let named = events.iter().filter_map(told).filter_map(|(event, message)| {
+            let told = |event: &RecordedEvent| {
                 let name = names.into_iter().find(|name| *name == event.event_type)?;
-                Some((event.slice, name, message))
-            });
+                Some((event.slice, name, Message::of(event)?))
+            };
+            let messages = events.iter().filter_map(told).collect();
             let from = std::mem::replace(&mut course.told, page.reached.clone());
-            let news = News { from, to: page.reached.clone(), messages: named.collect() };
+            let news = News { from, to: page.reached.clone(), messages };
             // Nobody may be left to hear it.
             let _ = self.news.send(Arc::new(news));
         }

@@ -132,7 +132,8 @@ async fn odd_questions_are_refused() {
 async fn an_empty_page_waits_for_something_to_come() {
     let app = App::start().await;
     let after = app.page("").await["next"].as_str().unwrap().to_owned();
-    let asked = app.page(&format!("wait=60&types=session.ended&after={after}"));
+    let query = format!("wait=60&types=session.ended&after={after}");
+    let asked = app.page(&query);
     let told = async {
         app.announce(1, Announcement::SessionReady).await;
         app.announce(1, Announcement::SessionEnded).await;
