@@ -114,7 +114,8 @@ async fn a_session_is_told_to_an_endpoint_and_the_examples_verify_it() {
     assert_eq!(message["type"], "session.ready");
     assert_eq!(message["data"]["session"], session.to_string());
     assert_eq!(message["data"]["account"], "user-17");
-    examples_take(&first, &made["secret"]);
+    let (genuine, secret) = (first.clone(), made["secret"].clone());
+    tokio::task::spawn_blocking(move || examples_take(&genuine, &secret)).await.unwrap();
 
     let page = system.api.get("/v1/events?types=session.ready&wait=20").await.ok();
     assert_eq!(page["events"], json!([message]), "the feed tells the same");
@@ -135,5 +136,7 @@ async fn a_session_is_told_to_an_endpoint_and_the_examples_verify_it() {
     let rows = system.database.everything().await;
     let secret = made["secret"].as_str().unwrap();
     assert!(rows.iter().all(|row| !row.contains(secret)) && !system.output().contains(secret));
+    system.tell(session, "end").await;
+    system.until_status(session, "ended").await;
     system.end().await;
 }

@@ -31,7 +31,7 @@ async fn a_secret_is_kept_sealed_and_opens_for_its_receiver() {
     let db = db().await;
     let (id, secret) = db.store.add_endpoint(&key(), &new(&[])).await.unwrap();
     let receiver = db.store.receiver(&key(), id).await.unwrap().unwrap();
-    assert_eq!(receiver.secrets, [secret.clone()]);
+    assert_eq!(receiver.secrets, std::slice::from_ref(&secret));
     assert_eq!(receiver.url, "https://shop.example/hooks");
     let sealed: Vec<u8> = sqlx::query_scalar("SELECT secret FROM tallylight.endpoint")
         .fetch_one(&db.pool)

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use domain::announcement::SessionNews;
 use domain::endpoint::{Filter, Secret};
-use domain::ids::LiveStreamId;
+use domain::ids::{LiveStreamId, Timestamp};
 use platform::outbound::Outbound;
 use serde_json::json;
-use store::{EndpointChange, EnqueueOptions, NewEndpoint, SealingKey, Store};
+use store::{Again, EndpointChange, EnqueueOptions, NewEndpoint, SealingKey, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -336,7 +336,7 @@ async fn an_account_is_told_by_its_own_name_and_no_more_once_it_is_erased() {
     let account = place.store.account_key(&key(), "user-17").await.unwrap().pseudonym();
     let of_account = Filter { accounts: vec![account.to_string()], ..Filter::default() };
     let new = NewEndpoint { url: receiving.url.clone(), description: None, filter: of_account };
-    place.store.add_endpoint(&key(), &new).await.unwrap();
+    let (endpoint, _) = place.store.add_endpoint(&key(), &new).await.unwrap();
     let subject = Subject::live_stream("main", LiveStreamId(1));
     for account in [None, Some(account.to_string())] {
         let news = SessionNews { session: Uuid::nil(), live_stream: None, account, note: None };
@@ -348,6 +348,16 @@ async fn an_account_is_told_by_its_own_name_and_no_more_once_it_is_erased() {
     assert_eq!(heard.json()["data"]["account"], "user-17");
     place.idle().await;
     assert_eq!(receiving.heard().len(), 1, "others' sessions are not heard");
+    let (sources, now) = (["main".to_owned()], crate::context::now());
+    place.store.erase_account("user-17", &sources, now, &json!({})).await.unwrap().unwrap();
+    let endpoint = place.store.endpoint(endpoint).await.unwrap().unwrap();
+    let all = Again::Since { since: Timestamp::UNIX_EPOCH, until: None };
+    place.store.resend(&endpoint, all, false).await.unwrap();
+    let again = receiving.wait(2).await;
+    assert_eq!(
+        (again[1].id(), &again[1].json()["data"]["account"]),
+        (heard.id(), &json!("[erased]"))
+    );
     place.end().await;
 }
 
