@@ -20,6 +20,8 @@ BEGIN
       THEN format('kind "%s" is reserved for Tallylight', kind)
     WHEN jsonb_typeof(args) <> 'object' OR jsonb_typeof(opts) <> 'object'
       THEN 'args and opts must be JSON objects'
+    WHEN pg_column_size(args) > 1048576
+      THEN 'args must have at most 1 MiB: keep what is larger elsewhere, and name it'
     WHEN v_unknown IS NOT NULL
       THEN format('unknown option "%s": known are %s', v_unknown, array_to_string(v_known, ', '))
     -- They are parts of index entries, which have a greatest size.

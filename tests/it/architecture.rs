@@ -194,7 +194,12 @@ fn the_table_of_kinds_has_every_kind_of_job() {
         .collect();
     let mut told: Vec<&str> = rows.iter().map(|row| row[0]).collect();
     told.sort_unstable();
-    let engine = [domain::effect::TIMER, domain::effect::FORWARD, domain::effect::RELAY];
+    let engine = [
+        domain::effect::TIMER,
+        domain::effect::FORWARD,
+        domain::effect::RELAY,
+        domain::endpoint::DELIVER,
+    ];
     let mut kinds = [&domain::call::Call::KINDS[..], &worker::jobs::KINDS, &engine].concat();
     kinds.sort_unstable();
     assert_eq!(told, kinds);

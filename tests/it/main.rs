@@ -35,3 +35,4 @@ mod reuse;
 mod secrets;
 mod takeover;
 mod tutorial;
+mod webhooks;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::effect::{FORWARD, RELAY, TIMER};
+use domain::endpoint::DELIVER;
 use domain::ids::is_source_name;
 use store::SealingKey;
 
@@ -22,6 +23,10 @@ pub struct Config {
     pub sealing_key: Option<SealingKey>,
     /// Longest body, bytes. 256 KiB: job arguments name things, they do not carry them.
     pub body_limit: usize,
+    /// Callers that listen to the feed at once; others are told to come again.
+    pub listeners: usize,
+    /// Endpoints may have plain http addresses.
+    pub plain_endpoints: bool,
 }
 
 impl Default for Config {
@@ -33,6 +38,8 @@ impl Default for Config {
             known_kinds: Vec::new(),
             sealing_key: None,
             body_limit: 256 * 1024,
+            listeners: 1_000,
+            plain_endpoints: false,
         }
     }
 }
@@ -79,7 +86,7 @@ fn is_plain_kind(kind: &str) -> bool {
     (1..=63).contains(&kind.len())
         && kind.starts_with(|c: char| c.is_ascii_lowercase())
         && kind.bytes().all(plain)
-        && ![TIMER, FORWARD, RELAY].contains(&kind)
+        && ![TIMER, FORWARD, RELAY, DELIVER].contains(&kind)
 }
 
 #[cfg(test)]

@@ -204,6 +204,20 @@ impl Problem {
             .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
+    /// 410: what was there is there no more.
+    pub(crate) fn gone(kind: &str, detail: &str) -> Self {
+        Self::new(StatusCode::GONE, kind, "Gone", detail)
+    }
+
+    /// 503: as many callers listen as may.
+    pub(crate) fn too_many_listeners() -> Self {
+        let detail =
+            "as many callers listen to this process as may: come again, or use another one";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too-many-listeners", "Too many listeners", detail)
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
     /// 501: the installation is not set up for it.
     pub(crate) fn not_set_up(detail: &str) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not-set-up", "Not set up", detail)

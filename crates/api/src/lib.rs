@@ -25,8 +25,10 @@ mod accounts;
 mod auth;
 mod config;
 mod cursor;
+mod endpoints;
 mod error;
 mod extract;
+mod feed;
 mod fields;
 mod health;
 mod installation;
@@ -58,6 +60,7 @@ struct Parts {
     clock: fn() -> Timestamp,
     readiness: health::Readiness,
     metrics: Metrics,
+    hub: feed::Hub,
 }
 
 impl Api {
@@ -82,12 +85,24 @@ impl Api {
         config.check()?;
         let readiness = health::Readiness::default();
         let metrics = Metrics::default();
-        Ok(Self(Arc::new(Parts { store, notifier, config, clock, readiness, metrics })))
+        let hub = feed::Hub::new(store.clone(), config.sealing_key.clone(), config.listeners);
+        Ok(Self(Arc::new(Parts { store, notifier, config, clock, readiness, metrics, hub })))
     }
 
     /// What the endpoints counted.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Ends the streams of all who listen, so that the server can stop: they go on at another
+    /// process.
+    pub fn end_streams(&self) {
+        self.hub().end();
+    }
+
+    /// Whom new announcements are told.
+    fn hub(&self) -> &feed::Hub {
+        &self.0.hub
     }
 
     fn store(&self) -> &Store {
@@ -158,6 +173,8 @@ pub fn router(api: Api) -> Router {
         .merge(jobs::batch::routes(api.config().body_limit))
         .merge(jobs::parent::routes(api.config().body_limit))
         .merge(schedules::routes())
+        .merge(endpoints::routes())
+        .merge(feed::routes())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(api.config().body_limit))

@@ -37,13 +37,19 @@ pub enum Scope {
     AccountsErase,
     /// Read live streams.
     LiveStreamsRead,
+    /// Read the feed.
+    EventsRead,
+    /// Look at endpoints.
+    EndpointsRead,
+    /// Register endpoints, change them, send them messages again.
+    EndpointsWrite,
     /// All of it.
     Admin,
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::SessionsRead,
         Self::SessionsWrite,
         Self::IngestRead,
@@ -52,6 +58,9 @@ impl Scope {
         Self::AccountsWrite,
         Self::AccountsErase,
         Self::LiveStreamsRead,
+        Self::EventsRead,
+        Self::EndpointsRead,
+        Self::EndpointsWrite,
         Self::Admin,
     ];
 
@@ -66,6 +75,9 @@ impl Scope {
             Self::AccountsWrite => "accounts:write",
             Self::AccountsErase => "accounts:erase",
             Self::LiveStreamsRead => "live-streams:read",
+            Self::EventsRead => "events:read",
+            Self::EndpointsRead => "endpoints:read",
+            Self::EndpointsWrite => "endpoints:write",
             Self::Admin => "admin",
         }
     }
@@ -80,7 +92,7 @@ impl fmt::Display for Scope {
 /// A text that names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:read, jobs:write, accounts:write, accounts:erase, live-streams:read, admin"
+    "read scope \"{0}\": known are sessions:read, sessions:write, ingest:read, jobs:read, jobs:write, accounts:write, accounts:erase, live-streams:read, events:read, endpoints:read, endpoints:write, admin"
 )]
 pub struct UnknownScope(
     /// The text.

@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand};
 use store::AsOf;
 use uuid::Uuid;
 
+mod endpoints;
 mod jobs;
 mod schedules;
 
+pub(crate) use endpoints::{Endpoints, EndpointsAdd, EndpointsRedeliver};
 pub(crate) use jobs::{Dead, Enqueue, Jobs, Paused};
 pub(crate) use schedules::{Schedules, SchedulesAdd};
 
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     /// Enqueue jobs again and again, by cron expression and time zone
     #[command(subcommand)]
     Schedules(Schedules),
+    /// Tell services of the product what happens, by signed webhooks
+    #[command(subcommand)]
+    Endpoints(Endpoints),
     /// Rebuild current state from the log
     #[command(subcommand)]
     Projections(Projections),

@@ -12,6 +12,7 @@ mod accounts;
 mod backup;
 pub(crate) mod db;
 mod doctor;
+mod endpoints;
 mod events;
 mod health;
 mod history;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,
         Command::Schedules(command) => schedules::run(config("warn")?, command).await,
+        Command::Endpoints(command) => endpoints::run(config("warn")?, command).await,
         Command::Projections(command) => projections::run(config("warn")?, command).await,
         Command::History(command) => history::run(config("warn")?, command).await,
         Command::Db(command) => db::run(config("warn")?, command).await,

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 mod calls;
+mod webhooks;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<Source>,
     /// Calls to other services.
     pub(crate) http_call: calls::HttpCall,
+    /// Messages to endpoints of the product.
+    pub(crate) webhooks: webhooks::Webhooks,
     /// Numbers and signs of life for the operator.
     pub(crate) admin: Admin,
     /// Log output.

@@ -143,12 +143,18 @@ pub(crate) async fn start_api(
         sources: config.sources.iter().map(|source| source.name.clone()).collect(),
         known_kinds: worker::jobs::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
         sealing_key: key,
+        plain_endpoints: config.webhooks.private,
         ..api::Config::default()
     };
     let notifier = store.notifier();
     let api = api::Api::new(store.clone(), notifier, settings).context("set up the API")?;
     api.metrics().register(admin.registry());
     admin.check_database(&store);
+    let (streams, stopping) = (api.clone(), stop.clone());
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        streams.end_streams();
+    });
     let router = api::router(api);
     let listener = bind(config.api.listen, "api.listen").await?;
     Server::spawn(listener, |listener| serve::serve(listener, router, Limits::default(), stop))
@@ -190,6 +196,9 @@ pub(crate) fn start_worker(
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,
         outbound: config.outbound()?,
+        endpoints: endpoints(config),
+        disable_endpoints_after: Some(config.webhooks.disable_after)
+            .filter(|after| !after.is_zero()),
         rates: config.rates()?,
         sample_every: Some(config.worker.sample_every).filter(|every| !every.is_zero()),
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
@@ -202,6 +211,15 @@ pub(crate) fn start_worker(
     admin.notes("slices", move || noting.health().notes);
     admin.check("slices", move || std::future::ready(well(&context.health())));
     Ok(worker)
+}
+
+/// Where messages may be sent; nowhere, where the machine lacks what TLS needs: sessions run all the
+/// same, and messages wait.
+fn endpoints(config: &Config) -> platform::outbound::Outbound {
+    config.endpoints().unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "no webhooks can be sent from here");
+        platform::outbound::Outbound::default()
+    })
 }
 
 /// What a worker complains of, in one line.

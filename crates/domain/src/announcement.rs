@@ -38,6 +38,9 @@ pub struct PartNews {
     /// Milliseconds.
     #[serde(default)]
     pub duration_ms: Option<i64>,
+    /// The product's account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// What is said of a cleanup.
@@ -50,6 +53,18 @@ pub struct CleanupNews {
     /// Whether it was deleted.
     pub deleted: bool,
     /// Why it was, or why it was kept.
+    pub reason: String,
+    /// The product's account of its latest session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
+/// What is said of an endpoint that messages are sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointNews {
+    /// The endpoint.
+    pub endpoint: Uuid,
+    /// Why, for people.
     pub reason: String,
 }
 
@@ -76,11 +91,61 @@ pub enum Announcement {
     RecordingPartReady(PartNews),
     /// All parts are ready.
     RecordingReady(SessionNews),
+    /// No slot of the platform account is free: the session waits for one.
+    QuotaWaiting(SessionNews),
     /// A live stream was cleaned up, or kept.
     CleanupDone(CleanupNews),
+    /// Nothing is sent to an endpoint any more.
+    EndpointDisabled(EndpointNews),
+}
+
+/// How the names of announcements begin. The index by which the feed finds them says the same, so
+/// a name that begins otherwise would never be heard.
+pub const PREFIXES: [&str; 5] = ["Session", "Recording", "Quota", "Cleanup", "Endpoint"];
+
+/// Every announcement: its name in the log, and the name by which the product knows it.
+pub const TOPICS: [(&str, &str); 13] = [
+    ("SessionReady", "session.ready"),
+    ("SessionTestStarted", "session.test_started"),
+    ("SessionWentLive", "session.live"),
+    ("SessionInterrupted", "session.interrupted"),
+    ("SessionResumed", "session.resumed"),
+    ("SessionStopped", "session.stopped"),
+    ("SessionEnded", "session.ended"),
+    ("SessionFailed", "session.failed"),
+    ("RecordingPartReady", "recording.part_ready"),
+    ("RecordingReady", "recording.ready"),
+    ("QuotaWaiting", "quota.waiting"),
+    ("CleanupDone", "cleanup.done"),
+    ("EndpointDisabled", "endpoint.disabled"),
+];
+
+/// The name by which the product knows the announcements of this name in the log; `None`: it is
+/// another event.
+pub fn topic(name: &str) -> Option<&'static str> {
+    TOPICS.iter().find(|(known, _)| *known == name).map(|(_, topic)| *topic)
 }
 
 impl Announcement {
+    /// The product's account that it is about.
+    pub fn account(&self) -> Option<&str> {
+        match self {
+            Self::SessionReady(n)
+            | Self::SessionTestStarted(n)
+            | Self::SessionWentLive(n)
+            | Self::SessionInterrupted(n)
+            | Self::SessionResumed(n)
+            | Self::SessionStopped(n)
+            | Self::SessionEnded(n)
+            | Self::SessionFailed(n)
+            | Self::QuotaWaiting(n)
+            | Self::RecordingReady(n) => n.account.as_deref(),
+            Self::RecordingPartReady(n) => n.account.as_deref(),
+            Self::CleanupDone(n) => n.account.as_deref(),
+            Self::EndpointDisabled(_) => None,
+        }
+    }
+
     /// Its name in the log.
     pub fn name(&self) -> &'static str {
         match self {
@@ -94,7 +159,9 @@ impl Announcement {
             Self::SessionFailed(_) => "SessionFailed",
             Self::RecordingPartReady(_) => "RecordingPartReady",
             Self::RecordingReady(_) => "RecordingReady",
+            Self::QuotaWaiting(_) => "QuotaWaiting",
             Self::CleanupDone(_) => "CleanupDone",
+            Self::EndpointDisabled(_) => "EndpointDisabled",
         }
     }
 
@@ -109,9 +176,11 @@ impl Announcement {
             | Self::SessionStopped(n)
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
+            | Self::QuotaWaiting(n)
             | Self::RecordingReady(n) => json(n),
             Self::RecordingPartReady(n) => json(n),
             Self::CleanupDone(n) => json(n),
+            Self::EndpointDisabled(n) => json(n),
         }
     }
 
@@ -132,7 +201,9 @@ impl Announcement {
             "RecordingPartReady" => {
                 serde_json::from_slice(bytes).ok().map(Self::RecordingPartReady)
             }
+            "QuotaWaiting" => session().map(Self::QuotaWaiting),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
+            "EndpointDisabled" => serde_json::from_slice(bytes).ok().map(Self::EndpointDisabled),
             _ => None,
         }
     }

@@ -66,6 +66,7 @@ impl Change<'_> {
             let before = self.session_before(session);
             self.announce_status(before, session, to);
             Self::announce_parts(before, session, to);
+            self.announce_wait(before, session, to);
             self.set_grace(before, session, to);
         }
         self.bind(cause, to);
@@ -130,8 +131,21 @@ impl Change<'_> {
                     video,
                     status: part.video.status.name().to_owned(),
                     duration_ms: part.video.duration_ms,
+                    account: session.account.clone(),
                 }));
             }
+        }
+    }
+
+    /// Says that a session waits for a slot, once for each wait.
+    fn announce_wait(&self, before: Option<&Session>, session: &Session, to: &mut Effects) {
+        if session.lacks_slot() && !before.is_some_and(Session::lacks_slot) {
+            to.announce(Announcement::QuotaWaiting(SessionNews {
+                session: session.id,
+                live_stream: Some(self.after.id),
+                account: session.account.clone(),
+                note: session.waits_for_slot.clone(),
+            }));
         }
     }
 
@@ -191,7 +205,8 @@ impl Change<'_> {
             let Some(run) = self.deletion_that_ended() else { return };
             (run, self.after.deleted, self.reason_of_outcome())
         };
-        let news = CleanupNews { run, live_stream: self.after.id, deleted, reason };
+        let account = self.after.account.clone();
+        let news = CleanupNews { run, live_stream: self.after.id, deleted, reason, account };
         to.announce(Announcement::CleanupDone(news));
     }
 

@@ -132,6 +132,16 @@ impl Subject {
         Self(format!("schedule/{name}"))
     }
 
+    /// The subject of an endpoint.
+    pub fn endpoint(endpoint: Uuid) -> Self {
+        Self(format!("endpoint/{endpoint}"))
+    }
+
+    /// What messages of `about` to an endpoint are in order by.
+    pub fn delivery(endpoint: Uuid, about: &Self) -> Self {
+        Self(format!("endpoint/{endpoint}/{about}"))
+    }
+
     /// The whole text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
 //!   [`account`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
+//! * [`message`], [`endpoint`]: what the product is told, and who hears it
 //! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
 //! * [`view`]: rows of the projections; [`summary`]: events in words
 //!
@@ -37,6 +38,9 @@ pub mod recording;
 pub mod request;
 pub mod session;
 pub mod video;
+
+pub mod endpoint;
+pub mod message;
 
 pub mod decide;
 pub mod effect;

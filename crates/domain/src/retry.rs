@@ -8,8 +8,9 @@ const BASE: Duration = Duration::from_secs(1);
 /// Longest delay before jitter: a platform that has been down for long is asked every 5 minutes.
 const CAP: Duration = Duration::from_mins(5);
 
-/// Longest wait that a `Retry-After` can ask for.
-const RETRY_AFTER_CAP: Duration = Duration::from_hours(1);
+/// Longest wait that can be asked for: a schedule of a kind's own may reach over a day. What another
+/// side asks for is cut to an hour where it is read.
+const ASKED_CAP: Duration = Duration::from_hours(24);
 
 /// Tries of a call that changes something: over half an hour at most, a quarter on average.
 pub const MAX_ATTEMPTS: i32 = 14;
@@ -20,12 +21,12 @@ pub const MAX_READ_ATTEMPTS: i32 = 5;
 /// The delay before the next try after `errors` failures (1 or more).
 ///
 /// The upper bounds are 1 s, 2 s, 4 s .. 256 s, then 300 s. `chance` in `0.0..1.0` picks a point
-/// below the bound (full jitter), so that many jobs that failed together return apart. What the
-/// platform asked for is a lower bound.
-pub fn delay(errors: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
+/// below the bound (full jitter), so that many jobs that failed together return apart. What was
+/// asked for is a lower bound.
+pub fn delay(errors: u32, asked: Option<Duration>, chance: f64) -> Duration {
     let doubled = BASE.saturating_mul(1 << errors.saturating_sub(1).min(16));
     let jittered = doubled.min(CAP).mul_f64(chance.clamp(0.0, 1.0));
-    jittered.max(retry_after.unwrap_or_default().min(RETRY_AFTER_CAP))
+    jittered.max(asked.unwrap_or_default().min(ASKED_CAP))
 }
 
 #[cfg(test)]
@@ -39,15 +40,15 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_lower_bound_with_a_cap() {
-        let hour = Duration::from_hours(1);
+    fn what_was_asked_for_is_a_lower_bound_with_a_cap() {
+        let day = Duration::from_hours(24);
         assert_eq!(delay(1, Some(Duration::from_secs(30)), 0.0), Duration::from_secs(30));
-        assert_eq!(delay(1, Some(hour * 24), 0.0), hour);
+        assert_eq!(delay(1, Some(day * 2), 0.0), day);
     }
 
     proptest::proptest! {
         #[test]
-        fn never_above_the_cap_without_retry_after(errors in 0u32.., chance in 0.0f64..1.0) {
+        fn never_above_the_cap_unless_asked(errors in 0u32.., chance in 0.0f64..1.0) {
             proptest::prop_assert!(delay(errors, None, chance) <= CAP);
         }
     }

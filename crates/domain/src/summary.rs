@@ -204,6 +204,10 @@ fn announced(announcement: &Announcement) -> String {
             format!("part {} of the recording can be played: video {}", news.part, news.video)
         }
         Announcement::RecordingReady(news) => noted("the recording is complete", news),
+        Announcement::QuotaWaiting(news) => noted("waits for a free slot of the account", news),
+        Announcement::EndpointDisabled(news) => {
+            format!("endpoint {} is told nothing any more: {}", news.endpoint, quoted(&news.reason))
+        }
         Announcement::CleanupDone(news) => {
             let what = if news.deleted { "deleted" } else { "kept" };
             format!("live stream {} {what}: {}", news.live_stream, quoted(&news.reason))

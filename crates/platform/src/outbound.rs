@@ -23,7 +23,7 @@ use thiserror::Error as ThisError;
 
 use self::{
     allow::Entry,
-    guard::{Guard, Names},
+    guard::{Guard, Names, Reach},
 };
 use crate::{Disposition, Sign};
 
@@ -153,6 +153,24 @@ impl Outbound {
         Self::resolving(allow, secrets, &Names::System)
     }
 
+    /// All of the public internet by https; with `private` also private networks and this machine,
+    /// and plain http. For addresses that whoever may register one answers for.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be made.
+    pub fn anywhere(private: bool) -> Result<Self, AllowError> {
+        Self::anywhere_resolving(private, Names::System)
+    }
+
+    fn anywhere_resolving(private: bool, names: Names) -> Result<Self, AllowError> {
+        let reach = if private { Reach::Private } else { Reach::Public };
+        let unusable = || AllowError::Url { url: String::new() };
+        let entry = Entry::open(reach).ok_or_else(unusable)?;
+        let http = client(&entry, names)?;
+        let places = vec![Place { entry, http }];
+        Ok(Self(Arc::new(Inner { places, secrets: BTreeMap::new() })))
+    }
+
     fn resolving(
         allow: &[Allow],
         secrets: BTreeMap<String, SecretString>,
@@ -186,10 +204,10 @@ fn client(entry: &Entry, names: Names) -> Result<Client, AllowError> {
         // A proxy would connect where the guard does not see it.
         .no_proxy()
         .dns_resolver(Guard { reach: entry.reach, names });
-    let builder = if entry.url.scheme() == "https" {
-        builder.https_only(true)
-    } else {
-        builder.tls_certs_only([])
+    let builder = match entry.url.scheme() {
+        "https" if entry.is_open && entry.reach == Reach::Private => builder,
+        "https" => builder.https_only(true),
+        _ => builder.tls_certs_only([]),
     };
     builder.build().map_err(AllowError::Http)
 }

@@ -17,7 +17,7 @@ const SHARDS: u32 = 64;
 const MOST_EVENTS: i64 = 1_000_000;
 
 /// Tables without a slice that every node reads.
-const REFERENCE: [&str; 4] = ["account_key", "installation", "job_pause", "process"];
+const REFERENCE: [&str; 5] = ["account_key", "endpoint", "installation", "job_pause", "process"];
 
 /// What has to be distributed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

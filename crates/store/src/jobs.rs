@@ -385,9 +385,11 @@ pub(crate) async fn insert(
     let inserted = sqlx::query!(
         "INSERT INTO tallylight.job (slice, id, kind, subject, args, run_at, priority,
                                      max_attempts, causation_id, correlation_id, trace, queue)
-         SELECT $1, u.*, 'platform'
+         SELECT $1, u.*, CASE u.kind WHEN 'deliver_webhook' THEN 'webhooks' ELSE 'platform' END
            FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[],
-                $7::smallint[], $8::int[], $9::uuid[], $10::uuid[], $11::text[]) AS u
+                $7::smallint[], $8::int[], $9::uuid[], $10::uuid[], $11::text[])
+                AS u (id, kind, subject, args, run_at, priority, max_attempts, causation_id,
+                      correlation_id, trace)
          ON CONFLICT DO NOTHING",
         slice,
         &ids,

@@ -19,9 +19,11 @@ mod backup;
 mod consumer;
 mod digest;
 mod distribute;
+mod endpoints;
 mod enqueue_many;
 mod erasure;
 mod error;
+mod feed;
 mod history;
 mod identity;
 mod install;
@@ -54,9 +56,14 @@ pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use endpoints::{
+    Again, Disabled, Endpoint, EndpointChange, Failing, Hearing, MOST_ENDPOINTS, NewEndpoint,
+    Receiver, Resent, SECRET_GRACE,
+};
 pub use enqueue_many::PlainJob;
 pub use erasure::{Erased, Holdings};
 pub use error::Error;
+pub use feed::Announced;
 pub use history::{
     Damage, HistoryMetrics, KeysRemoved, MIN_KEY_AGE, Month, Sealed, Segment, SegmentFault,
 };

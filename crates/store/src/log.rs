@@ -347,19 +347,19 @@ fn check_dense(slice: i16, after: i64, events: &[RecordedEvent]) -> Result<(), E
 }
 
 /// A row of `event`.
-struct EventRow {
-    slice: i16,
-    position: i64,
-    recorded_at: Timestamp,
-    received_at: Timestamp,
-    event_id: Uuid,
-    subject: String,
-    event_type: String,
-    schema_version: i16,
-    causation_id: Option<Uuid>,
-    correlation_id: Option<Uuid>,
-    meta: Option<Value>,
-    payload: Vec<u8>,
+pub(crate) struct EventRow {
+    pub(crate) slice: i16,
+    pub(crate) position: i64,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) received_at: Timestamp,
+    pub(crate) event_id: Uuid,
+    pub(crate) subject: String,
+    pub(crate) event_type: String,
+    pub(crate) schema_version: i16,
+    pub(crate) causation_id: Option<Uuid>,
+    pub(crate) correlation_id: Option<Uuid>,
+    pub(crate) meta: Option<Value>,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl From<EventRow> for RecordedEvent {

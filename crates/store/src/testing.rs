@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::{Config, Store, create_database, migrate};
 
+mod endpoints;
 mod jobs;
 mod lanes;
 mod memory;
@@ -26,6 +27,7 @@ mod standing;
 mod tables;
 mod waits;
 
+pub use endpoints::EndpointRow;
 pub use jobs::{DeadRow, JobRow};
 pub use memory::{Fate, Line, Memory};
 pub use rate::BucketRow;
@@ -188,4 +190,32 @@ pub async fn rewind_schedule(store: &Store, name: &str, to: Timestamp) {
         .execute(&store.pool)
         .await
         .expect("the table is there");
+}
+
+/// Makes jobs due that wait for their next try.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn hurry_retries(store: &Store) {
+    sqlx::query("UPDATE tallylight.job SET run_at = now() WHERE errors > 0 AND run_epoch IS NULL")
+        .execute(&store.pool)
+        .await
+        .expect("hurry them");
+}
+
+/// Lets endpoints that are failing have failed since some days ago.
+///
+/// # Panics
+/// Where the database refuses it.
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+pub async fn fail_for_days(store: &Store, days: i32) {
+    sqlx::query(
+        "UPDATE tallylight.endpoint SET failing_since = now() - make_interval(days => $1)
+          WHERE failing_since IS NOT NULL",
+    )
+    .bind(days)
+    .execute(&store.pool)
+    .await
+    .expect("let them have failed");
 }

@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use crate::{
     Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Finish, Finished, Finishes,
-    Fire, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
-    PendingRequest, Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step,
-    Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished,
+    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
+    Pauses, PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
+    Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -294,6 +294,19 @@ pub trait Work: Log {
     ) -> Answer<'a, Option<Vec<Uuid>>>;
     /// As [`Store::forget_fires`](crate::Store::forget_fires).
     fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64>;
+
+    // Endpoints.
+
+    /// As [`Store::hearing`](crate::Store::hearing).
+    fn hearing(&self) -> Answer<'_, Vec<Hearing>>;
+    /// As [`Store::receiver`](crate::Store::receiver).
+    fn receiver<'a>(&'a self, key: &'a SealingKey, id: Uuid) -> Answer<'a, Option<Receiver>>;
+    /// As [`Store::endpoint_accepted`](crate::Store::endpoint_accepted).
+    fn endpoint_accepted(&self, id: Uuid) -> Answer<'_, ()>;
+    /// As [`Store::endpoint_failed`](crate::Store::endpoint_failed).
+    fn endpoint_failed<'a>(&'a self, id: Uuid, error: &'a str) -> Answer<'a, Option<Failing>>;
+    /// As [`Store::disable_endpoint`](crate::Store::disable_endpoint).
+    fn disable_endpoint<'a>(&'a self, id: Uuid, version: i64, reason: &'a str) -> Answer<'a, bool>;
 
     // What handlers ask for.
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use platform::{Gate, Sign};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
@@ -94,6 +95,11 @@ impl Destination {
         let target = format!("source/{source}");
         let rate = ctx.config().rates.sources.get(source);
         Self { rate: rate.map(|rate| (target.clone(), *rate)), target }
+    }
+
+    /// An endpoint: one that is down keeps no other back.
+    pub(crate) fn endpoint(endpoint: Uuid) -> Self {
+        Self { target: format!("endpoint/{endpoint}"), rate: None }
     }
 
     /// A host behind a place on the allow-list.

@@ -45,6 +45,10 @@ pub struct Config {
     pub keep_job_history: Duration,
     /// Where jobs of kind `http_call` may call.
     pub outbound: Outbound,
+    /// Where messages to endpoints may be sent.
+    pub endpoints: Outbound,
+    /// An endpoint that accepted nothing for this long is disabled; `None`: never.
+    pub disable_endpoints_after: Option<Duration>,
     /// How fast targets may be called, by all processes together.
     pub rates: Rates,
     /// The clock that dates what this process observes.
@@ -72,6 +76,8 @@ impl Default for Config {
             keys_for: Duration::from_hours(90 * 24),
             keep_job_history: Duration::from_hours(30 * 24),
             outbound: Outbound::default(),
+            endpoints: Outbound::default(),
+            disable_endpoints_after: Some(Duration::from_hours(5 * 24)),
             rates: Rates::default(),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::calls::Calls;
 use crate::config::Config;
+use crate::deliveries::Deliveries;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::progress::{Health, Progress};
@@ -32,6 +33,7 @@ struct Inner {
     process: Uuid,
     metrics: Metrics,
     calls: Calls,
+    deliveries: Deliveries,
     progress: Progress,
     notes: Notes,
     /// One for each slice: it may have new events.
@@ -119,6 +121,11 @@ impl Context {
     /// What it knows of the targets of calls.
     pub(crate) fn calls(&self) -> &Calls {
         &self.0.calls
+    }
+
+    /// The messages that are being sent to endpoints.
+    pub(crate) fn deliveries(&self) -> &Deliveries {
+        &self.0.deliveries
     }
 
     /// The numbers of this process, to be put under a registry.
@@ -241,6 +248,7 @@ impl Inner {
         Self {
             metrics: Metrics::new(progress.clone()),
             calls: Calls::default(),
+            deliveries: Deliveries::default(),
             progress,
             notes: Notes::default(),
             slices: (0..slices).map(|_| Notify::new()).collect(),

@@ -23,6 +23,7 @@ mod create_live_stream;
 mod deactivate_live_stream;
 mod delete_broadcast;
 mod delete_live_stream;
+mod deliver_webhook;
 mod fetch_video;
 mod http_call;
 mod list_videos;
@@ -49,6 +50,9 @@ const NOT_FOUND_TRIES: i32 = 2;
 /// Kinds that other services may enqueue.
 pub const KINDS: [&str; 4] =
     [clean_up_inactive::KIND, http_call::KIND, maintain::KIND, verify::KIND];
+
+/// Kinds of plain jobs that only decisions enqueue.
+const DECIDED: [&str; 1] = [deliver_webhook::KIND];
 
 /// What a handler did.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,7 +200,7 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
     if ctx.script(kind).is_some() {
         return true;
     }
-    Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+    Call::KINDS.contains(&kind) || KINDS.contains(&kind) || DECIDED.contains(&kind)
 }
 
 /// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
@@ -218,18 +222,20 @@ pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
 /// Whether this build runs jobs of `kind`, the engine's own ones included.
 pub fn knows(kind: &str) -> bool {
     let own = [domain::effect::TIMER, domain::effect::FORWARD, domain::effect::RELAY];
-    own.contains(&kind) || Call::KINDS.contains(&kind) || KINDS.contains(&kind)
+    let known = [own.as_slice(), &Call::KINDS, &KINDS, &DECIDED];
+    known.into_iter().any(|kinds| kinds.contains(&kind))
 }
 
 /// Runs the handler of a job.
 pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
     #[cfg(any(test, feature = "testing"))]
     if let Some(script) = ctx.script(&job.kind) {
-        let steps = crate::Steps::of(ctx, &job);
+        let steps = crate::Steps::of(ctx, job);
         return script.run_with(crate::testing::Run::of(job), steps).await;
     }
     match job.kind.as_str() {
         clean_up_inactive::KIND => clean_up_inactive::run(ctx, job).await,
+        deliver_webhook::KIND => deliver_webhook::run(ctx, job).await,
         http_call::KIND => http_call::run(ctx, job).await,
         maintain::KIND => maintain::run(ctx, job).await,
         verify::KIND => verify::run(ctx, job).await,

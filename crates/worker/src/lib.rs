@@ -18,6 +18,7 @@ mod calls;
 mod claimed;
 mod config;
 mod context;
+mod deliveries;
 mod engine;
 mod execution;
 mod gauges;

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use store::{Consumer, Verified};
 
 use crate::calls::CallMetrics;
+use crate::deliveries;
 use crate::gauges::Gauges;
 use crate::progress::{Progress, SliceProgress};
 use crate::schedules;
@@ -60,6 +61,7 @@ pub struct Metrics {
     pub(crate) gauges: Gauges,
     pub(crate) calls: CallMetrics,
     pub(crate) schedules: schedules::Numbers,
+    pub(crate) webhooks: deliveries::Numbers,
 }
 
 impl Metrics {
@@ -82,6 +84,7 @@ impl Metrics {
             gauges: Gauges::default(),
             calls: CallMetrics::default(),
             schedules: schedules::Numbers::new(),
+            webhooks: deliveries::Numbers::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl Metrics {
         );
         self.jobs.register(registry);
         self.calls.register(registry);
+        self.webhooks.register(registry);
         registry.register_collector(Box::new(Slices(self.progress.clone())));
         registry.register_collector(Box::new(self.gauges.clone()));
     }

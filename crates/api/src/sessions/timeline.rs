@@ -281,9 +281,10 @@ impl Span {
             | Announcement::SessionStopped(news)
             | Announcement::SessionEnded(news)
             | Announcement::SessionFailed(news)
+            | Announcement::QuotaWaiting(news)
             | Announcement::RecordingReady(news) => news.session,
             Announcement::RecordingPartReady(news) => news.session,
-            Announcement::CleanupDone(_) => return false,
+            Announcement::CleanupDone(_) | Announcement::EndpointDisabled(_) => return false,
         };
         let is_mine = session == self.session;
         self.is_off_air |= is_mine && matches!(announcement, Announcement::SessionStopped(_));

@@ -45,6 +45,17 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (post(), "/v1/schedules/a/pause".to_owned(), Scope::JobsWrite),
         (post(), "/v1/schedules/a/resume".to_owned(), Scope::JobsWrite),
         (post(), "/v1/schedules/a/run".to_owned(), Scope::JobsWrite),
+        (get(), "/v1/events".to_owned(), Scope::EventsRead),
+        // A cursor that is refused ends it at once.
+        (get(), "/v1/events/stream?after=none".to_owned(), Scope::EventsRead),
+        (get(), "/v1/endpoints".to_owned(), Scope::EndpointsRead),
+        (post(), "/v1/endpoints".to_owned(), Scope::EndpointsWrite),
+        (get(), format!("/v1/endpoints/{ID}"), Scope::EndpointsRead),
+        (Method::PATCH, format!("/v1/endpoints/{ID}"), Scope::EndpointsWrite),
+        (Method::DELETE, format!("/v1/endpoints/{ID}"), Scope::EndpointsWrite),
+        (post(), format!("/v1/endpoints/{ID}/rotate"), Scope::EndpointsWrite),
+        (post(), format!("/v1/endpoints/{ID}/test"), Scope::EndpointsWrite),
+        (post(), format!("/v1/endpoints/{ID}/redeliver"), Scope::EndpointsWrite),
     ]
 }
 

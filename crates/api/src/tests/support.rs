@@ -89,6 +89,8 @@ pub(crate) fn config() -> Config {
         known_kinds: vec!["http_call".to_owned(), "send_mail".to_owned()],
         sealing_key: Some(SealingKey::new([7; 32])),
         body_limit: 8 * 1024,
+        listeners: 20,
+        plain_endpoints: false,
     }
 }
 
@@ -106,6 +108,12 @@ impl App {
         Self { api, store, router }
     }
 
+    /// Another process over the same database.
+    pub(crate) fn beside(&self) -> Self {
+        let api = Api::new(self.store.clone(), self.store.notifier(), config()).unwrap();
+        Self { router: router(api.clone()), api, store: self.store.clone() }
+    }
+
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
@@ -114,6 +122,11 @@ impl App {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         let json = serde_json::from_str(&text).unwrap_or_default();
         Answer { status: parts.status, headers: parts.headers, text, json }
+    }
+
+    /// Sends a request whose answer goes on and on.
+    pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// GETs with the admin's token.

@@ -68,6 +68,8 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("RecordingPartReady", 1),
         ("RecordingReady", 1),
         ("CleanupDone", 1),
+        ("QuotaWaiting", 1),
+        ("EndpointDisabled", 1),
     ],
     upcasters: &[
         // Personal values may be sealed: a build that does not know that would send them to the

@@ -120,9 +120,11 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("SessionStopped", NEWS),
     ("SessionEnded", NEWS),
     ("SessionFailed", NEWS),
-    ("RecordingPartReady", NONE),
+    ("RecordingPartReady", NEWS),
     ("RecordingReady", NEWS),
-    ("CleanupDone", NONE),
+    ("CleanupDone", NEWS),
+    ("QuotaWaiting", NEWS),
+    ("EndpointDisabled", NONE),
 ];
 
 /// The personal fields of a type; `None`: it is none of ours, and its body the sender's affair.

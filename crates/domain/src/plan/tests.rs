@@ -311,3 +311,18 @@ fn a_session_that_waits_for_a_slot_can_be_ended_at_once() {
         assert!(timers <= 1, "the timer of the wait is the only one left");
     }
 }
+
+#[test]
+fn a_wait_for_a_slot_is_announced_once_however_often_it_is_refused() {
+    let [refusal, _] = refusals();
+    let mut s = Scenario::new();
+    for _ in 0..3 {
+        s.platform.script("activate_live_stream", Answer::Done(refusal.clone()));
+    }
+    s.request("key-1", |_| {});
+    s.then_announced(&["QuotaWaiting"]);
+    s.pass(Policy::default().slot * 2);
+    s.then_announced(&[]);
+    s.pass(Policy::default().slot);
+    s.then_announced(&["SessionReady"]);
+}

@@ -60,6 +60,9 @@ pub(super) enum Unlisted {
     /// A server might read the path as another one.
     #[error("the path of the url has an encoded slash or backslash")]
     Disguised,
+    /// Plain http, where only https may be used.
+    #[error("the url must begin with https://: http needs `webhooks.private = true`")]
+    Insecure,
     /// No entry covers it.
     #[error(
         "{host} with this path is not on the list http_call.allow of the worker's configuration"
@@ -79,9 +82,18 @@ pub(super) struct Entry {
     pub(super) reach: Reach,
     pub(super) secrets: BTreeSet<String>,
     segments: Vec<String>,
+    /// It covers every address.
+    pub(super) is_open: bool,
 }
 
 impl Entry {
+    /// The entry of every address: of https ones in public, or of all within reach.
+    pub(super) fn open(reach: Reach) -> Option<Self> {
+        let url = Url::parse("https://anywhere.invalid").ok()?;
+        let (name, secrets) = (String::new(), BTreeSet::new());
+        Some(Self { name, url, reach, secrets, segments: Vec::new(), is_open: true })
+    }
+
     pub(super) fn parse(allow: &Allow) -> Result<Self, AllowError> {
         let unusable = |shown: &str| AllowError::Url { url: shown.to_owned() };
         let url = Url::parse(allow.url.trim()).map_err(|_| unusable("(not an address)"))?;
@@ -99,10 +111,13 @@ impl Entry {
         segments.pop_if(|last| last.is_empty());
         let reach = if allow.private { Reach::Private } else { Reach::Public };
         let (name, secrets) = (allow.url.clone(), allow.secrets.clone());
-        Ok(Self { name, url, reach, secrets, segments })
+        Ok(Self { name, url, reach, secrets, segments, is_open: false })
     }
 
     fn covers(&self, url: &Url) -> bool {
+        if self.is_open {
+            return true;
+        }
         self.url.scheme() == url.scheme()
             && self.url.host() == url.host()
             && self.url.port_or_known_default() == url.port_or_known_default()
@@ -130,6 +145,9 @@ pub(super) fn find<'a>(
     let Some((number, entry)) = covering.max_by_key(|(_, entry)| entry.segments.len()) else {
         return Err(Unlisted::Unknown { host });
     };
+    if entry.is_open && entry.reach == Reach::Public && url.scheme() != "https" {
+        return Err(Unlisted::Insecure);
+    }
     // No name is looked up for an address, so the guard would not see it.
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     if literal.is_ok_and(|address| !entry.reach.allows(address)) {

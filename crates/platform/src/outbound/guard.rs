@@ -80,7 +80,7 @@ fn is_private(address: IpAddr) -> bool {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{host} leads to no address that may be called: private ones need `private = true` at the \
-     entry of http_call.allow"
+     entry of http_call.allow, or `webhooks.private = true` for endpoints"
 )]
 pub(super) struct ForbiddenAddress {
     pub(super) host: String,

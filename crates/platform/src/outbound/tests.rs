@@ -259,6 +259,37 @@ async fn a_private_entry_reaches_this_machine_by_name_and_never_the_metadata_of_
     assert_eq!(error.disposition(), Disposition::Refused, "{error}");
 }
 
+#[tokio::test]
+async fn anywhere_is_the_public_internet_by_https() {
+    let server = Server::start(|_| answering(200, &json!({}))).await;
+    let port = server.base_url.rsplit_once(':').unwrap().1.to_owned();
+    let inside = Names::Fixed(vec!["127.0.0.1".parse().unwrap()]);
+    let outbound = Outbound::anywhere_resolving(false, inside.clone()).unwrap();
+    for url in [
+        format!("https://hooks.example:{port}/"),
+        format!("http://hooks.example:{port}/"),
+        server.base_url.clone(),
+        "https://127.0.0.1/".to_owned(),
+        "https://[::1]/".to_owned(),
+        "https://169.254.169.254/latest/meta-data".to_owned(),
+        "https://u:p@hooks.example/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        "https://0x7f000001/".to_owned(),
+    ] {
+        let error = send(&outbound, call("POST", &url)).await.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Refused, "{url}: {error}");
+        assert_eq!(error.sign(), None, "{url}");
+    }
+    assert!(server.requests().is_empty());
+    // By configuration this machine may be called, and a cloud's metadata may not.
+    let outbound = Outbound::anywhere_resolving(true, inside).unwrap();
+    for url in [&server.base_url, &server.base_url.replace("127.0.0.1", "hooks.example")] {
+        assert_eq!(send(&outbound, call("POST", url)).await.unwrap().status, 200);
+    }
+    let metadata = send(&outbound, call("GET", "http://169.254.169.254/")).await.unwrap_err();
+    assert_eq!(metadata.disposition(), Disposition::Refused);
+}
+
 #[test]
 fn an_entry_cannot_name_a_secret_that_is_not_there() {
     let allow = allow("https://a.example/", false);

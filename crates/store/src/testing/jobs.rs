@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::call::Call;
 use domain::effect::{FORWARD, NewJob, RELAY, TIMER};
+use domain::endpoint::{DELIVER, QUEUE};
 use domain::event::{Meta, NewEvent};
 use domain::ids::{Subject, Timestamp};
 use serde_json::Value;
@@ -111,7 +112,7 @@ impl JobRow {
             crashes: 0,
             run_epoch: None,
             last_error: None,
-            queue: "platform".to_owned(),
+            queue: if job.kind == DELIVER { QUEUE } else { "platform" }.to_owned(),
             lane: Lane::Open,
             limit_key: None,
             limit: None,
@@ -202,6 +203,9 @@ pub(super) fn is_held_back(options: &EnqueueOptions) -> bool {
     options.key.is_some() || options.limit_waiting.is_some() || options.wait_for.is_some()
 }
 
+/// Bytes of arguments, about, since PostgreSQL measures its own form of them.
+const MAX_ARGS: usize = 1 << 20;
+
 /// What `tallylight.check_enqueue` refuses.
 pub(super) fn check_enqueue(
     kind: &str,
@@ -222,6 +226,7 @@ pub(super) fn check_enqueue(
     let is_refused = !is_kind(kind)
         || is_reserved(kind)
         || !args.is_object()
+        || args.to_string().len() > MAX_ARGS
         || check_json(args).is_err()
         || is_long(&options.subject, 1024)
         || is_long(&options.key, 512)

@@ -30,10 +30,10 @@ use uuid::Uuid;
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
     Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child, CleanupCandidate,
-    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Finish, Finished,
-    Finishes, Fire, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log, NewSchedule,
-    Notifier, Partitions, Pauses, PendingRequest, Reaction, Request, Sealed, SealingKey, Started,
-    StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
+    Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log,
+    NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction, Receiver, Request, Sealed,
+    SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
 };
 
 mod line;
@@ -461,6 +461,33 @@ impl Work for Memory {
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {
         self.call("cancellations", move |tables, now| Ok(tables.cancellations(now, process)))
+    }
+
+    fn hearing(&self) -> Answer<'_, Vec<Hearing>> {
+        self.call("hearing", |tables, _| Ok(tables.hearing()))
+    }
+
+    fn receiver<'a>(&'a self, _: &'a SealingKey, id: Uuid) -> Answer<'a, Option<Receiver>> {
+        self.call("receiver", move |tables, _| Ok(tables.receiver(id)))
+    }
+
+    fn endpoint_accepted(&self, id: Uuid) -> Answer<'_, ()> {
+        self.call("endpoint_accepted", move |tables, _| {
+            tables.endpoint_accepted(id);
+            Ok(())
+        })
+    }
+
+    fn endpoint_failed<'a>(&'a self, id: Uuid, error: &'a str) -> Answer<'a, Option<Failing>> {
+        let error = error.to_owned();
+        self.call("endpoint_failed", move |tables, now| Ok(tables.endpoint_failed(now, id, error)))
+    }
+
+    fn disable_endpoint<'a>(&'a self, id: Uuid, version: i64, reason: &'a str) -> Answer<'a, bool> {
+        let reason = reason.to_owned();
+        self.call("disable_endpoint", move |tables, now| {
+            Ok(tables.disable_endpoint(now, id, version, reason))
+        })
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {

@@ -14,6 +14,7 @@ use domain::view::{Row, RowKey};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::endpoints::EndpointRow;
 use super::jobs::{DeadRow, JobRow};
 use super::rate::BucketRow;
 use super::reactions::{ParkedRow, Reacted};
@@ -119,6 +120,8 @@ pub struct Tables {
     pub processes: BTreeMap<Uuid, Timestamp>,
     /// Rates that are shared, by name.
     pub buckets: BTreeMap<String, BucketRow>,
+    /// Endpoints by id.
+    pub endpoints: BTreeMap<Uuid, EndpointRow>,
     pub(super) count: SliceCount,
     pub(super) flaws: Flaws,
     /// Jobs enqueued from outside, which get their ids here.
@@ -133,6 +136,7 @@ impl Tables {
             pauses: Pauses::default(),
             processes: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             count,
             flaws,
             enqueued: 0,

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::{Answer, Log, Work};
 use crate::{
     Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Finish, Finished, Finishes, Fire,
-    JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest,
-    Reaction, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step, Store, TableRows,
-    Tokens, Verified, Wakes, Word,
+    Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes,
+    Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
+    PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
+    Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -330,6 +330,26 @@ impl Work for Store {
 
     fn cancel_unstarted<'a>(&'a self, slice: i16, jobs: &'a [Uuid]) -> Answer<'a, u64> {
         Box::pin(self.cancel_unstarted(slice, jobs))
+    }
+
+    fn hearing(&self) -> Answer<'_, Vec<Hearing>> {
+        Box::pin(self.hearing())
+    }
+
+    fn receiver<'a>(&'a self, key: &'a SealingKey, id: Uuid) -> Answer<'a, Option<Receiver>> {
+        Box::pin(self.receiver(key, id))
+    }
+
+    fn endpoint_accepted(&self, id: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.endpoint_accepted(id))
+    }
+
+    fn endpoint_failed<'a>(&'a self, id: Uuid, error: &'a str) -> Answer<'a, Option<Failing>> {
+        Box::pin(self.endpoint_failed(id, error))
+    }
+
+    fn disable_endpoint<'a>(&'a self, id: Uuid, version: i64, reason: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.disable_endpoint(id, version, reason))
     }
 
     fn take_tokens<'a>(&'a self, bucket: &'a Bucket, wanted: u32) -> Answer<'a, Tokens> {

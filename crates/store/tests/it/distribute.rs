@@ -13,8 +13,9 @@ async fn owner(db: &Db) -> OwnerConnection {
 }
 
 /// Tables that have no slice, and why.
-const UNSLICED: [(&str, &str); 9] = [
+const UNSLICED: [(&str, &str); 10] = [
     ("account_key", "read where values are shown or sent; a reference table"),
+    ("endpoint", "few rows, read where an announcement is folded; a reference table"),
     ("installation", "one row; a reference table"),
     ("job_pause", "read by every worker again and again; a reference table"),
     ("migration", "of the migrator; stays on the coordinator"),
@@ -87,9 +88,10 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 32] = [
+const OVER_ALL_SLICES: [(&str, &str); 33] = [
     ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: a table's size"),
     ("SELECT to_date(substr(c.relname, 7), 'YYYY_MM')", "a rebuild: months and their sizes"),
+    ("SELECT h.position AS head, coalesce(s.sealed_to, 0)", "the feed: where each slice ends"),
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),
     ("INSERT INTO tallylight.slice_head (slice) SELECT generate_series", "migrate"),
     ("SELECT (SELECT id FROM tallylight.installation) AS installation", "db backup and restore"),

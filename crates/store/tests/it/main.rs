@@ -8,9 +8,11 @@
 mod append;
 mod conformance;
 mod distribute;
+mod endpoints;
 mod enqueue;
 mod enqueue_many;
 mod erasure;
+mod feed;
 mod fencing;
 mod finish;
 mod history;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{Db, LONG, db, event, login, subject_in};
 
 /// Tables of ours.
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 27] = [
     "installation",
     "slice_head",
     "event",
@@ -41,6 +41,7 @@ const TABLES: [&str; 26] = [
     "rate_bucket",
     "schedule",
     "schedule_fire",
+    "endpoint",
     "segment",
     "migration",
 ];
@@ -145,7 +146,7 @@ async fn ingest_can_append_and_nothing_else() {
 async fn readonly_reads_all_but_secrets() {
     let db = db().await;
     let pool = PgPool::connect(&login(&db, "readonly").await).await.unwrap();
-    let hidden = ["sealed", "account_key", "migration", "event_key", "job_key"];
+    let hidden = ["sealed", "account_key", "endpoint", "migration", "event_key", "job_key"];
     for table in TABLES.iter().filter(|table| !hidden.contains(table)) {
         let select = format!("SELECT * FROM tallylight.{table}");
         pool.execute(sqlx::AssertSqlSafe(select)).await.unwrap();
@@ -194,6 +195,7 @@ async fn a_worker_does_all_of_its_work() {
     store.enqueue("a_job", &json!({}), &EnqueueOptions::default()).await.unwrap();
     let key = SealingKey::new([1; 32]);
     fire_schedules(&db, &store).await;
+    crate::endpoints::as_worker(&db, &store).await;
     store.seal(&key, &subject, b"1").await.unwrap();
     store.seal(&key, &subject, b"2").await.unwrap();
     store.unseal(&key, &subject).await.unwrap();
@@ -277,6 +279,7 @@ async fn the_api_reads_commands_and_enqueues() {
     store.unseal(&key, &subject).await.unwrap();
     store.account_key(&key, "user-17").await.unwrap();
     store.holdings("user-17").await.unwrap();
+    crate::endpoints::as_api(&store).await;
     let sources = ["main".to_owned()];
     let at = domain::ids::Timestamp::default();
     store.erase_account("user-17", &sources, at, &json!({})).await.unwrap().unwrap();

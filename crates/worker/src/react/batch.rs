@@ -9,12 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use domain::decide::decide;
 use domain::effect::Effect;
+use domain::endpoint::delivery;
 use domain::event::{Event, NewerVersion, RecordedEvent, readable};
 use domain::ids::Subject;
 use domain::state::{State, evolve};
 use domain::timer::Policy;
 use domain::view::{Row, RowKey, leaving, rows};
-use store::{ParkedEvent, Reaction};
+use store::{Hearing, ParkedEvent, Reaction};
 
 use crate::execution::panic_text;
 
@@ -44,6 +45,8 @@ struct Slot {
 /// The fold of a batch.
 pub(super) struct Batch<'a> {
     policy: &'a Policy,
+    /// Endpoints that announcements of the batch are told to.
+    hearing: &'a [Hearing],
     slots: HashMap<Subject, Slot>,
     rows: HashMap<RowKey, (Row, i64)>,
     /// Subjects set aside in this batch.
@@ -67,11 +70,13 @@ impl<'a> Batch<'a> {
     /// Begins with the states of all subjects that its events have.
     pub(super) fn new(
         policy: &'a Policy,
+        hearing: &'a [Hearing],
         states: impl IntoIterator<Item = (Subject, Option<State>)>,
     ) -> Self {
         let slot = |(subject, state)| (subject, Slot { state, touched: None });
         Self {
             policy,
+            hearing,
             slots: states.into_iter().map(slot).collect(),
             rows: HashMap::new(),
             parked: HashSet::new(),
@@ -114,9 +119,9 @@ impl<'a> Batch<'a> {
             let effects = decide(policy, before.as_ref(), stored, &event, after.as_ref());
             #[cfg(test)]
             let effects = super::tests::poisoned(stored, effects);
-            (after, effects, matches!(event, Event::Unrecognized))
+            (after, effects, event)
         }));
-        let (after, effects, is_unrecognized) = match folded {
+        let (after, effects, event) = match folded {
             Ok(folded) => folded,
             Err(panic) => {
                 slot.state = before;
@@ -124,7 +129,8 @@ impl<'a> Batch<'a> {
                 return Err(Failure { error, awaits_build: false });
             }
         };
-        self.unrecognized += u64::from(is_unrecognized);
+        self.unrecognized += u64::from(matches!(event, Event::Unrecognized));
+        self.tell(stored, &event);
         self.evolved(&stored.subject, stored.position, before, after);
         for effect in effects {
             match effect {
@@ -133,6 +139,16 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A job for each endpoint that hears an announcement: in this transaction, so that each hears it
+    /// once however often the batch is tried, and those that nobody hears cost nothing.
+    fn tell(&mut self, stored: &RecordedEvent, event: &Event) {
+        let Event::Announced(announcement) = event else { return };
+        let source = stored.subject.source();
+        let hears = |hearing: &&Hearing| hearing.filter.hears(source, announcement);
+        let hearing = self.hearing.iter().filter(hears);
+        self.reaction.jobs.extend(hearing.map(|hearing| delivery(hearing.id, stored)));
     }
 
     /// Keeps a subject's next state, and the rows that leave with the one before.

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use domain::announcement::topic;
 use domain::event::RecordedEvent;
 use domain::ids::Subject;
 use domain::state::State;
-use store::{Consumer, Error, Lease, ParkedEvent, Reaction};
+use store::{Consumer, Error, Hearing, Lease, ParkedEvent, Reaction};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -231,8 +232,9 @@ impl Follower {
     async fn apply(&mut self, events: &[RecordedEvent], is_full: bool) -> Result<(), Error> {
         let Some(last) = events.last() else { return Ok(()) };
         let states = self.states(events).await?;
+        let hearing = self.hearing(events).await?;
         let ctx = self.ctx.clone();
-        let mut batch = Batch::new(&ctx.config().policy, states);
+        let mut batch = Batch::new(&ctx.config().policy, &hearing, states);
         for event in events {
             batch.apply(event, self.parked.contains_key(&event.subject));
         }
@@ -275,6 +277,15 @@ impl Follower {
             }
         }
         Ok(states.into_iter().map(|(subject, state)| (subject.clone(), state)).collect())
+    }
+
+    /// The endpoints that announcements among `events` are told to, as they are now: one that was
+    /// added before an announcement was appended hears it. Without announcements nobody is asked.
+    pub(super) async fn hearing(&self, events: &[RecordedEvent]) -> Result<Vec<Hearing>, Error> {
+        if events.iter().any(|event| topic(&event.event_type).is_some()) {
+            return self.ctx.store().hearing().await;
+        }
+        Ok(Vec::new())
     }
 
     /// Commits what was folded, keeps the states, and tells whom it concerns. Reads on from `next`

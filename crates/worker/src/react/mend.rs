@@ -135,7 +135,8 @@ impl Follower {
     async fn fold(&mut self, events: &[RecordedEvent]) -> Result<Option<Folded>, Error> {
         let Some(last) = events.last() else { return Ok(None) };
         let states = self.states(events).await?;
-        let mut batch = Batch::new(&self.ctx.config().policy, states);
+        let hearing = self.hearing(events).await?;
+        let mut batch = Batch::new(&self.ctx.config().policy, &hearing, states);
         for event in events {
             batch.apply(event, false);
         }

@@ -51,6 +51,7 @@ fn options(job: &Enqueue) -> Result<EnqueueOptions> {
     let job = job.clone();
     let period = job.key_period.map(|period| i32::try_from(period.as_secs()));
     Ok(EnqueueOptions {
+        wait_for: None,
         subject: job.subject,
         run_at: job.run_at,
         key: job.key,

@@ -1,0 +1,79 @@
+//! Sending to one endpoint on request: a test, or messages once more.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::ids::Timestamp;
+use domain::message::MessageId;
+use serde::Serialize;
+use store::{Again, Resent};
+use uuid::Uuid;
+
+use super::{find, id};
+use crate::Api;
+use crate::error::Problem;
+use crate::extract::{Body, Segment};
+
+/// A test on its way.
+#[derive(Debug, Serialize)]
+pub(super) struct Tested {
+    /// The job that sends it, which tells how it went.
+    job: Uuid,
+}
+
+/// Messages on their way once more.
+#[derive(Debug, Serialize)]
+pub(super) struct Redelivered {
+    /// How many are sent, or would be.
+    messages: u64,
+    /// There are more: ask again with this as `since`.
+    next_since: Option<Timestamp>,
+}
+
+/// Sends a message that only tries the endpoint, also a disabled one.
+pub(super) async fn test(
+    State(api): State<Api>,
+    segment: Segment,
+) -> Result<(StatusCode, Json<Tested>), Problem> {
+    let endpoint = find(&api, id(&segment)?).await?.id;
+    let (job, slice) = api.store().test_endpoint(endpoint, api.now()).await?;
+    api.0.notifier.enqueued(slice);
+    Ok((StatusCode::ACCEPTED, Json(Tested { job })))
+}
+
+/// Sends one message again, or all that the endpoint hears since a time.
+pub(super) async fn redeliver(
+    State(api): State<Api>,
+    segment: Segment,
+    Body(mut fields): Body,
+) -> Result<(StatusCode, Json<Redelivered>), Problem> {
+    let message = fields.text("message", 100);
+    let (since, until) = (fields.time("since"), fields.time("until"));
+    let dry_run = fields.flag("dry_run", false);
+    let again = match (message.as_deref().map(MessageId::read), since) {
+        (Some(Some(id)), None) => Some(Again::Message(id)),
+        (None, Some(since)) => Some(Again::Since { since, until }),
+        (Some(None), _) => {
+            fields.wrong("message", "is no id of a message, such as evt_11_5021_9f3a2c1b");
+            None
+        }
+        (Some(Some(_)), Some(_)) | (None, None) => {
+            fields.wrong("message", "or `since` is needed, and not both");
+            None
+        }
+    };
+    fields.finish()?;
+    let Some(again) = again else { return Err(Problem::internal()) };
+    let endpoint = find(&api, id(&segment)?).await?;
+    if endpoint.disabled.is_some() && !dry_run {
+        return Err(Problem::conflict("endpoint-disabled", "enable the endpoint first"));
+    }
+    let resent = api.store().resend(&endpoint, again, dry_run).await?;
+    let Some(Resent { messages, next_since, slices }) = resent else {
+        return Err(Problem::not_found("message"));
+    };
+    for slice in slices {
+        api.0.notifier.enqueued(slice);
+    }
+    Ok((StatusCode::ACCEPTED, Json(Redelivered { messages, next_since })))
+}
