@@ -47,10 +47,13 @@ mod test_support;
 
 #[cfg(feature = "client")]
 pub use self::{
-    client::{Client, StartRecording},
+    client::{
+        AiTaskFilter, Chart, ChartFilter, Client, CountBy, CountFilter, MOST_VIDEOS, Pages, Span,
+        StartRecording, TokenReset, VideoFilter, Watching,
+    },
     config::{Config, CreateBody, Credentials},
     disposition::Disposition,
     error::{ConfigError, Error},
     gate::{Gate, Sign},
-    operation::Operation,
+    operation::{Class, Operation},
 };

