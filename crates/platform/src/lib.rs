@@ -43,6 +43,9 @@ mod refusal;
 mod retry_after;
 #[cfg(test)]
 #[cfg(feature = "client")]
+mod contract;
+#[cfg(test)]
+#[cfg(feature = "client")]
 mod test_support;
 
 #[cfg(feature = "client")]
