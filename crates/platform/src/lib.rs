@@ -23,6 +23,9 @@ mod auth;
 mod client;
 #[cfg(feature = "client")]
 mod config;
+#[cfg(test)]
+#[cfg(feature = "client")]
+mod contract;
 #[cfg(feature = "client")]
 mod disposition;
 #[cfg(feature = "client")]
@@ -41,9 +44,6 @@ mod redact;
 mod refusal;
 #[cfg(feature = "client")]
 mod retry_after;
-#[cfg(test)]
-#[cfg(feature = "client")]
-mod contract;
 #[cfg(test)]
 #[cfg(feature = "client")]
 mod test_support;

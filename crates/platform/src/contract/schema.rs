@@ -1,7 +1,8 @@
 //! A JSON value against a schema, with the keywords that the platform's file uses and no others.
 //!
-//! A finding is a line: place, field, what is wrong. Items of lists are `[]`, so that a fault in each
-//! of them is one line.
+//! A finding is a line: place, field, what is wrong. The place is the schema's name where it has one,
+//! so that what is wrong with an object is one line for all operations that answer with it; items of
+//! lists are `[]`.
 
 use std::collections::BTreeSet;
 
@@ -30,11 +31,27 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     /// What is wrong with a body.
     pub(super) fn check(&self, schema: &Value, value: &Value, place: &str) -> BTreeSet<String> {
-        let word = match self.side {
+        self.check_at(schema, value, &format!("{} of {place}: $", self.word()))
+    }
+
+    /// The side in a word.
+    fn word(&self) -> &'static str {
+        match self.side {
             Side::Request => "request",
             Side::Answer => "answer",
-        };
-        self.check_at(schema, value, &format!("{place} {word} $"))
+        }
+    }
+
+    /// The place of a value: the name of its schema, or where it stands.
+    fn place(&self, schema: &Value, place: &str) -> String {
+        match schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|target| target.rsplit('/').next())
+        {
+            Some(name) => format!("{}: {name}", self.word()),
+            None => place.to_owned(),
+        }
     }
 
     /// What is wrong with a value at a place.
@@ -47,6 +64,7 @@ impl Checker<'_> {
 
     /// Checks one value, and what is in it, but for fields that no schema names.
     fn one(&self, schema: &Value, value: &Value, place: &str, findings: &mut BTreeSet<String>) {
+        let place = self.place(schema, place);
         let schema = self.resolved(schema);
         let Some(keywords) = schema.as_object() else { return };
         let nullable = schema["nullable"] == true || schema.get("default") == Some(&Value::Null);
@@ -54,7 +72,7 @@ impl Checker<'_> {
             return;
         }
         for (keyword, rule) in keywords {
-            if let Some(problem) = self.keyword(keyword, rule, value, place, findings) {
+            if let Some(problem) = self.keyword(keyword, rule, value, &place, findings) {
                 findings.insert(format!("{place}: {problem}"));
             }
         }
@@ -73,7 +91,9 @@ impl Checker<'_> {
         let length = text.map(|text| text.chars().count());
         let bound = rule.as_u64().and_then(|bound| usize::try_from(bound).ok());
         match keyword {
-            "type" => (!is_of(rule.as_str().unwrap(), value)).then(|| format!("is not {}", said(rule))),
+            "type" => {
+                (!is_of(rule.as_str().unwrap(), value)).then(|| format!("is not {}", said(rule)))
+            }
             "enum" => (text != Some("") && !rule.as_array().unwrap().contains(value))
                 .then(|| "is none of the words".to_owned()),
             "minLength" => (length < bound && length.is_some()).then(|| "is too short".to_owned()),
@@ -83,8 +103,12 @@ impl Checker<'_> {
                 text.is_some_and(|text| !text.chars().all(|c| c.is_ascii_graphic()))
                     .then(|| "has other characters".to_owned())
             }
-            "format" => text.filter(|text| !is_format(rule.as_str().unwrap(), text)).map(|_| format!("is no {}", said(rule))),
-            "readOnly" => (self.side == Side::Request).then(|| "only the platform sets it".to_owned()),
+            "format" => text
+                .filter(|text| !is_format(rule.as_str().unwrap(), text))
+                .map(|_| format!("is no {}", said(rule))),
+            "readOnly" => {
+                (self.side == Side::Request).then(|| "only the platform sets it".to_owned())
+            }
             "required" => {
                 let object = value.as_object()?;
                 for name in rule.as_array().unwrap().iter().filter_map(Value::as_str) {
@@ -109,7 +133,10 @@ impl Checker<'_> {
                 None
             }
             "allOf" => {
-                rule.as_array().unwrap().iter().for_each(|one| self.one(one, value, place, findings));
+                rule.as_array()
+                    .unwrap()
+                    .iter()
+                    .for_each(|one| self.one(one, value, place, findings));
                 None
             }
             "oneOf" | "anyOf" => {
@@ -124,14 +151,22 @@ impl Checker<'_> {
     }
 
     /// Finds fields that no schema names.
-    fn undeclared(&self, schema: &Value, value: &Value, place: &str, findings: &mut BTreeSet<String>) {
+    fn undeclared(
+        &self,
+        schema: &Value,
+        value: &Value,
+        place: &str,
+        findings: &mut BTreeSet<String>,
+    ) {
+        let place = self.place(schema, place);
         match value {
             Value::Object(fields) => {
                 let mut declared = Vec::new();
                 self.declared(schema, &mut declared);
                 let is_open = declared.is_empty();
                 for (name, value) in fields {
-                    let of_name: Vec<_> = declared.iter().filter(|(known, _)| known == name).collect();
+                    let of_name: Vec<_> =
+                        declared.iter().filter(|(known, _)| known == name).collect();
                     if of_name.is_empty() && !is_open {
                         findings.insert(format!("{place}.{name}: not in the file"));
                     }
@@ -223,16 +258,44 @@ mod tests {
         for (schema, value, expected) in [
             (&object, json!({"id": 1, "word": "x"}), vec![]),
             (&object, json!({"id": 1, "word": null}), vec![]),
-            (&object, json!({"id": null}), vec!["$.id: is not integer"]),
-            (&object, json!({"word": "y"}), vec!["$.id: required and absent", "$.word: is none of the words"]),
-            (&object, json!({"id": 1, "more": 1}), vec!["$.more: not in the file"]),
-            (&object, json!([]), vec!["$: is not object"]),
-            (&json!({"type": "array", "items": {"$ref": "#/a"}}), json!([{"id": 1}, {"id": "1"}]), vec!["$[].id: is not integer"]),
-            (&json!({"allOf": [{"$ref": "#/a"}, {"required": ["word"]}]}), json!({"id": 1}), vec!["$.word: required and absent"]),
-            (&json!({"oneOf": [{"$ref": "#/a"}, {"type": "string"}]}), json!(1), vec!["$: fits 0 of the forms"]),
-            (&json!({"type": "string", "minLength": 2, "maxLength": 3}), json!("a"), vec!["$: is too short"]),
-            (&json!({"type": "string", "minLength": 2, "maxLength": 3}), json!("abcd"), vec!["$: is too long"]),
-            (&json!({"type": "string", "pattern": "^[!-~]+$"}), json!("a b"), vec!["$: has other characters"]),
+            (&object, json!({"id": null}), vec!["request: a.id: is not integer"]),
+            (
+                &object,
+                json!({"word": "y"}),
+                vec!["request: a.id: required and absent", "request: a.word: is none of the words"],
+            ),
+            (&object, json!({"id": 1, "more": 1}), vec!["request: a.more: not in the file"]),
+            (&object, json!([]), vec!["request: a: is not object"]),
+            (
+                &json!({"type": "array", "items": {"$ref": "#/a"}}),
+                json!([{"id": 1}, {"id": "1"}]),
+                vec!["request: a.id: is not integer"],
+            ),
+            (
+                &json!({"allOf": [{"$ref": "#/a"}, {"required": ["word"]}]}),
+                json!({"id": 1}),
+                vec!["$.word: required and absent"],
+            ),
+            (
+                &json!({"oneOf": [{"$ref": "#/a"}, {"type": "string"}]}),
+                json!(1),
+                vec!["$: fits 0 of the forms"],
+            ),
+            (
+                &json!({"type": "string", "minLength": 2, "maxLength": 3}),
+                json!("a"),
+                vec!["$: is too short"],
+            ),
+            (
+                &json!({"type": "string", "minLength": 2, "maxLength": 3}),
+                json!("abcd"),
+                vec!["$: is too long"],
+            ),
+            (
+                &json!({"type": "string", "pattern": "^[!-~]+$"}),
+                json!("a b"),
+                vec!["$: has other characters"],
+            ),
             (&json!({"type": "string", "format": "uuid"}), json!("x"), vec!["$: is no uuid"]),
             (&json!({"readOnly": true}), json!("x"), vec!["$: only the platform sets it"]),
         ] {

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use simulator::{Config as Platform, RequestLogEntry, Simulator};
 
 use crate::{
-    AiTaskFilter, Chart, ChartFilter, Client, Config, CountBy, CountFilter, Credentials, Disposition,
-    Error, Span, StartRecording, TokenReset, VideoFilter, Watching, wire::*,
+    AiTaskFilter, Chart, ChartFilter, Client, Config, CountBy, CountFilter, Credentials,
+    Disposition, Error, Span, StartRecording, TokenReset, VideoFilter, Watching, wire::*,
 };
 
 /// How long anything of the simulator may take; at its pace nothing takes a second.
@@ -134,7 +134,8 @@ impl Stage {
     async fn clips(&self, stream: i64) {
         let start = now().timestamp();
         let expiration = Some(start + 3600);
-        let new = NewClip { start: Some(start), duration_seconds: 20, expiration, vod_required: true };
+        let new =
+            NewClip { start: Some(start), duration_seconds: 20, expiration, vod_required: true };
         let made = self.client.create_clip(stream, &new).await.unwrap();
         assert!(made.video_id.is_some() && made.mp4_master.is_some());
         let listed = self.client.list_clips(stream).await.unwrap();
@@ -254,7 +255,8 @@ impl Stage {
         assert_eq!(waiting.status.as_deref(), Some("empty"));
         let upload = client.get_upload(waiting.id).await.unwrap();
         assert!(upload.token.is_some() && upload.servers.unwrap()[0].hostname.is_some());
-        let search = VideoFilter { search: text("[1]"), per_page: Some(10), ..VideoFilter::default() };
+        let search =
+            VideoFilter { search: text("[1]"), per_page: Some(10), ..VideoFilter::default() };
         assert_eq!(client.videos(&search).matching(|one| one.id == id).await.unwrap().len(), 1);
         let filter = VideoFilter {
             ids: Some(vec![id, waiting.id]),
@@ -265,7 +267,10 @@ impl Stage {
         assert_eq!(client.videos(&filter).all().await.unwrap().len(), 1);
         assert_eq!(client.name_videos(&[id, 7]).await.unwrap().len(), 1);
         let renamed = VideoFields { name: text("trailer"), ..VideoFields::default() };
-        assert_eq!(client.update_video(id, &renamed).await.unwrap().name.as_deref(), Some("trailer"));
+        assert_eq!(
+            client.update_video(id, &renamed).await.unwrap().name.as_deref(),
+            Some("trailer")
+        );
         let ready = |one: &Video| one.status.as_deref() == Some("ready");
         let video = until(|| client.get_video(id), ready).await;
         assert!(!format!("{video:?}").contains("s-0001"), "{video:?}");
@@ -355,12 +360,14 @@ impl Stage {
         };
         let (audio_language, subtitles_language) = (text("eng"), text("ger"));
         let words = new(AiWork::Transcription { audio_language, subtitles_language });
-        let sport = new(AiWork::ContentModeration { category: "sport".to_owned(), stop_objects: None });
+        let sport =
+            new(AiWork::ContentModeration { category: "sport".to_owned(), stop_objects: None });
         let id = client.create_ai_task(&words).await.unwrap();
         client.create_ai_task(&sport).await.unwrap();
         let odd = AiWork::ContentModeration { category: "odd".to_owned(), stop_objects: None };
         client.create_ai_task(&new(odd)).await.unwrap_err();
-        let filter = AiTaskFilter { search: text("tag-1"), limit: Some(1), ..AiTaskFilter::default() };
+        let filter =
+            AiTaskFilter { search: text("tag-1"), limit: Some(1), ..AiTaskFilter::default() };
         assert_eq!(client.ai_tasks(&filter).all().await.unwrap().len(), 2);
         let done = until(|| client.get_ai_task(&id), AiTask::is_final).await;
         assert!(done.result.is_some() && !format!("{done:?}").contains("s-0001"));
@@ -381,12 +388,10 @@ impl Stage {
             assert_eq!(client.get_heatmap(kind, &id, span).await.unwrap().len(), 1);
         }
         let plain = ChartFilter { granularity: text("5m"), ..ChartFilter::default() };
-        let of_stream = ChartFilter {
-            stream_id: Some(stream),
-            client_user_id: Some(10),
-            ..plain.clone()
-        };
-        let of_video = ChartFilter { slug: text("slug"), client_user_id: Some(10), ..plain.clone() };
+        let of_stream =
+            ChartFilter { stream_id: Some(stream), client_user_id: Some(10), ..plain.clone() };
+        let of_video =
+            ChartFilter { slug: text("slug"), client_user_id: Some(10), ..plain.clone() };
         for (chart, filter) in [
             (Chart::Streams, &plain),
             (Chart::MaxStreams, &plain),

@@ -15,6 +15,92 @@ fn with_body(operation: Operation, status: u16, body: &Value) -> Disposition {
     of_answer(operation, status, &Refusal::read(body.to_string().as_bytes(), &[]), None)
 }
 
+/// The same text in every shape in which the platform's documents print errors, in a proxy's page,
+/// and no text at all.
+fn shapes(status: u16, text: &str) -> Vec<String> {
+    vec![
+        json!({"errors": {"name": [text]}}).to_string(),
+        json!({"status": status, "error": text}).to_string(),
+        json!({"error": text}).to_string(),
+        json!({"data": [], "errors": [text]}).to_string(),
+        json!({"exception_class": "SomeError", "message": text, "request_id": "0"}).to_string(),
+        json!({"errors": {"errors": [text]}}).to_string(),
+        format!("<html><head><title>{text}</title></head></html>"),
+        text.to_owned(),
+    ]
+}
+
+/// Status, and what it means for each class: read, list, change, create, act, delete, cancel.
+/// 2xx are those with errors inside; 0 stands for no answer, be it a time-out or a lost connection.
+#[rustfmt::skip]
+const MATRIX: [(u16, [&str; 7]); 15] = [
+    (200, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (201, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (204, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (400, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (401, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
+    (403, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
+    (404, ["wait",         "refused",      "wait",         "refused",      "wait",         "done",         "wait"]),
+    (409, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
+    (422, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (429, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
+    (500, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (502, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (503, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (504, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (0,   ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+];
+
+#[test]
+fn every_status_means_the_same_in_every_shape() {
+    for &operation in Operation::ALL {
+        let class = operation.class();
+        for (status, row) in MATRIX {
+            let expected = match class {
+                Class::Read => row[0],
+                Class::List => row[1],
+                Class::Change => row[2],
+                Class::Create => row[3],
+                Class::Act => row[4],
+                Class::Delete => row[5],
+                Class::Cancel => row[6],
+            };
+            if status == 0 {
+                assert_eq!(of_unknown(operation, None).as_str(), expected, "{operation}");
+                continue;
+            }
+            for body in shapes(status, "is odd") {
+                let refusal = Refusal::read(body.as_bytes(), &[]);
+                let found = of_answer(operation, status, &refusal, None).as_str();
+                let is_page_on_gone = expected == "done" && refusal.is_markup();
+                let expected = if is_page_on_gone { "wait" } else { expected };
+                assert_eq!(found, expected, "{operation} {status} {body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_text_names_counts_in_every_shape() {
+    let rows = [
+        ("Live streams limit is exceeded", "quota"),
+        ("No space for recording the stream.", "quota"),
+        ("Feature is disabled. Contact support to enable.", "feature_missing"),
+        ("Too many requests", "wait"),
+    ];
+    for &operation in Operation::ALL {
+        for (text, expected) in rows {
+            for status in [400, 403, 422, 429] {
+                for body in shapes(status, text) {
+                    let refusal = Refusal::read(body.as_bytes(), &[]);
+                    let found = of_answer(operation, status, &refusal, None).as_str();
+                    assert_eq!(found, expected, "{operation} {status} {body}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_other_statuses_mean_the_same_for_all() {
     let rows = [

@@ -54,7 +54,8 @@ impl World {
     /// Cuts a clip; it is there at once, its video takes its time.
     pub(super) fn create_clip(&mut self, stream: i64, request: &Request) -> Reply {
         let Some(body) = request.object() else { return Reply::unreadable() };
-        let has_window = self.streams.get(&stream).is_some_and(|one| one.options.flag("dvr_enabled"));
+        let has_window =
+            self.streams.get(&stream).is_some_and(|one| one.options.flag("dvr_enabled"));
         if !has_window {
             return refused("Unprocessable Entity. DVR is disabled for this stream");
         }

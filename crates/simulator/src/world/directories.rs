@@ -9,10 +9,7 @@ use super::{Reply, Request, World, timestamp};
 /// A directory's fields.
 const KIND: Kind = Kind {
     wrapper: None,
-    fields: &[
-        ("name", Accepts::Name, Start::Null),
-        ("parent_id", Accepts::Number, Start::Null),
-    ],
+    fields: &[("name", Accepts::Name, Start::Null), ("parent_id", Accepts::Number, Start::Null)],
     required: &["name"],
 };
 
@@ -23,7 +20,12 @@ pub(super) fn shelf() -> Shelf {
 
 impl World {
     /// Operations on directories.
-    pub(super) fn route_directories(&mut self, method: &str, rest: &[&str], request: &Request) -> Reply {
+    pub(super) fn route_directories(
+        &mut self,
+        method: &str,
+        rest: &[&str],
+        request: &Request,
+    ) -> Reply {
         let now = timestamp(self.now);
         match (method, rest) {
             ("GET", ["tree"]) => Reply::ok(json!({"tree": self.directories_in(&Value::Null)})),

@@ -40,7 +40,9 @@ impl World {
         }
         match (method, rest) {
             ("GET", []) => Reply::ok(self.overlays_of(stream)),
-            ("POST", []) => self.each_overlay(request, |world, body| world.add_overlay(stream, body)),
+            ("POST", []) => {
+                self.each_overlay(request, |world, body| world.add_overlay(stream, body))
+            }
             ("PATCH", []) => self.each_overlay(request, |world, body| {
                 let id = body.get("id").and_then(Value::as_i64);
                 world.change_overlay(stream, id, body)

@@ -36,8 +36,10 @@ const KIND: Kind = Kind {
 };
 
 /// Id and name of the quality sets of the account, for live streams and for videos.
-const QUALITY_SETS: [(&str, [(i64, &str); 2]); 2] =
-    [("live", [(77, "Live default"), (78, "Live 4K")]), ("vod", [(82, "VOD default"), (83, "VOD 4K")])];
+const QUALITY_SETS: [(&str, [(i64, &str); 2]); 2] = [
+    ("live", [(77, "Live default"), (78, "Live 4K")]),
+    ("vod", [(82, "VOD default"), (83, "VOD 4K")]),
+];
 
 /// An empty shelf of players.
 pub(super) fn shelf() -> Shelf {
@@ -51,7 +53,12 @@ pub(super) fn default_quality_sets() -> [i64; 2] {
 
 impl World {
     /// Operations on players.
-    pub(super) fn route_players(&mut self, method: &str, rest: &[&str], request: &Request) -> Reply {
+    pub(super) fn route_players(
+        &mut self,
+        method: &str,
+        rest: &[&str],
+        request: &Request,
+    ) -> Reply {
         match (method, rest) {
             ("GET", []) => self.players.page(request, &self.behaviour),
             ("POST", []) => {
@@ -92,7 +99,9 @@ impl World {
         let Some(body) = request.object() else { return Reply::unreadable() };
         let mut chosen = self.default_quality_sets;
         for ((group, sets), chosen) in QUALITY_SETS.into_iter().zip(&mut chosen) {
-            let Some(choice) = body.get(group).and_then(|choice| choice.get("id")) else { continue };
+            let Some(choice) = body.get(group).and_then(|choice| choice.get("id")) else {
+                continue;
+            };
             let known = |id: &i64| sets.iter().any(|(known, _)| known == id);
             *chosen = match (choice, choice.as_i64().filter(known)) {
                 (Value::Null, _) => sets[0].0,

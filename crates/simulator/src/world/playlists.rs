@@ -34,7 +34,12 @@ pub(super) fn shelf() -> Shelf {
 
 impl World {
     /// Operations on playlists.
-    pub(super) fn route_playlists(&mut self, method: &str, rest: &[&str], request: &Request) -> Reply {
+    pub(super) fn route_playlists(
+        &mut self,
+        method: &str,
+        rest: &[&str],
+        request: &Request,
+    ) -> Reply {
         if too_long(request) {
             return Reply::invalid("video_ids", "is too long");
         }

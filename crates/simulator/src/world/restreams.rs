@@ -30,7 +30,12 @@ pub(super) fn shelf() -> Shelf {
 
 impl World {
     /// Operations on restreams.
-    pub(super) fn route_restreams(&mut self, method: &str, rest: &[&str], request: &Request) -> Reply {
+    pub(super) fn route_restreams(
+        &mut self,
+        method: &str,
+        rest: &[&str],
+        request: &Request,
+    ) -> Reply {
         match (method, rest) {
             ("GET", []) => self.restreams.page(request, &self.behaviour),
             ("POST", []) => self.create_restream(request),
@@ -46,7 +51,8 @@ impl World {
 
     /// Makes a restream of a stream of this account, within the quota.
     fn create_restream(&mut self, request: &Request) -> Reply {
-        let stream = request.object().and_then(|body| body.get("restream")?.get("stream_id")?.as_i64());
+        let stream =
+            request.object().and_then(|body| body.get("restream")?.get("stream_id")?.as_i64());
         let Some(stream) = stream.and_then(|id| self.streams.get(&id)) else {
             return Reply::invalid("stream", "does not belong to the same client");
         };

@@ -112,11 +112,14 @@ impl World {
         let intervals = Span { from, to }.intervals(length);
         let metrics = match rest {
             ["storage"] => {
-                let points: Vec<Value> = intervals.map(|at| pair(at, made(at) * 29_260_881)).collect();
+                let points: Vec<Value> =
+                    intervals.map(|at| pair(at, made(at) * 29_260_881)).collect();
                 let most = points.last().cloned().unwrap_or_else(|| json!([]));
                 json!({"storage": points, "max_volume_usage": most})
             }
-            ["vod", ..] => json!({"vod": intervals.map(|at| pair(at, made(at))).collect::<Value>()}),
+            ["vod", ..] => {
+                json!({"vod": intervals.map(|at| pair(at, made(at))).collect::<Value>()})
+            }
             _ => json!({"streams": intervals.map(|at| pair(at, alive(at))).collect::<Value>()}),
         };
         Ok(Reply::ok(json!([{"client": CLIENT_ID, "metrics": metrics}])))
@@ -173,7 +176,8 @@ fn heatmap(request: &Request) -> Result<Reply, Reply> {
 /// Reads a time: ISO 8601, with or without zone, or a day.
 fn time(text: &str) -> Option<DateTime<Utc>> {
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
-    let bare = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|time| time.and_utc());
+    let bare =
+        || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|time| time.and_utc());
     let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
     zoned.or_else(|_| bare()).ok().or_else(|| day().map(|time| time.and_utc()))
 }
