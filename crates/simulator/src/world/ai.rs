@@ -119,10 +119,7 @@ impl World {
             return refused(429, "Queue limit reached (100), try later.");
         }
         data.insert("client_id".to_owned(), CLIENT_ID.into());
-        let digits = self.dice.token();
-        let [a, b, c, d, e] =
-            [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-        let id = format!("{a}-{b}-{c}-{d}-{e}");
+        let id = uuid(&self.dice.token());
         let task = AiTask {
             id: id.clone(),
             data,
@@ -166,6 +163,12 @@ impl World {
         task.revoked = true;
         Reply::json(202, json!({"result": "Task has been cancelled"}))
     }
+}
+
+/// Writes 32 hexadecimal digits as a UUID.
+fn uuid(digits: &str) -> String {
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+    parts.join("-")
 }
 
 /// Whether a language can be transcribed and translated: three letters are all it takes here.

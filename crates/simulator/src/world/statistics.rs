@@ -45,7 +45,7 @@ impl World {
         match rest {
             ["ffprobe"] => self.ffprobe(request),
             ["heatmap"] => heatmap(request),
-            ["stream" | "reseller", ..] | ["max_stream" | "storage"] | ["vod", ..]
+            ["stream" | "reseller" | "vod" | "max_stream" | "storage", ..]
                 if rest.last() != Some(&"total") =>
             {
                 self.chart(rest, request)

@@ -58,7 +58,11 @@ impl World {
         }
         let bodies = items.into_iter().map(|item| match item {
             Value::Object(body) => body,
-            _ => Map::new(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Map::new(),
         });
         let bodies: Vec<_> = bodies.collect();
         for body in &bodies {
