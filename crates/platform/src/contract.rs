@@ -54,7 +54,7 @@ async fn all_that_is_sent_and_answered_is_as_the_file_says_or_a_listed_deviation
     let log = walk::walk().await;
     let file = File::read();
     let called: BTreeSet<&str> =
-        log.iter().filter_map(|entry| operation_of(entry)).map(Operation::as_str).collect();
+        log.iter().filter_map(operation_of).map(Operation::as_str).collect();
     let all: BTreeSet<&str> = Operation::ALL.iter().map(|one| one.as_str()).collect();
     assert_eq!(called, all, "the walk makes every call");
     let mut findings = Findings::new();

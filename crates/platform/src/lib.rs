@@ -2,8 +2,8 @@
 //!
 //! One call is one HTTP request, and every failure says what may be done next: its
 //! [`Disposition`]. Repeating is the business of the durable job queue, because only a job
-//! remembers over a crash what it has already tried. The single exception is a 401 under
-//! user name and password: the token is renewed once and the request goes out again.
+//! remembers over a crash what it has already tried. The single exception is a 401 where another
+//! token is to be had, by login or from its file: the request goes out once again.
 //!
 //! *Wire types* ([`wire`]) are the platform's objects as it sends them: nearly every field is
 //! optional, unknown fields are ignored, and a field of an unexpected type counts as absent.

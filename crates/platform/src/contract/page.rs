@@ -23,11 +23,18 @@ fn table(heading: &str) -> Vec<Vec<String>> {
     rows.map(cells).collect()
 }
 
+/// Rows as the page has them.
+fn written(rows: &[Vec<String>]) -> String {
+    let lines: Vec<String> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
+    lines.join("\n")
+}
+
 /// The word of the page for a disposition.
 fn word(disposition: Disposition) -> &'static str {
-    match disposition {
-        Disposition::FeatureMissing => "feature missing",
-        other => other.as_str(),
+    if disposition == Disposition::FeatureMissing {
+        "feature missing"
+    } else {
+        disposition.as_str()
     }
 }
 
@@ -49,8 +56,7 @@ fn the_page_tells_every_operation_as_the_code_has_it() {
         })
         .collect();
     let found: Vec<Vec<String>> = table("Operations");
-    let written: String = expected.iter().map(|row| format!("| {} |\n", row.join(" | "))).collect();
-    assert_eq!(found, expected, "the table has to be:\n{written}");
+    assert_eq!(found, expected, "the table has to be:\n{}", written(&expected));
 }
 
 #[test]
@@ -98,6 +104,5 @@ fn the_page_lists_the_deviations() {
                 .into()
         })
         .collect();
-    let written: String = expected.iter().map(|row| format!("| {} |\n", row.join(" | "))).collect();
-    assert_eq!(table("Deviations"), expected, "the table has to be:\n{written}");
+    assert_eq!(table("Deviations"), expected, "the table has to be:\n{}", written(&expected));
 }

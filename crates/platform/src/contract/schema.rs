@@ -72,82 +72,86 @@ impl Checker<'_> {
             return;
         }
         for (keyword, rule) in keywords {
-            if let Some(problem) = self.keyword(keyword, rule, value, &place, findings) {
-                findings.insert(format!("{place}: {problem}"));
+            match keyword.as_str() {
+                "required" | "properties" | "items" | "allOf" => {
+                    self.inside(keyword, rule, value, &place, findings);
+                }
+                _ => {
+                    let problem = self.itself(keyword, rule, value);
+                    findings.extend(problem.map(|problem| format!("{place}: {problem}")));
+                }
             }
         }
     }
 
-    /// Checks one keyword; returns what is wrong with the value itself.
-    fn keyword(
+    /// Checks what is in a value by one keyword.
+    fn inside(
         &self,
         keyword: &str,
         rule: &Value,
         value: &Value,
         place: &str,
         findings: &mut BTreeSet<String>,
-    ) -> Option<String> {
-        let text = value.as_str().filter(|text| *text != SECRET);
-        let length = text.map(|text| text.chars().count());
-        let bound = rule.as_u64().and_then(|bound| usize::try_from(bound).ok());
-        match keyword {
-            "type" => {
-                (!is_of(rule.as_str().unwrap(), value)).then(|| format!("is not {}", said(rule)))
+    ) {
+        match (keyword, rule, value) {
+            ("required", Value::Array(names), Value::Object(fields)) => {
+                let absent = names.iter().filter_map(Value::as_str);
+                let absent = absent.filter(|name| !fields.contains_key(*name));
+                findings.extend(absent.map(|name| format!("{place}.{name}: required and absent")));
             }
-            "enum" => (text != Some("") && !rule.as_array().unwrap().contains(value))
-                .then(|| "is none of the words".to_owned()),
-            "minLength" => (length < bound && length.is_some()).then(|| "is too short".to_owned()),
-            "maxLength" => (length > bound).then(|| "is too long".to_owned()),
-            "pattern" => {
-                assert_eq!(rule, "^[!-~]+$", "the one pattern");
-                text.is_some_and(|text| !text.chars().all(|c| c.is_ascii_graphic()))
-                    .then(|| "has other characters".to_owned())
-            }
-            "format" => text
-                .filter(|text| !is_format(rule.as_str().unwrap(), text))
-                .map(|_| format!("is no {}", said(rule))),
-            "readOnly" => {
-                (self.side == Side::Request).then(|| "only the platform sets it".to_owned())
-            }
-            "required" => {
-                let object = value.as_object()?;
-                for name in rule.as_array().unwrap().iter().filter_map(Value::as_str) {
-                    if !object.contains_key(name) {
-                        findings.insert(format!("{place}.{name}: required and absent"));
-                    }
-                }
-                None
-            }
-            "properties" => {
-                for (name, schema) in rule.as_object().unwrap() {
-                    if let Some(value) = value.get(name) {
+            ("properties", Value::Object(schemas), Value::Object(fields)) => {
+                for (name, schema) in schemas {
+                    if let Some(value) = fields.get(name) {
                         self.one(schema, value, &format!("{place}.{name}"), findings);
                     }
                 }
-                None
             }
-            "items" => {
-                for item in value.as_array()? {
-                    self.one(rule, item, &format!("{place}[]"), findings);
+            ("items", schema, Value::Array(items)) => {
+                for item in items {
+                    self.one(schema, item, &format!("{place}[]"), findings);
                 }
-                None
             }
-            "allOf" => {
-                rule.as_array()
-                    .unwrap()
-                    .iter()
-                    .for_each(|one| self.one(one, value, place, findings));
-                None
+            ("allOf", Value::Array(schemas), value) => {
+                for schema in schemas {
+                    self.one(schema, value, place, findings);
+                }
             }
+            // Of another type than the keyword is about: `type` tells it.
+            _ => {}
+        }
+    }
+
+    /// Checks a value itself by one keyword; returns what is wrong with it.
+    fn itself(&self, keyword: &str, rule: &Value, value: &Value) -> Option<String> {
+        let text = value.as_str().filter(|text| *text != SECRET);
+        let length = text.map(|text| text.chars().count());
+        let bound = rule.as_u64().and_then(|bound| usize::try_from(bound).ok());
+        let name = rule.as_str().unwrap_or_default();
+        let (is_good, problem) = match keyword {
+            "type" => (is_of(name, value), format!("is not {name}")),
+            "enum" => {
+                let is_one = rule.as_array().unwrap().contains(value);
+                (is_one || text == Some(""), "is none of the words".to_owned())
+            }
+            "minLength" => (length.is_none() || length >= bound, "is too short".to_owned()),
+            "maxLength" => (length <= bound, "is too long".to_owned()),
+            "pattern" => {
+                assert_eq!(name, "^[!-~]+$", "the one pattern");
+                let is_good = text.is_none_or(|text| text.chars().all(|c| c.is_ascii_graphic()));
+                (is_good, "has other characters".to_owned())
+            }
+            "format" => (text.is_none_or(|text| is_format(name, text)), format!("is no {name}")),
+            "readOnly" => (self.side == Side::Answer, "only the platform sets it".to_owned()),
             "oneOf" | "anyOf" => {
                 let fits = |schema: &&Value| self.check_at(schema, value, "").is_empty();
                 let fitting = rule.as_array().unwrap().iter().filter(fits).count();
                 let is_good = if keyword == "oneOf" { fitting == 1 } else { fitting > 0 };
-                (!is_good).then(|| format!("fits {fitting} of the forms"))
+                (is_good, format!("fits {fitting} of the forms"))
             }
-            "default" | "nullable" | "additionalProperties" => None,
-            other => panic!("{place}: the keyword {other} is not known here"),
-        }
+            "default" | "nullable" | "additionalProperties" => (true, String::new()),
+            other => panic!("the keyword {other} is not known here"),
+        };
+        (!is_good).then_some(problem)
     }
 
     /// Finds fields that no schema names.
@@ -231,11 +235,6 @@ fn is_format(name: &str, text: &str) -> bool {
         "uuid" => text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-'),
         _ => true,
     }
-}
-
-/// A rule in words.
-fn said(rule: &Value) -> &str {
-    rule.as_str().unwrap_or_default()
 }
 
 #[cfg(test)]

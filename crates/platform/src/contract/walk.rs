@@ -7,7 +7,13 @@ use simulator::{Config as Platform, RequestLogEntry, Simulator};
 
 use crate::{
     AiTaskFilter, Chart, ChartFilter, Client, Config, CountBy, CountFilter, Credentials,
-    Disposition, Error, Span, StartRecording, TokenReset, VideoFilter, Watching, wire::*,
+    Disposition, Error, Span, StartRecording, TokenReset, VideoFilter, Watching,
+    wire::{
+        AiTask, AiWork, Broadcast, BroadcastPatch, BroadcastStatus, DefaultQualitySet,
+        DefaultQualitySets, DirectoryPatch, NewAiTask, NewBroadcast, NewClip, NewDirectory,
+        NewStream, OverlayFields, PlayerFields, Playlist, PlaylistFields, RestreamFields, Stream,
+        StreamPatch, SubtitleFields, Video, VideoFields,
+    },
 };
 
 /// How long anything of the simulator may take; at its pace nothing takes a second.
