@@ -76,6 +76,8 @@ fn now() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
+/// A field that is set.
+#[expect(clippy::unnecessary_wraps, reason = "the fields of bodies are optional")]
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
