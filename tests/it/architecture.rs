@@ -25,6 +25,7 @@ const ARROWS: &[&str] = &[
     "cli > worker",
     "[client > store]",
     "ingest > domain",
+    "[platform > simulator]",
     "ingest > store",
     "store > domain",
     "store > postgres (optional)",

@@ -312,11 +312,12 @@ fn api_token(token: &config::ApiToken) -> Result<api::Token> {
 
 fn platform_config(source: &Source) -> Result<platform::Config> {
     let name = &source.name;
-    let token = config::secret(source.token.as_ref(), source.token_file.as_ref())?;
     let password = config::secret(source.password.as_ref(), source.password_file.as_ref())?;
-    let credentials = match (token, &source.username, password) {
-        (Some(token), None, None) => Credentials::Token(token),
-        (None, Some(username), Some(password)) => {
+    let credentials = match (&source.token, &source.token_file, &source.username, password) {
+        (Some(token), None, None, None) => Credentials::Token(token.clone()),
+        // Read by the client, again and again: whoever rotates the token restarts nothing.
+        (None, Some(path), None, None) => Credentials::TokenFile(path.clone()),
+        (None, None, Some(username), Some(password)) => {
             Credentials::Password { username: username.clone(), password }
         }
         _ => {

@@ -1,14 +1,23 @@
-//! The client: one method per operation, one HTTP request per call.
+//! The client: a method for each operation, one HTTP request per call.
 //!
-//! Every call goes through [`Client::call`], which adds the ticket, sends, repeats once with a
+//! Every [`call`] goes through [`Client::call`], which adds the ticket, sends, repeats once with a
 //! renewed ticket after a 401, and writes one line to the log: operation, status, milliseconds.
 //! No addresses and no bodies are logged.
 
+mod account;
+mod ai;
 mod broadcasts;
+mod call;
 mod decode;
+mod overlays;
 mod pages;
+mod players;
+mod playlists;
 mod recordings;
+mod restreams;
+mod statistics;
 mod streams;
+mod subtitles;
 mod videos;
 
 #[cfg(test)]
@@ -16,14 +25,18 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use reqwest::Method;
-use secrecy::SecretString;
-use serde_json::Value;
-
-pub use self::recordings::StartRecording;
+use self::call::Call;
+pub use self::{
+    ai::AiTaskFilter,
+    pages::Pages,
+    recordings::StartRecording,
+    statistics::{Chart, ChartFilter, CountBy, CountFilter, Span, Watching},
+    streams::TokenReset,
+    videos::{MOST_VIDEOS, VideoFilter},
+};
 use crate::{
     Config, ConfigError, CreateBody, Error, Gate, Operation, Sign,
-    auth::{self, Auth, Ticket},
+    auth::{Auth, Ticket},
     http::{self, Answer, Broken},
 };
 
@@ -47,38 +60,6 @@ struct Inner {
     base: String,
     auth: Auth,
     create_body: CreateBody,
-    /// Secrets that must not show in messages.
-    secrets: Vec<SecretString>,
-}
-
-/// One request to be.
-struct Call {
-    operation: Operation,
-    method: Method,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
-    /// Secrets in the body, which an answer may quote.
-    secrets: Vec<SecretString>,
-}
-
-impl Call {
-    /// A request without query and body.
-    fn new(operation: Operation, method: Method, path: String) -> Self {
-        Self { operation, method, path, query: Vec::new(), body: None, secrets: Vec::new() }
-    }
-
-    /// The same with a body.
-    fn body(mut self, body: Value) -> Self {
-        self.body = Some(body);
-        self
-    }
-
-    /// The same with a parameter.
-    fn query(mut self, name: &'static str, value: &impl ToString) -> Self {
-        self.query.push((name, value.to_string()));
-        self
-    }
 }
 
 impl Client {
@@ -96,7 +77,6 @@ impl Client {
             base: base.as_str().trim_end_matches('/').to_owned(),
             auth,
             create_body: config.create_body,
-            secrets: auth::secrets(&config.credentials),
         };
         Ok(Self { inner: Arc::new(inner), gate: None })
     }
@@ -108,28 +88,32 @@ impl Client {
     }
 
     /// Makes one call: the answer is a success, or this is an error.
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let started = Instant::now();
-        let outcome = self.attempt(&call).await;
-        let outcome = match outcome {
-            Ok(answer)
-                if answer.is_success() && !decode::has_errors_inside(call.operation, &answer) =>
-            {
-                Ok(answer)
-            }
-            Ok(answer) => {
-                let secrets: Vec<_> =
-                    self.inner.secrets.iter().chain(&call.secrets).cloned().collect();
-                Err(Error::of_answer(call.operation, &answer, &secrets))
-            }
-            Err(error) => Err(error),
-        };
-        log(&call, &outcome, started);
+        let outcome = self.attempt(call).await.and_then(|answer| self.judge(call, answer));
+        log(call.operation, &outcome, started);
         outcome
     }
 
+    /// Whether an answer is a success: by its status, and by what it says inside.
+    fn judge(&self, call: &Call<'_>, answer: Answer) -> Result<Answer, Error> {
+        let operation = call.operation;
+        if answer.is_success()
+            && decode::is_markup(&answer)
+            && operation != Operation::PreviewPlayer
+        {
+            return Err(decode::markup(operation, &answer));
+        }
+        if answer.is_success() && !decode::has_errors_inside(operation, &answer) {
+            return Ok(answer);
+        }
+        let mut secrets = self.inner.auth.secrets();
+        secrets.extend(call.secrets.iter().cloned());
+        Err(Error::of_answer(operation, &answer, &secrets))
+    }
+
     /// Sends with a ticket; after a 401 once more if another ticket is to be had.
-    async fn attempt(&self, call: &Call) -> Result<Answer, Error> {
+    async fn attempt(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let auth = &self.inner.auth;
         let failed = |failure| Error::of_failure(call.operation, failure);
         let broken = |broken| Error::of_broken(call.operation, broken);
@@ -149,9 +133,9 @@ impl Client {
     }
 
     /// Sends once.
-    async fn send(&self, call: &Call, ticket: &Ticket) -> Result<Answer, Broken> {
+    async fn send(&self, call: &Call<'_>, ticket: &Ticket) -> Result<Answer, Broken> {
         let address = format!("{}{}", self.inner.base, call.path);
-        let request = self.inner.http.request(call.method.clone(), address);
+        let request = self.inner.http.request(call.operation.row().method.clone(), address);
         let request = request.query(&call.query);
         let request = request.header(reqwest::header::AUTHORIZATION, ticket.header.clone());
         let request = match &call.body {
@@ -167,14 +151,15 @@ impl Client {
 }
 
 /// Writes the line of one call: reads at debug, everything that changes something at info.
-fn log(call: &Call, outcome: &Result<Answer, Error>, started: Instant) {
-    let operation = call.operation.as_str();
+fn log(operation: Operation, outcome: &Result<Answer, Error>, started: Instant) {
     let milliseconds = started.elapsed().as_millis();
     let (status, result) = match outcome {
         Ok(answer) => (Some(answer.status), "success"),
         Err(error) => (error.status(), error.disposition().as_str()),
     };
-    if call.method == Method::GET {
+    let is_read = operation.is_read();
+    let operation = operation.as_str();
+    if is_read {
         tracing::debug!(operation, status, result, milliseconds, "platform call");
     } else {
         tracing::info!(operation, status, result, milliseconds, "platform call");

@@ -1,6 +1,6 @@
 //! What a client needs to know of one platform account.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -43,6 +43,8 @@ impl Config {
 pub enum Credentials {
     /// A permanent API token: header `Authorization: APIKey ...`. The way for services.
     Token(SecretString),
+    /// The same in a file, which is read again when it changes and after a 401.
+    TokenFile(PathBuf),
     /// A user, who logs in for tokens of one hour.
     Password {
         /// The login name, usually an e-mail address.

@@ -1,15 +1,15 @@
-//! What may be done after a failure: one table for all operations, a row for each.
+//! What may be done after a failure.
 //!
 //! The platform has no idempotency keys and uses PUT for actions that must not be repeated, so
-//! the HTTP method decides nothing. Two things depend on the operation: what an *unknown outcome*
-//! means (the request may have been carried out, its answer is lost), and what a *missing* object
-//! means. The rest is the same for all.
+//! the HTTP method decides nothing. Two things depend on the operation, by its class: what an
+//! *unknown outcome* means (the request may have been carried out, its answer is lost), and what a
+//! *missing* object means. The rest is the same for all. `docs/platform.md` has it as a table.
 //!
 //! Not the job of this module: how often and when to repeat.
 
 use std::time::Duration;
 
-use crate::{Operation, refusal::Refusal};
+use crate::{Class, Operation, refusal::Refusal};
 
 /// What may be done after a failed call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,15 +55,6 @@ impl Disposition {
     }
 }
 
-/// What an unknown outcome of an operation asks for.
-#[derive(Clone, Copy)]
-enum Unknown {
-    /// Repeating it changes nothing.
-    Repeat,
-    /// Repeating it may create, rotate or cut a second time.
-    Look,
-}
-
 /// What 404 means for an operation.
 #[derive(Clone, Copy)]
 enum Missing {
@@ -75,25 +66,20 @@ enum Missing {
     Wrong,
 }
 
-/// The row of an operation in the table.
-#[expect(clippy::match_same_arms, reason = "a table: a row for each kind of operation")]
-fn row(operation: Operation) -> (Unknown, Missing) {
-    use Missing::{Goal, Lag, Wrong};
-    use Unknown::{Look, Repeat};
-    match operation {
-        Operation::GetStream | Operation::GetBroadcast | Operation::GetVideo => (Repeat, Lag),
-        Operation::ListStreams | Operation::ListBroadcasts | Operation::ListVideos => {
-            (Repeat, Wrong)
-        }
-        Operation::UpdateStream | Operation::UpdateBroadcast => (Repeat, Lag),
-        Operation::DeleteStream | Operation::DeleteBroadcast | Operation::DeleteVideo => {
-            (Repeat, Goal)
-        }
-        Operation::CreateStream | Operation::CreateBroadcast => (Look, Wrong),
-        // A second start cuts the recording, a second stop answers as if nothing was recorded.
-        Operation::StartRecording | Operation::StopRecording => (Look, Lag),
-        // Harmless only while no new session runs: a late repetition would cut its rewind window.
-        Operation::DvrCleanup => (Look, Lag),
+/// What 404 means for operations of a class.
+fn missing(class: Class) -> Missing {
+    match class {
+        Class::Delete => Missing::Goal,
+        Class::Read | Class::Change | Class::Act | Class::Cancel => Missing::Lag,
+        Class::List | Class::Create => Missing::Wrong,
+    }
+}
+
+/// Whether a second time changes nothing more.
+fn is_repeatable(class: Class) -> bool {
+    match class {
+        Class::Read | Class::List | Class::Change | Class::Delete | Class::Cancel => true,
+        Class::Create | Class::Act => false,
     }
 }
 
@@ -105,9 +91,14 @@ pub(crate) fn of_answer(
     retry_after: Option<Duration>,
 ) -> Disposition {
     let wait = Disposition::Wait { after: retry_after };
-    match (status, row(operation).1) {
+    let class = operation.class();
+    match (status, missing(class)) {
         (401, _) => Disposition::Unauthorized,
+        // A page for people comes from a proxy, which knows nothing of the object.
+        (404 | 410, Missing::Goal) if refusal.is_markup() => wait,
         (404 | 410, Missing::Goal) => Disposition::Done,
+        // What has ended cannot be stopped.
+        (412, _) if class == Class::Cancel => Disposition::Done,
         (404, Missing::Lag) | (425, _) => wait,
         // With Retry-After the server says that it did not take the request.
         (503, _) if retry_after.is_some() => wait,
@@ -142,15 +133,16 @@ fn of_refusal(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> 
 
 /// The disposition when the request may have been carried out and no usable answer came.
 pub(crate) fn of_unknown(operation: Operation, after: Option<Duration>) -> Disposition {
-    match row(operation).0 {
-        Unknown::Repeat => Disposition::Retry { after },
-        Unknown::Look => Disposition::Ambiguous,
+    if is_repeatable(operation.class()) {
+        Disposition::Retry { after }
+    } else {
+        Disposition::Ambiguous
     }
 }
 
 /// Whether the operation names one object, so that 404 speaks of this object.
 pub(crate) fn is_on_object(operation: Operation) -> bool {
-    !matches!(row(operation).1, Missing::Wrong)
+    !matches!(missing(operation.class()), Missing::Wrong)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The errors of this crate: a call that failed, and settings that no client can be made from.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use thiserror::Error as ThisError;
@@ -28,6 +28,8 @@ pub(crate) struct Failure {
     message: String,
     retry_after: Option<Duration>,
     disposition: Disposition,
+    /// Whether the body was a page for people.
+    is_markup: bool,
 }
 
 impl Error {
@@ -57,9 +59,11 @@ impl Error {
     }
 
     /// Whether the platform answered that there is no such object (404 or 410 for an operation on
-    /// one object). Right after a webhook it may only lag.
+    /// one object, and not by a proxy's page). Right after a webhook it may only lag.
     pub fn is_not_found(&self) -> bool {
-        matches!(self.failure.status, Some(404 | 410)) && disposition::is_on_object(self.operation)
+        matches!(self.failure.status, Some(404 | 410))
+            && !self.failure.is_markup
+            && disposition::is_on_object(self.operation)
     }
 
     /// A failure while the credentials were renewed.
@@ -78,7 +82,8 @@ impl Error {
     /// A success whose body is not what the operation answers.
     pub(crate) fn of_body(operation: Operation, status: u16, message: String) -> Self {
         let disposition = disposition::of_unknown(operation, None);
-        let failure = Failure { status: Some(status), message, retry_after: None, disposition };
+        let mut failure = Failure::new(message, disposition);
+        failure.status = Some(status);
         Self::of_failure(operation, failure)
     }
 
@@ -89,7 +94,7 @@ impl Error {
             Broken::Unknown(_) | Broken::TooLarge => disposition::of_unknown(operation, None),
         };
         let (message, source) = broken.into_parts();
-        let failure = Failure { status: None, message, retry_after: None, disposition };
+        let failure = Failure::new(message, disposition);
         Self { operation, source: source.map(Box::new), failure }
     }
 
@@ -98,28 +103,25 @@ impl Error {
         let message = format!(
             "no empty page within {pages} pages: nothing may be concluded from what is absent"
         );
-        let disposition = Disposition::Refused;
-        Self::of_failure(
-            operation,
-            Failure { status: None, message, retry_after: None, disposition },
-        )
+        Self::of_failure(operation, Failure::new(message, Disposition::Refused))
     }
 }
 
 impl Failure {
     /// An answer that is no success.
     pub(crate) fn of_refusal(answer: &Answer, refusal: Refusal, disposition: Disposition) -> Self {
+        let is_markup = refusal.is_markup();
         let message = match refusal.message {
             empty if empty.is_empty() => "no message".to_owned(),
             message => message,
         };
         let (status, retry_after) = (Some(answer.status), answer.retry_after);
-        Self { status, message, retry_after, disposition }
+        Self { status, message, retry_after, disposition, is_markup }
     }
 
     /// A failure without an answer of its own.
     pub(crate) fn new(message: String, disposition: Disposition) -> Self {
-        Self { status: None, message, retry_after: None, disposition }
+        Self { status: None, message, retry_after: None, disposition, is_markup: false }
     }
 
     /// The same for a step before the operation. The status moves into the message: a 404 of the
@@ -162,6 +164,15 @@ pub enum ConfigError {
     Credential {
         /// Which one.
         what: &'static str,
+    },
+    /// The file of the token cannot be read.
+    #[error("the token file {} cannot be read: check its path and who may read it", path.display())]
+    TokenFile {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
     },
     /// The HTTP client cannot be made, e.g. without root certificates on the machine.
     #[error("the http client cannot be set up: are root certificates (ca-certificates) installed?")]

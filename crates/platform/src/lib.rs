@@ -2,8 +2,8 @@
 //!
 //! One call is one HTTP request, and every failure says what may be done next: its
 //! [`Disposition`]. Repeating is the business of the durable job queue, because only a job
-//! remembers over a crash what it has already tried. The single exception is a 401 under
-//! user name and password: the token is renewed once and the request goes out again.
+//! remembers over a crash what it has already tried. The single exception is a 401 where another
+//! token is to be had, by login or from its file: the request goes out once again.
 //!
 //! *Wire types* ([`wire`]) are the platform's objects as it sends them: nearly every field is
 //! optional, unknown fields are ignored, and a field of an unexpected type counts as absent.
@@ -23,6 +23,9 @@ mod auth;
 mod client;
 #[cfg(feature = "client")]
 mod config;
+#[cfg(test)]
+#[cfg(feature = "client")]
+mod contract;
 #[cfg(feature = "client")]
 mod disposition;
 #[cfg(feature = "client")]
@@ -47,10 +50,13 @@ mod test_support;
 
 #[cfg(feature = "client")]
 pub use self::{
-    client::{Client, StartRecording},
+    client::{
+        AiTaskFilter, Chart, ChartFilter, Client, CountBy, CountFilter, MOST_VIDEOS, Pages, Span,
+        StartRecording, TokenReset, VideoFilter, Watching,
+    },
     config::{Config, CreateBody, Credentials},
     disposition::Disposition,
     error::{ConfigError, Error},
     gate::{Gate, Sign},
-    operation::Operation,
+    operation::{Class, Operation},
 };

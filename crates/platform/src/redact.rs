@@ -64,7 +64,8 @@ fn is_secret_name(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     has_secret_word(name)
         || lower.contains("push_url")
-        || ["uri", "access", "refresh", "authorization"].contains(&lower.as_str())
+        || ["uri", "access", "refresh", "authorization", "origin_http_headers"]
+            .contains(&lower.as_str())
 }
 
 /// Whether a name has a word in it after which a secret stands.

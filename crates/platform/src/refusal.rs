@@ -18,6 +18,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// The exception class of gateway errors.
     class: Option<String>,
+    /// Whether the body is a page for people.
+    is_markup: bool,
 }
 
 impl Refusal {
@@ -34,7 +36,12 @@ impl Refusal {
             Some(value) => of_json(value, own),
             None => redact::text(&of_markup(text), own),
         };
-        Self { message: cap(message.trim()), class }
+        Self { message: cap(message.trim()), class, is_markup: text.starts_with('<') }
+    }
+
+    /// Whether it is a page for people, so that a proxy wrote it and not the platform's API.
+    pub(crate) fn is_markup(&self) -> bool {
+        self.is_markup
     }
 
     /// Whether the text names a limit of the account.

@@ -23,6 +23,11 @@ pub struct Behaviour {
     pub patch_needs_name: bool,
     /// False: creating a broadcast answers 200 without a body, as the API reference has it.
     pub create_broadcast_answers_body: bool,
+    /// False: creating a video answers one video and not a list of one, as the platform's own
+    /// library reads it.
+    pub create_video_answers_list: bool,
+    /// How many restreams an account may have.
+    pub restream_quota: u16,
     /// How `PUT .../start_recording` answers for a live stream.
     pub start_recording: StartRecording,
     /// How `PUT .../stop_recording` says that nothing was recorded.
@@ -71,6 +76,8 @@ impl Default for Behaviour {
             create_body: BodyForm::Either,
             patch_needs_name: false,
             create_broadcast_answers_body: true,
+            create_video_answers_list: true,
+            restream_quota: 1,
             start_recording: StartRecording::NoContent,
             nothing_recorded: NothingRecorded::ZeroBytes,
             recording_hold_s: Some(10),

@@ -7,22 +7,34 @@
 //!
 //! Not its job: the network, faults of the network, sending webhooks.
 
+mod accepts;
 mod accounts;
 mod agenda;
+mod ai;
 mod broadcasts;
+mod clips;
 mod dice;
+mod directories;
 mod encoder;
 mod ingest;
 mod live_stream;
 mod options;
+mod overlays;
 mod pages;
+mod players;
+mod playlists;
 mod quota;
 mod recorder;
 mod reply;
+mod restreams;
 mod routes;
+mod shelf;
 mod snapshot;
+mod statistics;
 mod streams;
+mod subtitles;
 mod transcoder;
+mod uploads;
 mod video;
 mod videos;
 
@@ -42,9 +54,12 @@ pub(crate) use self::snapshot::Webhook;
 
 use self::accounts::Account;
 use self::agenda::{Agenda, Step};
+use self::ai::AiTask;
 use self::broadcasts::Broadcast;
+use self::clips::Clip;
 use self::dice::{Dice, Pace};
 use self::live_stream::LiveStream;
+use self::shelf::Shelf;
 use self::video::Video;
 use crate::{Behaviour, Config};
 
@@ -65,6 +80,16 @@ pub(crate) struct World {
     streams: BTreeMap<i64, LiveStream>,
     broadcasts: BTreeMap<i64, Broadcast>,
     videos: BTreeMap<i64, Video>,
+    clips: Vec<Clip>,
+    overlays: Shelf,
+    restreams: Shelf,
+    subtitles: Shelf,
+    playlists: Shelf,
+    directories: Shelf,
+    players: Shelf,
+    /// The quality sets for live streams and for videos that are used where none is named.
+    default_quality_sets: [i64; 2],
+    ai_tasks: Vec<AiTask>,
     next_stream: i64,
     next_broadcast: i64,
     next_video: i64,
@@ -91,6 +116,15 @@ impl World {
             streams: BTreeMap::new(),
             broadcasts: BTreeMap::new(),
             videos: BTreeMap::new(),
+            clips: Vec::new(),
+            overlays: overlays::shelf(),
+            restreams: restreams::shelf(),
+            subtitles: subtitles::shelf(),
+            playlists: playlists::shelf(),
+            directories: directories::shelf(),
+            players: players::shelf(),
+            default_quality_sets: players::default_quality_sets(),
+            ai_tasks: Vec::new(),
             next_stream: 320_423,
             next_broadcast: 192_470,
             next_video: 803_111,

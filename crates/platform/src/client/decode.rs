@@ -46,6 +46,16 @@ pub(super) fn object<T: DeserializeOwned>(
     typed(operation, answer, value(operation, answer)?)
 }
 
+/// The object in a field of the body.
+pub(super) fn object_in<T: DeserializeOwned>(
+    operation: Operation,
+    answer: &Answer,
+    name: &str,
+) -> Result<T, Error> {
+    let found = value(operation, answer)?.get_mut(name).map(Value::take);
+    typed(operation, answer, found.unwrap_or_default())
+}
+
 /// The body as the object with this id. Answers may be cut down to a few fields without it, but
 /// an object without any field says nothing.
 pub(super) fn object_with_id<T: DeserializeOwned>(
@@ -83,15 +93,33 @@ pub(super) fn optional<T: DeserializeOwned>(
 
 /// The body as a list. Only `[]` is an empty one: from a body that says nothing, nothing may be
 /// concluded, and neither from a row that cannot be identified.
+/// `within` names the field that holds it; there `null` is an empty list too.
 pub(super) fn list<T: DeserializeOwned>(
     operation: Operation,
     answer: &Answer,
+    within: Option<&str>,
 ) -> Result<Vec<T>, Error> {
-    let value = value(operation, answer)?;
+    let mut value = value(operation, answer)?;
+    if let Some(name) = within {
+        value = match value.get_mut(name).map(Value::take) {
+            Some(Value::Null) => Value::Array(Vec::new()),
+            found => found.unwrap_or_default(),
+        };
+    }
     if !value.is_array() {
         return Err(unreadable(operation, answer, "not a list"));
     }
     typed(operation, answer, value)
+}
+
+/// Whether the body is a page for people: a proxy's, whatever the status says.
+pub(super) fn is_markup(answer: &Answer) -> bool {
+    answer.body.trim_ascii_start().starts_with(b"<")
+}
+
+/// The error of a success that is a page for people.
+pub(super) fn markup(operation: Operation, answer: &Answer) -> Error {
+    unreadable(operation, answer, "a page for people, not the platform's")
 }
 
 /// Whether the value is null or an object without fields.
@@ -119,6 +147,6 @@ fn typed<T: DeserializeOwned>(
 }
 
 /// The error of a success that cannot be read.
-fn unreadable(operation: Operation, answer: &Answer, reason: &str) -> Error {
+pub(super) fn unreadable(operation: Operation, answer: &Answer, reason: &str) -> Error {
     Error::of_body(operation, answer.status, format!("the answer cannot be read: {reason}"))
 }

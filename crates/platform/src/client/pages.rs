@@ -4,40 +4,100 @@
 //! list is walked it changes, so rows come twice or are skipped: the last sight of an id counts,
 //! and that a row is absent proves nothing. Confirm with a GET.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, marker::PhantomData};
 
-use crate::{Error, Operation};
+use super::{call::Call, decode};
+use crate::{Error, wire::Listed};
 
 /// Most pages of one walk. The page size is not published; even at 10 rows these are 10,000
 /// objects. A platform that ignored `page` would otherwise keep us for ever.
-pub(super) const PAGE_CAP: u32 = 1000;
+const PAGE_CAP: u32 = 1000;
+/// Walks before [`Pages::matching`] returns nothing. An object that is deleted while a list is
+/// walked moves its successors to the page before, past the reader; that it moves the same row past
+/// two walks takes two deletions at the right moments.
+const WALKS: u32 = 2;
 
-/// All rows of a list. `page` fetches one page, counted from 1; `id` identifies a row.
-///
-/// # Errors
-/// Those of `page`, and one of its own when no empty page came within `cap` pages.
-pub(super) async fn walk<T, F>(
-    operation: Operation,
+/// The pages of a list. Nothing is sent before the first is asked for.
+#[derive(Debug)]
+pub struct Pages<'a, T> {
+    call: Call<'a>,
+    /// The page that is fetched next, counted from 1; 0 after the last.
+    next: u32,
     cap: u32,
-    id: fn(&T) -> Option<i64>,
-    page: impl Fn(u32) -> F,
-) -> Result<Vec<T>, Error>
-where
-    F: Future<Output = Result<Vec<T>, Error>>,
-{
-    let mut rows: Vec<T> = Vec::new();
-    let mut seen: HashMap<i64, usize> = HashMap::new();
-    for number in 1..=cap {
-        let fetched = page(number).await?;
-        if fetched.is_empty() {
-            return Ok(rows);
+    rows: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: Listed> Pages<'a, T> {
+    /// The pages of what a call lists.
+    pub(super) fn new(call: Call<'a>) -> Self {
+        Self { call, next: 1, cap: PAGE_CAP, rows: PhantomData }
+    }
+
+    /// The same, but gives up after fewer pages.
+    #[cfg(test)]
+    pub(super) fn capped(self, cap: u32) -> Self {
+        Self { cap, ..self }
+    }
+
+    /// One page, counted from 1. An empty page is past the end; a short one is not.
+    pub async fn page(&self, number: u32) -> Result<Vec<T>, Error> {
+        let call = self.call.clone().query("page", number);
+        decode::list(call.operation, &call.send().await?, T::WITHIN)
+    }
+
+    /// The next page, beginning with the first; `None` at the end. Rows may come again on a later
+    /// page: then the list has shifted, and the later sight is the fresher.
+    ///
+    /// # Errors
+    /// Those of the call, after which the same page can be asked for again; and one of its own when
+    /// there is no end within 1000 pages.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<T>>, Error> {
+        if self.next == 0 {
+            return Ok(None);
         }
-        for row in fetched {
-            match id(&row).map(|id| seen.entry(id).or_insert(rows.len())) {
-                Some(at) if *at < rows.len() => rows[*at] = row,
-                _ => rows.push(row),
+        if self.next > self.cap {
+            return Err(Error::of_endless_list(self.call.operation, self.cap));
+        }
+        let rows = self.page(self.next).await?;
+        self.next = if rows.is_empty() { 0 } else { self.next + 1 };
+        Ok(Some(rows).filter(|rows| !rows.is_empty()))
+    }
+
+    /// All rows, each id once, as it was seen last; rows without an id may come twice. One that is
+    /// not among them may exist.
+    pub async fn all(mut self) -> Result<Vec<T>, Error> {
+        self.walk().await
+    }
+
+    /// The rows that `is_it` accepts, to find what an earlier call made whose answer was lost.
+    ///
+    /// Nothing is only returned after two walks, so that a list that shifts under the reader does
+    /// not make an object twice.
+    pub async fn matching(mut self, is_it: impl Fn(&T) -> bool) -> Result<Vec<T>, Error> {
+        let mut found = Vec::new();
+        for _ in 0..WALKS {
+            self.next = 1;
+            found = self.walk().await?;
+            found.retain(&is_it);
+            if !found.is_empty() {
+                break;
             }
         }
+        Ok(found)
     }
-    Err(Error::of_endless_list(operation, cap))
+
+    /// Reads from the next page to the end.
+    async fn walk(&mut self) -> Result<Vec<T>, Error> {
+        let mut rows: Vec<T> = Vec::new();
+        let mut seen: HashMap<T::Id, usize> = HashMap::new();
+        while let Some(page) = self.next_page().await? {
+            for row in page {
+                match row.id().map(|id| *seen.entry(id).or_insert(rows.len())) {
+                    Some(at) if at < rows.len() => rows[at] = row,
+                    _ => rows.push(row),
+                }
+            }
+        }
+        Ok(rows)
+    }
 }

@@ -1,11 +1,13 @@
-//! Recording of a live stream: start, stop, and clearing what viewers can rewind to.
+//! Recording of a live stream: start, stop, clips, and clearing what viewers can rewind to.
 
-use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Call, Client, decode, streams};
-use crate::{Error, Operation, refusal, wire::Video};
+use super::{Client, decode};
+use crate::{
+    Error, Operation, refusal,
+    wire::{Clip, NewClip, Video},
+};
 
 /// What came of asking for a recording. It begins some seconds later in any case.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,27 +38,33 @@ impl Client {
     /// after [`crate::Disposition::Ambiguous`] read the stream first.
     pub async fn start_recording(&self, stream_id: i64) -> Result<StartRecording, Error> {
         let operation = Operation::StartRecording;
-        let path = format!("{}/start_recording", streams::path(stream_id));
-        let answer = self.call(Call::new(operation, Method::PUT, path)).await?;
-        Ok(StartRecording::read(&decode::value(operation, &answer)?, &self.inner.secrets))
+        let answer = self.on(operation, [stream_id]).send().await?;
+        Ok(StartRecording::read(&decode::value(operation, &answer)?, &self.inner.auth.secrets()))
     }
 
     /// Stops the recording and returns its video; `None` if nothing was recorded.
     ///
     /// A second stop also returns `None`: after [`crate::Disposition::Ambiguous`] find the video
-    /// by stream and time.
+    /// by [`Client::videos_recorded`].
     pub async fn stop_recording(&self, stream_id: i64) -> Result<Option<Video>, Error> {
-        let operation = Operation::StopRecording;
-        let path = format!("{}/stop_recording", streams::path(stream_id));
-        let answer = self.call(Call::new(operation, Method::PUT, path)).await?;
-        decode::optional(operation, &answer)
+        self.on(Operation::StopRecording, [stream_id]).optional().await
     }
 
     /// Clears what viewers can rewind to. Before a live stream is used again, else they rewind
     /// into the session before; never while a session runs.
     pub async fn dvr_cleanup(&self, stream_id: i64) -> Result<(), Error> {
-        let path = format!("{}/dvr_cleanup", streams::path(stream_id));
-        self.call(Call::new(Operation::DvrCleanup, Method::PUT, path)).await?;
-        Ok(())
+        self.on(Operation::DvrCleanup, [stream_id]).done().await
+    }
+
+    /// Cuts a clip out of what viewers can rewind to. A second time makes a second one: after
+    /// [`crate::Disposition::Ambiguous`] look among [`Client::list_clips`] for one of this start
+    /// and length.
+    pub async fn create_clip(&self, stream_id: i64, new: &NewClip) -> Result<Clip, Error> {
+        self.on(Operation::CreateClip, [stream_id]).fields(new).object().await
+    }
+
+    /// The clips of a live stream that can still be fetched.
+    pub async fn list_clips(&self, stream_id: i64) -> Result<Vec<Clip>, Error> {
+        self.on(Operation::ListClips, [stream_id]).list().await
     }
 }

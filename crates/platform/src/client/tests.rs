@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -29,6 +29,10 @@ async fn always(reply: fn(&Request) -> Reply) -> (Server, Client) {
     (server, client)
 }
 
+fn of_stream(id: i64) -> VideoFilter {
+    VideoFilter { stream_id: Some(id), ..VideoFilter::default() }
+}
+
 fn test_stream() -> NewStream {
     NewStream { name: "test".to_owned(), ..NewStream::default() }
 }
@@ -47,7 +51,7 @@ async fn every_operation_sends_its_one_request() {
     let broadcast = NewBroadcast { stream_ids: vec![7], ..NewBroadcast::default() };
     assert_eq!(client.create_stream(&test_stream()).await.unwrap().id, 7);
     assert_eq!(client.get_stream(7).await.unwrap().id, 7);
-    assert_eq!(client.list_streams(2).await.unwrap().len(), 1);
+    assert_eq!(client.streams().page(2).await.unwrap().len(), 1);
     assert_eq!(client.update_stream(7, &patch).await.unwrap().id, 7);
     client.delete_stream(7).await.unwrap();
     assert_eq!(client.start_recording(7).await.unwrap(), StartRecording::Started);
@@ -55,11 +59,11 @@ async fn every_operation_sends_its_one_request() {
     client.dvr_cleanup(7).await.unwrap();
     assert_eq!(client.create_broadcast(&broadcast).await.unwrap().id, Some(7));
     assert_eq!(client.get_broadcast(7).await.unwrap().id, Some(7));
-    assert_eq!(client.list_broadcasts(1).await.unwrap().len(), 1);
+    assert_eq!(client.broadcasts().page(1).await.unwrap().len(), 1);
     assert_eq!(client.update_broadcast(7, &paused).await.unwrap().id, Some(7));
     client.delete_broadcast(7).await.unwrap();
     assert_eq!(client.get_video(7).await.unwrap().id, 7);
-    assert_eq!(client.list_videos(7, 3).await.unwrap().len(), 1);
+    assert_eq!(client.videos(&of_stream(7)).page(3).await.unwrap().len(), 1);
     client.delete_video(7).await.unwrap();
     let none = Value::Null;
     let expected = [
@@ -166,7 +170,7 @@ async fn an_answer_above_the_cap_is_not_read() {
         Reply::Answer(200, "", body.into_bytes())
     })
     .await;
-    let error = client.list_streams(1).await.unwrap_err();
+    let error = client.streams().page(1).await.unwrap_err();
     assert_eq!((error.disposition(), error.message()), (RETRY, "the answer is larger than 8 MiB"));
 }
 
@@ -239,7 +243,7 @@ async fn deleting_what_is_gone_is_done() {
         assert!(error.is_not_found());
     }
     assert!(client.get_video(7).await.unwrap_err().is_not_found());
-    let error = client.list_videos(7, 1).await.unwrap_err();
+    let error = client.videos(&of_stream(7)).page(1).await.unwrap_err();
     assert!(!error.is_not_found(), "a wrong path says nothing about an object");
 }
 
@@ -306,11 +310,11 @@ fn page_of(request: &Request) -> Reply {
 #[tokio::test]
 async fn a_walk_ends_at_the_empty_page_and_keeps_the_last_sight_of_each_row() {
     let (server, client) = always(page_of).await;
-    let streams = client.all_streams().await.unwrap();
+    let streams = client.streams().all().await.unwrap();
     let found: Vec<_> = streams.iter().map(|one| (one.id, one.name.as_deref())).collect();
     assert_eq!(found, [(1, Some("new")), (2, None), (3, None), (4, None)]);
     assert_eq!(server.requests().len(), 4);
-    let broadcasts = client.all_broadcasts().await.unwrap();
+    let broadcasts = client.broadcasts().all().await.unwrap();
     assert_eq!(broadcasts.iter().filter_map(|one| one.id).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
@@ -323,21 +327,64 @@ async fn a_walk_over_the_videos_of_a_stream_leaves_out_those_of_another() {
 
 #[tokio::test]
 async fn a_walk_without_an_end_is_an_error_and_no_result() {
-    let fetched = AtomicU32::new(0);
-    let page = |number| {
-        fetched.store(number, Ordering::Relaxed);
-        async { Ok(vec![1_i64]) }
-    };
-    let walked = pages::walk(Operation::ListStreams, 5, |id| Some(*id), page).await;
+    let (server, client) = always(|_| reply_json(200, &json!([{"id": 1}]))).await;
+    let walked = client.streams().capped(5).all().await;
     assert_eq!(walked.unwrap_err().disposition(), Disposition::Refused);
-    assert_eq!(fetched.load(Ordering::Relaxed), 5);
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_page_that_failed_can_be_asked_for_again() {
+    let failures = AtomicU32::new(0);
+    let failures = std::sync::Arc::new(failures);
+    let server = Server::start(move |request| {
+        if request.target.ends_with("page=2") && failures.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::Close;
+        }
+        page_of(request)
+    })
+    .await;
+    let client = server.client();
+    let mut pages = client.streams();
+    assert_eq!(pages.next_page().await.unwrap().unwrap().len(), 2);
+    pages.next_page().await.unwrap_err();
+    assert_eq!(pages.next_page().await.unwrap().unwrap().len(), 1);
+    assert_eq!(pages.next_page().await.unwrap().unwrap().len(), 3);
+    for _ in 0..2 {
+        assert!(pages.next_page().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_shifts_past_one_walk_is_found_by_the_next() {
+    // Stream 3 moves from page 2 to page 1 while page 1 has been read: somebody deleted stream 1.
+    let walks = std::sync::Arc::new(AtomicU32::new(0));
+    let count = walks.clone();
+    let server = Server::start(move |request| {
+        let page = request.target.rsplit_once("page=").map(|(_, page)| page);
+        match (page, count.load(Ordering::SeqCst)) {
+            (Some("1"), 0) => reply_json(200, &json!([{"id": 1}, {"id": 2}])),
+            (Some("1"), _) => reply_json(200, &json!([{"id": 2}, {"id": 3}])),
+            _ => {
+                count.fetch_add(1, Ordering::SeqCst);
+                reply_json(200, &json!([]))
+            }
+        }
+    })
+    .await;
+    let found = server.client().streams().matching(|stream| stream.id == 3).await.unwrap();
+    assert_eq!((found.len(), walks.load(Ordering::SeqCst)), (1, 2));
+    let found = server.client().streams().matching(|stream| stream.id == 2).await.unwrap();
+    assert_eq!((found.len(), walks.load(Ordering::SeqCst)), (1, 3), "what is found ends it");
+    let found = server.client().streams().matching(|stream| stream.id == 9).await.unwrap();
+    assert_eq!((found.len(), walks.load(Ordering::SeqCst)), (0, 5));
 }
 
 #[tokio::test]
 async fn a_walk_fails_on_a_page_that_says_nothing_or_cannot_be_read() {
     for body in ["", "null", "{}", r#"{"results":[]}"#, r#"[{"name":"no id"}]"#, "[null]", "[1,"] {
         let server = Server::start(move |_| Reply::Answer(200, "", body.as_bytes().to_vec())).await;
-        let walked = server.client().all_streams().await;
+        let walked = server.client().streams().all().await;
         assert_eq!(walked.unwrap_err().disposition(), RETRY, "{body:?}");
     }
 }

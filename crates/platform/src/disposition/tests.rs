@@ -4,27 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const RETRY: Disposition = Disposition::Retry { after: None };
 const WAIT: Disposition = Disposition::Wait { after: None };
-const ALL: [Operation; 16] = [
-    Operation::CreateStream,
-    Operation::GetStream,
-    Operation::ListStreams,
-    Operation::UpdateStream,
-    Operation::DeleteStream,
-    Operation::StartRecording,
-    Operation::StopRecording,
-    Operation::DvrCleanup,
-    Operation::CreateBroadcast,
-    Operation::GetBroadcast,
-    Operation::ListBroadcasts,
-    Operation::UpdateBroadcast,
-    Operation::DeleteBroadcast,
-    Operation::GetVideo,
-    Operation::ListVideos,
-    Operation::DeleteVideo,
-];
-
 /// The disposition of a bare status.
 fn bare(operation: Operation, status: u16) -> Disposition {
     of_answer(operation, status, &Refusal::default(), None)
@@ -35,40 +15,89 @@ fn with_body(operation: Operation, status: u16, body: &Value) -> Disposition {
     of_answer(operation, status, &Refusal::read(body.to_string().as_bytes(), &[]), None)
 }
 
-/// operation, outcome unknown (no answer, 408, 5xx), 404, 410
-#[rustfmt::skip]
-const ROWS: [(Operation, Disposition, Disposition, Disposition); 16] = {
-    use Disposition::{Ambiguous, Done, Refused};
-    [
-        (Operation::CreateStream,    Ambiguous, Refused, Refused),
-        (Operation::GetStream,       RETRY,     WAIT,    Refused),
-        (Operation::ListStreams,     RETRY,     Refused, Refused),
-        (Operation::UpdateStream,    RETRY,     WAIT,    Refused),
-        (Operation::DeleteStream,    RETRY,     Done,    Done),
-        (Operation::StartRecording,  Ambiguous, WAIT,    Refused),
-        (Operation::StopRecording,   Ambiguous, WAIT,    Refused),
-        (Operation::DvrCleanup,      Ambiguous, WAIT,    Refused),
-        (Operation::CreateBroadcast, Ambiguous, Refused, Refused),
-        (Operation::GetBroadcast,    RETRY,     WAIT,    Refused),
-        (Operation::ListBroadcasts,  RETRY,     Refused, Refused),
-        (Operation::UpdateBroadcast, RETRY,     WAIT,    Refused),
-        (Operation::DeleteBroadcast, RETRY,     Done,    Done),
-        (Operation::GetVideo,        RETRY,     WAIT,    Refused),
-        (Operation::ListVideos,      RETRY,     Refused, Refused),
-        (Operation::DeleteVideo,     RETRY,     Done,    Done),
+/// The same text in every shape in which the platform's documents print errors, in a proxy's page,
+/// and no text at all.
+fn shapes(status: u16, text: &str) -> Vec<String> {
+    vec![
+        json!({"errors": {"name": [text]}}).to_string(),
+        json!({"status": status, "error": text}).to_string(),
+        json!({"error": text}).to_string(),
+        json!({"data": [], "errors": [text]}).to_string(),
+        json!({"exception_class": "SomeError", "message": text, "request_id": "0"}).to_string(),
+        json!({"errors": {"errors": [text]}}).to_string(),
+        format!("<html><head><title>{text}</title></head></html>"),
+        text.to_owned(),
     ]
-};
+}
+
+/// Status, and what it means for each class: read, list, change, create, act, delete, cancel.
+/// 2xx are those with errors inside; 0 stands for no answer, be it a time-out or a lost connection.
+#[rustfmt::skip]
+const MATRIX: [(u16, [&str; 7]); 15] = [
+    (200, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (201, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (204, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (400, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (401, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
+    (403, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
+    (404, ["wait",         "refused",      "wait",         "refused",      "wait",         "done",         "wait"]),
+    (409, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
+    (422, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (429, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
+    (500, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (502, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (503, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (504, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (0,   ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+];
 
 #[test]
-fn every_operation_has_its_own_row() {
-    assert_eq!(ROWS.map(|row| row.0), ALL);
-    for (operation, unknown, missing, gone) in ROWS {
-        assert_eq!(of_unknown(operation, None), unknown, "{operation}");
-        for status in [408, 500, 501, 502, 503, 504, 520, 599] {
-            assert_eq!(bare(operation, status), unknown, "{operation} {status}");
+fn every_status_means_the_same_in_every_shape() {
+    for &operation in Operation::ALL {
+        let class = operation.class();
+        for (status, row) in MATRIX {
+            let expected = match class {
+                Class::Read => row[0],
+                Class::List => row[1],
+                Class::Change => row[2],
+                Class::Create => row[3],
+                Class::Act => row[4],
+                Class::Delete => row[5],
+                Class::Cancel => row[6],
+            };
+            if status == 0 {
+                assert_eq!(of_unknown(operation, None).as_str(), expected, "{operation}");
+                continue;
+            }
+            for body in shapes(status, "is odd") {
+                let refusal = Refusal::read(body.as_bytes(), &[]);
+                let found = of_answer(operation, status, &refusal, None).as_str();
+                let is_page_on_gone = expected == "done" && refusal.is_markup();
+                let expected = if is_page_on_gone { "wait" } else { expected };
+                assert_eq!(found, expected, "{operation} {status} {body}");
+            }
         }
-        assert_eq!(bare(operation, 404), missing, "{operation} 404");
-        assert_eq!(bare(operation, 410), gone, "{operation} 410");
+    }
+}
+
+#[test]
+fn what_a_text_names_counts_in_every_shape() {
+    let rows = [
+        ("Live streams limit is exceeded", "quota"),
+        ("No space for recording the stream.", "quota"),
+        ("Feature is disabled. Contact support to enable.", "feature_missing"),
+        ("Too many requests", "wait"),
+    ];
+    for &operation in Operation::ALL {
+        for (text, expected) in rows {
+            for status in [400, 403, 422, 429] {
+                for body in shapes(status, text) {
+                    let refusal = Refusal::read(body.as_bytes(), &[]);
+                    let found = of_answer(operation, status, &refusal, None).as_str();
+                    assert_eq!(found, expected, "{operation} {status} {body}");
+                }
+            }
+        }
     }
 }
 
@@ -83,14 +112,13 @@ fn the_other_statuses_mean_the_same_for_all() {
         (403, Disposition::Unauthorized),
         (405, Disposition::Refused),
         (409, WAIT),
-        (412, Disposition::Refused),
         (413, Disposition::Refused),
         (415, Disposition::Refused),
         (422, Disposition::Refused),
         (425, WAIT),
         (429, WAIT),
     ];
-    for operation in ALL {
+    for &operation in Operation::ALL {
         for (status, expected) in rows {
             assert_eq!(bare(operation, status), expected, "{operation} {status}");
         }
@@ -98,10 +126,20 @@ fn the_other_statuses_mean_the_same_for_all() {
 }
 
 #[test]
+fn what_has_ended_cannot_be_cancelled_and_that_is_the_goal() {
+    for &operation in Operation::ALL {
+        let is_cancel = operation == Operation::CancelAiTask;
+        let expected = if is_cancel { Disposition::Done } else { Disposition::Refused };
+        assert_eq!(bare(operation, 412), expected, "{operation}");
+    }
+}
+
+#[test]
 fn retry_after_turns_503_into_a_wait_and_is_passed_on() {
     let after = Some(Duration::from_secs(7));
     let none = Refusal::default();
-    for (operation, unknown, ..) in ROWS {
+    for &operation in Operation::ALL {
+        let unknown = of_unknown(operation, None);
         for status in [503, 429, 425, 409] {
             let wait = Disposition::Wait { after };
             assert_eq!(of_answer(operation, status, &none, after), wait, "{operation} {status}");
@@ -167,7 +205,7 @@ fn a_limit_on_the_length_of_a_text_is_refused() {
 #[test]
 fn a_disabled_feature_is_named_as_such() {
     let body = json!({"error": "Feature is disabled. Contact support to enable."});
-    for operation in ALL {
+    for &operation in Operation::ALL {
         assert_eq!(with_body(operation, 422, &body), Disposition::FeatureMissing, "{operation}");
     }
 }

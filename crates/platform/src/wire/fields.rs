@@ -11,20 +11,30 @@ use serde_json::{Map, Value};
 /// The fields of one JSON object.
 pub(super) struct Fields<'a>(&'a Map<String, Value>);
 
-/// Reads a `T` from an object by `read`; `None` from it means that `what` cannot be identified.
-pub(super) fn deserialize<'de, D, T>(
-    deserializer: D,
-    what: &str,
-    read: fn(&Fields<'_>) -> Option<T>,
-) -> Result<T, D::Error>
+/// An object that is read leniently.
+pub(super) trait Object: Sized {
+    /// What it is, in words, for errors.
+    const WHAT: &'static str;
+
+    /// Reads it; `None` means that it cannot be identified.
+    fn read(fields: &Fields<'_>) -> Option<Self>;
+
+    /// The view for the event log.
+    fn observed(&self) -> Value;
+}
+
+/// Reads an object.
+pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
+    T: Object,
 {
     let value = Value::deserialize(deserializer)?;
     let object = value
         .as_object()
-        .ok_or_else(|| de::Error::custom(format_args!("{what} is not an object")))?;
-    read(&Fields(object)).ok_or_else(|| de::Error::custom(format_args!("{what} has no usable id")))
+        .ok_or_else(|| de::Error::custom(format_args!("{} is not an object", T::WHAT)))?;
+    T::read(&Fields(object))
+        .ok_or_else(|| de::Error::custom(format_args!("{} has no usable id", T::WHAT)))
 }
 
 impl Fields<'_> {
@@ -59,7 +69,7 @@ impl Fields<'_> {
         clippy::cast_possible_truncation,
         reason = "checked to lie between zero and 2^53, where f64 is exact"
     )]
-    pub(super) fn whole_amount(&self, name: &str) -> Option<i64> {
+    pub(super) fn whole(&self, name: &str) -> Option<i64> {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         self.amount(name).filter(|amount| *amount <= EXACT).map(|amount| amount.trunc() as i64)
     }
@@ -75,8 +85,22 @@ impl Fields<'_> {
     }
 
     /// A text that says something: the platform writes "no error" both as null and as "".
-    pub(super) fn non_empty_text(&self, name: &str) -> Option<String> {
+    pub(super) fn note(&self, name: &str) -> Option<String> {
         self.text(name).filter(|text| !text.trim().is_empty())
+    }
+
+    /// A text; a number in its place is written out.
+    pub(super) fn word(&self, name: &str) -> Option<String> {
+        match self.0.get(name)? {
+            Value::Number(number) => Some(number.to_string()),
+            Value::String(text) => Some(storable(text)),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Whatever it is; null is absent.
+    pub(super) fn json(&self, name: &str) -> Option<Value> {
+        self.0.get(name).filter(|value| !value.is_null()).cloned()
     }
 
     /// A text; a JSON object or list in its place is kept as compact JSON.
@@ -98,10 +122,21 @@ impl Fields<'_> {
         parse_time(self.0.get(name)?.as_str()?)
     }
 
-    /// The objects of a list read by `read`; other items are left out.
-    pub(super) fn objects<T>(&self, name: &str, read: fn(&Fields<'_>) -> T) -> Option<Vec<T>> {
+    /// A list of texts; other items are left out.
+    pub(super) fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let items = self.0.get(name)?.as_array()?;
+        Some(items.iter().filter_map(Value::as_str).map(storable).collect())
+    }
+
+    /// An object.
+    pub(super) fn object<T: Object>(&self, name: &str) -> Option<T> {
+        T::read(&Fields(self.0.get(name)?.as_object()?))
+    }
+
+    /// The objects of a list; other items are left out.
+    pub(super) fn objects<T: Object>(&self, name: &str) -> Option<Vec<T>> {
         let objects = self.0.get(name)?.as_array()?.iter().filter_map(Value::as_object);
-        Some(objects.map(|object| read(&Fields(object))).collect())
+        Some(objects.filter_map(|object| T::read(&Fields(object))).collect())
     }
 }
 
@@ -139,6 +174,11 @@ pub(super) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 pub(super) fn known<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let known = fields.into_iter().filter(|(_, value)| !value.is_null());
     Value::Object(known.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// The views of a list's items, or null.
+pub(super) fn observed_list<T: Object>(items: Option<&[T]>) -> Value {
+    items.map(|items| items.iter().map(Object::observed).collect::<Value>()).into()
 }
 
 /// A time in RFC 3339 with milliseconds, or null.

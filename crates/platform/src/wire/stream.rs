@@ -1,121 +1,115 @@
 //! The live stream object, its ingest secrets, and the bodies that create and change it.
 
-use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    fields::{self, Fields, known, time_value},
-    secret,
-};
+use super::{Broadcast, Overlay, fields::known, macros::object, secret};
 
-/// A live stream as the platform shows it.
-///
-/// `active` is a switch and no sign of life; `live` lags behind it. The pair `started_at_primary`
-/// and `finished_at_primary` outlives a session: started later than finished means "still runs".
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Stream {
-    /// The platform's id.
-    pub id: i64,
-    /// Free text, not unique.
-    pub name: Option<String>,
-    /// Whether ingest is allowed; counts against the active-stream quota.
-    pub active: Option<bool>,
-    /// Whether the primary ingest is up.
-    pub live: Option<bool>,
-    /// Whether the backup ingest is up. PUSH only.
-    pub backup_live: Option<bool>,
-    /// Whether a recording runs. Absent from the published schema: never rely on it being there.
-    pub recording: Option<bool>,
-    /// Length of the running recording, seconds.
-    pub recording_duration_seconds: Option<f64>,
-    /// Whether ingest starts a recording by itself.
-    pub auto_record: Option<bool>,
-    /// Whether the platform fetches the source itself.
-    pub pull: Option<bool>,
-    /// Whether viewers can rewind.
-    pub dvr_enabled: Option<bool>,
-    /// The caller's user id.
-    pub client_user_id: Option<i64>,
-    /// The caller's opaque text, up to 4096 characters.
-    pub client_entity_data: Option<String>,
-    /// The broadcasts that show this stream.
-    pub broadcast_ids: Option<Vec<i64>>,
-    /// The ingest protocol; `None` when idle.
-    pub stream_source_type: Option<String>,
-    /// When the object was made.
-    pub created_at: Option<DateTime<Utc>>,
-    /// When the primary ingest last came up.
-    pub started_at_primary: Option<DateTime<Utc>>,
-    /// When the backup ingest last came up.
-    pub started_at_backup: Option<DateTime<Utc>>,
-    /// When the primary ingest last went down; never reset.
-    pub finished_at_primary: Option<DateTime<Utc>>,
-    /// Player page.
-    pub iframe_url: Option<String>,
-    /// Playback by DASH.
-    pub dash_url: Option<String>,
-    /// Playback by HLS with CMAF segments.
-    pub hls_cmaf_url: Option<String>,
-    /// Playback by HLS with MPEG-TS segments.
-    pub hls_mpegts_url: Option<String>,
-    /// Source address. A secret: PULL addresses carry passwords, webhooks put the push token here.
-    pub uri: Option<SecretString>,
-    /// Push token.
-    pub token: Option<SecretString>,
-    /// RTMP push address; holds the token.
-    pub push_url: Option<SecretString>,
-    /// RTMP push address of the backup; holds the token.
-    pub backup_push_url: Option<SecretString>,
-    /// SRT push address; holds the token.
-    pub push_url_srt: Option<SecretString>,
-    /// SRT push address of the backup; holds the token.
-    pub backup_push_url_srt: Option<SecretString>,
-    /// WHIP push address; holds the token.
-    pub push_url_whip: Option<SecretString>,
-    /// SRT passphrase.
-    pub srt_passphrase: Option<SecretString>,
+object! {
+    /// A live stream as the platform shows it.
+    ///
+    /// `active` is a switch and no sign of life; `live` lags behind it. The pair `started_at_primary`
+    /// and `finished_at_primary` outlives a session: started later than finished means "still runs".
+    Stream "live stream" {
+        /// The platform's id.
+        id: key,
+        /// Free text, not unique.
+        name: text,
+        /// Whether ingest is allowed; counts against the active-stream quota.
+        active: flag,
+        /// Whether the primary ingest is up.
+        live: flag,
+        /// Whether the backup ingest is up. PUSH only.
+        backup_live: flag,
+        /// Whether a recording runs. Absent from the published schema: never rely on it being there.
+        recording: flag,
+        /// Length of the running recording, seconds.
+        recording_duration_seconds as "recording_duration": amount,
+        /// Whether ingest starts a recording by itself.
+        auto_record: flag,
+        /// Whether the platform fetches the source itself.
+        pull: flag,
+        /// Whether viewers can rewind.
+        dvr_enabled: flag,
+        /// The caller's user id.
+        client_user_id: integer,
+        /// The caller's opaque text, up to 4096 characters.
+        client_entity_data: text_or_json,
+        /// The broadcasts that show this stream.
+        broadcast_ids: ids,
+        /// The ingest protocol; `None` when idle.
+        stream_source_type: text,
+        /// When the object was made.
+        created_at: time,
+        /// When the primary ingest last came up.
+        started_at_primary: time,
+        /// When the backup ingest last came up.
+        started_at_backup: time,
+        /// When the primary ingest last went down; never reset.
+        finished_at_primary: time,
+        /// Player page.
+        iframe_url: text,
+        /// Playback by DASH.
+        dash_url: text,
+        /// Playback by HLS with CMAF segments.
+        hls_cmaf_url: text,
+        /// Playback by HLS with MPEG-TS segments.
+        hls_mpegts_url: text,
+    }
+    unobserved {
+        /// Source address. A secret: PULL addresses carry passwords, webhooks put the push token here.
+        uri: secret,
+        /// Push token.
+        token: secret,
+        /// RTMP push address; holds the token.
+        push_url: secret,
+        /// RTMP push address of the backup; holds the token.
+        backup_push_url: secret,
+        /// SRT push address; holds the token.
+        push_url_srt: secret,
+        /// SRT push address of the backup; holds the token.
+        backup_push_url_srt: secret,
+        /// WHIP push address; holds the token.
+        push_url_whip: secret,
+        /// SRT passphrase.
+        srt_passphrase: secret,
+        /// `origin` or `transcoded`.
+        record_type: text,
+        /// How far viewers can rewind, seconds.
+        dvr_duration_seconds as "dvr_duration": whole,
+        /// Whether overlays can be put on the picture.
+        html_overlay: flag,
+        /// The overlays.
+        html_overlays: objects(Overlay),
+        /// `regular`, `vr360`, `vr180` or `vr360tb`.
+        projection: text,
+        /// The set of renditions that it is transcoded to.
+        quality_set_id: id,
+        /// The CDN resource that serves the playback.
+        cdn_id: id,
+        /// Where the primary ingest comes in; `None` when idle.
+        active_ingest_region_primary: text,
+        /// Where the backup ingest comes in; `None` when idle.
+        active_ingest_region_backup: text,
+        /// The renditions that are made right now.
+        transcoded_qualities: texts,
+        /// Speed of transcoding; below 1 it falls behind.
+        transcoding_speed: amount,
+        /// Frames per second of the source.
+        frame_rate: amount,
+        /// Width of the source, pixels.
+        video_width: whole,
+        /// Height of the source, pixels.
+        video_height: whole,
+        /// A picture of the last seconds.
+        screenshot: text,
+        /// The broadcasts that show it, where they were asked for.
+        broadcasts: objects(Broadcast),
+    }
 }
 
 impl Stream {
-    /// Reads a stream; `None` without a usable id.
-    fn read(fields: &Fields<'_>) -> Option<Self> {
-        Some(Self {
-            id: fields.id("id")?,
-            name: fields.text("name"),
-            active: fields.flag("active"),
-            live: fields.flag("live"),
-            backup_live: fields.flag("backup_live"),
-            recording: fields.flag("recording"),
-            recording_duration_seconds: fields.amount("recording_duration"),
-            auto_record: fields.flag("auto_record"),
-            pull: fields.flag("pull"),
-            dvr_enabled: fields.flag("dvr_enabled"),
-            client_user_id: fields.integer("client_user_id"),
-            client_entity_data: fields.text_or_json("client_entity_data"),
-            broadcast_ids: fields.ids("broadcast_ids"),
-            stream_source_type: fields.text("stream_source_type"),
-            created_at: fields.time("created_at"),
-            started_at_primary: fields.time("started_at_primary"),
-            started_at_backup: fields.time("started_at_backup"),
-            finished_at_primary: fields.time("finished_at_primary"),
-            iframe_url: fields.text("iframe_url"),
-            dash_url: fields.text("dash_url"),
-            hls_cmaf_url: fields.text("hls_cmaf_url"),
-            hls_mpegts_url: fields.text("hls_mpegts_url"),
-            uri: fields.secret("uri"),
-            token: fields.secret("token"),
-            push_url: fields.secret("push_url"),
-            backup_push_url: fields.secret("backup_push_url"),
-            push_url_srt: fields.secret("push_url_srt"),
-            backup_push_url_srt: fields.secret("backup_push_url_srt"),
-            push_url_whip: fields.secret("push_url_whip"),
-            srt_passphrase: fields.secret("srt_passphrase"),
-        })
-    }
-
     /// Whether any ingest is up. A failover to the backup is no interruption.
     ///
     /// Returns `None` when the platform says neither.
@@ -137,40 +131,6 @@ impl Stream {
             push_url_whip: self.push_url_whip.clone(),
             srt_passphrase: self.srt_passphrase.clone(),
         }
-    }
-
-    /// The view for the event log: known fields under the platform's names, no secrets.
-    pub fn observed(&self) -> Value {
-        known([
-            ("id", self.id.into()),
-            ("name", self.name.clone().into()),
-            ("active", self.active.into()),
-            ("live", self.live.into()),
-            ("backup_live", self.backup_live.into()),
-            ("recording", self.recording.into()),
-            ("recording_duration", self.recording_duration_seconds.into()),
-            ("auto_record", self.auto_record.into()),
-            ("pull", self.pull.into()),
-            ("dvr_enabled", self.dvr_enabled.into()),
-            ("client_user_id", self.client_user_id.into()),
-            ("client_entity_data", self.client_entity_data.clone().into()),
-            ("broadcast_ids", self.broadcast_ids.clone().into()),
-            ("stream_source_type", self.stream_source_type.clone().into()),
-            ("created_at", time_value(self.created_at)),
-            ("started_at_primary", time_value(self.started_at_primary)),
-            ("started_at_backup", time_value(self.started_at_backup)),
-            ("finished_at_primary", time_value(self.finished_at_primary)),
-            ("iframe_url", self.iframe_url.clone().into()),
-            ("dash_url", self.dash_url.clone().into()),
-            ("hls_cmaf_url", self.hls_cmaf_url.clone().into()),
-            ("hls_mpegts_url", self.hls_mpegts_url.clone().into()),
-        ])
-    }
-}
-
-impl<'de> Deserialize<'de> for Stream {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        fields::deserialize(deserializer, "live stream", Self::read)
     }
 }
 

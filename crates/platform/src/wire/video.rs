@@ -1,152 +1,194 @@
 //! The video object: one file of a recording (or an upload) and its renditions.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use secrecy::SecretString;
 
-use super::fields::{self, Fields, known, time_value};
+use super::{
+    SubtitleFields,
+    macros::{body, object},
+    secret,
+};
 
-/// A video as the platform shows it.
-///
-/// `viewable` may be its last status (a rendition failed), and a failed upload stays `empty` with
-/// `error` set. `updated_at` only grows and orders the answers of GET; webhooks lack it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Video {
-    /// The platform's id.
-    pub id: i64,
-    /// For recordings `Stream Record: {stream's name}, {end}`.
-    pub name: Option<String>,
-    /// Part of the playback addresses.
-    pub slug: Option<String>,
-    /// `empty`, `pending`, `viewable`, `ready`, `error`, or whatever the platform says.
-    pub status: Option<String>,
-    /// Why processing failed; may be set at any status.
-    pub error: Option<String>,
-    /// Length in milliseconds (`duration` on the wire).
-    pub duration_ms: Option<i64>,
-    /// The live stream that it was recorded from. The stream may be gone already.
-    pub stream_id: Option<i64>,
-    /// When its recording began.
-    pub recording_started_at: Option<DateTime<Utc>>,
-    /// When the object was made.
-    pub created_at: Option<DateTime<Utc>>,
-    /// When the object last changed.
-    pub updated_at: Option<DateTime<Utc>>,
-    /// The caller's user id.
-    pub client_user_id: Option<i64>,
-    /// The renditions, often lower qualities first.
-    pub converted_videos: Option<Vec<Rendition>>,
-    /// Playback by HLS.
-    pub hls_url: Option<String>,
-    /// Playback by HLS with CMAF segments.
-    pub hls_cmaf_url: Option<String>,
-    /// Playback by DASH.
-    pub dash_url: Option<String>,
-    /// Player page.
-    pub iframe_url: Option<String>,
-}
-
-/// One transcoded form of a video.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Rendition {
-    /// The quality, e.g. `vod720p`.
-    pub name: Option<String>,
-    /// `processing`, `complete`, `error`, or whatever the platform says.
-    pub status: Option<String>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Percent done, 0 to 100.
-    pub progress: Option<i64>,
-    /// Height in pixels.
-    pub height: Option<i64>,
-    /// Width in pixels.
-    pub width: Option<i64>,
-    /// Size in bytes.
-    pub size: Option<i64>,
-    /// Download address.
-    pub mp4_url: Option<String>,
-}
-
-impl Video {
-    /// Reads a video; `None` without a usable id.
-    fn read(fields: &Fields<'_>) -> Option<Self> {
-        Some(Self {
-            id: fields.id("id")?,
-            name: fields.text("name"),
-            slug: fields.text("slug"),
-            status: fields.text("status"),
-            error: fields.non_empty_text("error"),
-            duration_ms: fields.whole_amount("duration"),
-            stream_id: fields.id("stream_id"),
-            recording_started_at: fields.time("recording_started_at"),
-            created_at: fields.time("created_at"),
-            updated_at: fields.time("updated_at"),
-            client_user_id: fields.integer("client_user_id"),
-            converted_videos: fields.objects("converted_videos", Rendition::read),
-            hls_url: fields.text("hls_url"),
-            hls_cmaf_url: fields.text("hls_cmaf_url"),
-            dash_url: fields.text("dash_url"),
-            iframe_url: fields.text("iframe_url"),
-        })
+object! {
+    /// A video as the platform shows it.
+    ///
+    /// `viewable` may be its last status (a rendition failed), and a failed upload stays `empty` with
+    /// `error` set. `updated_at` only grows and orders the answers of GET; webhooks lack it.
+    Video "video" {
+        /// The platform's id.
+        id: key,
+        /// For recordings `Stream Record: {stream's name}, {end}`.
+        name: text,
+        /// Part of the playback addresses.
+        slug: text,
+        /// `empty`, `pending`, `viewable`, `ready`, `error`, or whatever the platform says.
+        status: text,
+        /// Why processing failed; may be set at any status.
+        error: note,
+        /// Length in milliseconds (`duration` on the wire).
+        duration_ms as "duration": whole,
+        /// The live stream that it was recorded from. The stream may be gone already.
+        stream_id: id,
+        /// When its recording began.
+        recording_started_at: time,
+        /// When the object was made.
+        created_at: time,
+        /// When the object last changed.
+        updated_at: time,
+        /// The caller's user id.
+        client_user_id: integer,
+        /// The renditions, often lower qualities first.
+        converted_videos: objects(Rendition),
+        /// Playback by HLS.
+        hls_url: text,
+        /// Playback by HLS with CMAF segments.
+        hls_cmaf_url: text,
+        /// Playback by DASH.
+        dash_url: text,
+        /// Player page.
+        iframe_url: text,
     }
-
-    /// The view for the event log: known fields under the platform's names, no secrets.
-    /// `duration` is in milliseconds.
-    pub fn observed(&self) -> Value {
-        let renditions = self.converted_videos.as_ref();
-        let renditions: Option<Value> =
-            renditions.map(|renditions| renditions.iter().map(Rendition::observed).collect());
-        known([
-            ("id", self.id.into()),
-            ("name", self.name.clone().into()),
-            ("slug", self.slug.clone().into()),
-            ("status", self.status.clone().into()),
-            ("error", self.error.clone().into()),
-            ("duration", self.duration_ms.into()),
-            ("stream_id", self.stream_id.into()),
-            ("recording_started_at", time_value(self.recording_started_at)),
-            ("created_at", time_value(self.created_at)),
-            ("updated_at", time_value(self.updated_at)),
-            ("client_user_id", self.client_user_id.into()),
-            ("converted_videos", renditions.into()),
-            ("hls_url", self.hls_url.clone().into()),
-            ("hls_cmaf_url", self.hls_cmaf_url.clone().into()),
-            ("dash_url", self.dash_url.clone().into()),
-            ("iframe_url", self.iframe_url.clone().into()),
-        ])
+    unobserved {
+        /// Further text, not shown to viewers.
+        description: text,
+        /// `origin` or `transcoded`; `None` if it was uploaded.
+        record_type: text,
+        /// Size of the original file, bytes.
+        origin_size: whole,
+        /// Length of the original file, milliseconds.
+        origin_duration_ms as "origin_video_duration": whole,
+        /// Where the original file was fetched from. It may be signed.
+        origin_url: secret,
+        /// The folder that it is in.
+        directory_id: id,
+        /// The set of renditions that it is transcoded to.
+        quality_set_id: id,
+        /// Its place in the queue, -10 to 10.
+        priority: integer,
+        /// How often it was played in the platform's player.
+        views: whole,
+        /// How often it was played, by the CDN's count.
+        cdn_views: whole,
+        /// A picture of it.
+        screenshot: text,
+        /// Pictures to choose from.
+        screenshots: texts,
+        /// The poster.
+        poster: text,
+        /// All thumbnails in one picture.
+        sprite: text,
+        /// Which thumbnail is when, as WebVTT.
+        sprite_vtt: text,
+        /// `regular` or one of the forms of 360 degrees.
+        projection: text,
     }
 }
 
-impl<'de> Deserialize<'de> for Video {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        fields::deserialize(deserializer, "video", Self::read)
+object! {
+    /// One transcoded form of a video.
+    #[derive(Default, PartialEq)]
+    Rendition "rendition" {
+        /// The quality, e.g. `vod720p`.
+        name: text,
+        /// `processing`, `complete`, `error`, or whatever the platform says.
+        status: text,
+        /// Why it failed.
+        error: note,
+        /// Download address.
+        mp4_url: text,
+    }
+    unobserved {
+        /// Percent done, 0 to 100.
+        progress: whole,
+        /// Height in pixels.
+        height: whole,
+        /// Width in pixels.
+        width: whole,
+        /// Size in bytes.
+        size: whole,
     }
 }
 
-impl Rendition {
-    /// Reads a rendition; every field may be missing.
-    fn read(fields: &Fields<'_>) -> Self {
-        Self {
-            name: fields.text("name"),
-            status: fields.text("status"),
-            error: fields.non_empty_text("error"),
-            progress: fields.whole_amount("progress"),
-            height: fields.whole_amount("height"),
-            width: fields.whole_amount("width"),
-            size: fields.whole_amount("size"),
-            mp4_url: fields.text("mp4_url"),
-        }
+object! {
+    /// Where the file of a video is uploaded to, by the protocol tus. The token works for 4 hours.
+    Upload "upload" {
+        /// The servers to choose from.
+        servers: objects(UploadServer),
+        /// The video that it becomes.
+        video: object(Video),
     }
+    unobserved {
+        /// What permits it.
+        token: secret,
+    }
+}
 
-    /// The view for the event log.
-    fn observed(&self) -> Value {
-        known([
-            ("name", self.name.clone().into()),
-            ("status", self.status.clone().into()),
-            ("error", self.error.clone().into()),
-            ("mp4_url", self.mp4_url.clone().into()),
-        ])
+object! {
+    /// A server that takes files.
+    UploadServer "server" {
+        /// The platform's id.
+        id: id,
+        /// Its name.
+        hostname: text,
+    }
+}
+
+object! {
+    /// A video's name.
+    VideoName "name of a video" {
+        /// The platform's id.
+        id: key,
+        /// Free text, not unique.
+        name: text,
+    }
+}
+
+body! {
+    /// The body that creates or changes a video. Without `origin_url` it waits for an upload.
+    VideoFields {
+        /// Free text. There is no opaque field for a tag, so what finds the video after a lost
+        /// answer has to be part of the name.
+        name: String,
+        /// Further text, not shown to viewers.
+        description: String,
+        /// Where the platform fetches the file. It may be signed.
+        #[serde(with = "secret")]
+        origin_url: SecretString,
+        /// The header `Authorization` that it fetches with, name and value.
+        #[serde(with = "secret")]
+        origin_http_headers: SecretString,
+        /// Its place in the queue, -10 to 10.
+        priority: i64,
+        /// The set of renditions to transcode to.
+        quality_set_id: i64,
+        /// Where it begins in the file, seconds.
+        clip_start_seconds: u32,
+        /// Its length, seconds.
+        clip_duration_seconds: u32,
+        /// Whether renditions stay below the bitrate of the file.
+        source_bitrate_limit: bool,
+        /// The folder that it is in.
+        directory_id: i64,
+        /// The poster, a picture as a data address.
+        poster: String,
+        /// The poster's address.
+        remote_poster_url: String,
+        /// Takes the poster away.
+        remove_poster: bool,
+        /// The screenshot that is shown.
+        screenshot_id: i64,
+        /// The caller's user id.
+        client_user_id: i64,
+        /// Has subtitles written: `disable`, `auto` or the language that is spoken.
+        auto_transcribe_audio_language: String,
+        /// Has them translated: `disable`, `default` or languages with commas between.
+        auto_translate_subtitles_language: String,
+        /// `regular` or one of the forms of 360 degrees.
+        projection: String,
+        /// Address for sharing.
+        share_url: String,
+        /// Player page of the customer.
+        custom_iframe_url: String,
+        /// Subtitles, where many videos are created at once.
+        subtitles: Vec<SubtitleFields>,
     }
 }

@@ -56,10 +56,12 @@ impl World {
     fn run_begins(&mut self, id: i64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.run += 1;
+        stream.lives.push((self.now, None));
         let run = stream.run;
         let (low, high) = TRANSCODING_S;
         self.plan_between(low, high, Step::TranscodingStarts { stream: id, run });
         self.source_is_back(id);
+        self.restreams_follow(id, true);
     }
 
     /// Playback becomes possible, if this run still lasts.
@@ -92,7 +94,11 @@ impl World {
         ingest.finished_at = Some(now);
         if !stream.is_live() {
             stream.transcoding = false;
+            if let Some((_, ended)) = stream.lives.last_mut() {
+                *ended = Some(now);
+            }
             self.source_is_lost(id);
+            self.restreams_follow(id, false);
             self.pull_waits(id);
         }
         self.tell_stream(id);

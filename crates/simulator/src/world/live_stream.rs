@@ -56,6 +56,8 @@ pub(super) struct LiveStream {
     pub(super) idle: u64,
     pub(super) recorder: Recorder,
     pub(super) told: Told,
+    /// When runs began and ended, for the statistics.
+    pub(super) lives: Vec<(DateTime<Utc>, Option<DateTime<Utc>>)>,
 }
 
 impl LiveStream {
@@ -74,6 +76,7 @@ impl LiveStream {
             idle: 0,
             recorder: Recorder::default(),
             told: Told::default(),
+            lives: Vec::new(),
         }
     }
 
@@ -227,7 +230,6 @@ impl LiveStream {
             "frame_rate": media(json!(29.97)),
             "video_width": media(json!(1920)),
             "video_height": media(json!(1080)),
-            "html_overlays": [],
         });
         if let Value::Object(state) = state {
             fields.extend(state);
@@ -261,6 +263,7 @@ impl World {
             FlagInGet::Absent => {}
         }
         fields.insert("broadcast_ids".to_owned(), json!(self.broadcasts_of(stream.id)));
+        fields.insert("html_overlays".to_owned(), self.overlays_of(stream.id));
         Value::Object(fields)
     }
 }

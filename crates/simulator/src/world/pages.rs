@@ -29,6 +29,12 @@ pub(super) fn page_range(
     start.min(len)..start.saturating_add(size).min(len)
 }
 
+/// Returns the part of a list of `len` items that is a page of this size, counted from 1.
+pub(super) fn range_of(page: usize, size: usize, len: usize) -> Range<usize> {
+    let start = (page - 1).saturating_mul(size);
+    start.min(len)..start.saturating_add(size).min(len)
+}
+
 /// Returns start and size of a page where every second page is half as long as it should be.
 fn with_short_pages(page: usize, size: usize) -> (usize, usize) {
     let short = (size / 2).max(1);

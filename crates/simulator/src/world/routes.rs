@@ -30,6 +30,22 @@ impl World {
                 self.route_broadcasts(method, rest, request)
             }
             (_, ["streaming", "videos", rest @ ..]) => self.route_videos(method, rest, request),
+            (_, ["streaming", rest @ ..]) => self.route_others(method, rest, request),
+            _ => Reply::not_found(),
+        }
+    }
+
+    /// Operations that no session needs.
+    fn route_others(&mut self, method: &str, segments: &[&str], request: &Request) -> Reply {
+        match (method, segments) {
+            (_, ["restreams", rest @ ..]) => self.route_restreams(method, rest, request),
+            (_, ["playlists", rest @ ..]) => self.route_playlists(method, rest, request),
+            (_, ["directories", rest @ ..]) => self.route_directories(method, rest, request),
+            (_, ["players", rest @ ..]) => self.route_players(method, rest, request),
+            (_, ["ai", rest @ ..]) => self.route_ai(method, rest, request),
+            ("GET", ["quality_sets"]) => self.quality_sets(),
+            ("PUT", ["quality_sets", "default"]) => self.set_default_quality_sets(request),
+            ("GET", ["statistics", rest @ ..]) => self.route_statistics(rest, request),
             _ => Reply::not_found(),
         }
     }
@@ -62,6 +78,9 @@ impl World {
             ("PUT", ["start_recording"]) => self.start_recording(id), // put_streams_id_start_recording
             ("PUT", ["stop_recording"]) => self.stop_recording(id), // put_streams_id_stop_recording
             ("PUT", ["dvr_cleanup"]) => Reply::empty(204),          // put_streams_id_dvr_cleanup
+            ("PUT", ["clip_recording"]) => self.create_clip(id, request), // put_streams_id_clip_recording
+            ("GET", ["clip_recording"]) => self.list_clips(id), // get_streams_id_clip_recording
+            (_, ["overlays", rest @ ..]) => self.route_overlays(method, id, rest, request),
             ("POST", ["reset_push_token"]) => self.reset_push_token(id), // post_streams_id_reset_push_token
             _ => Reply::not_found(),
         }
@@ -84,7 +103,12 @@ impl World {
     fn route_videos(&mut self, method: &str, rest: &[&str], request: &Request) -> Reply {
         match (method, rest) {
             ("GET", []) => self.list_videos(request),
+            ("POST", []) => self.create_video(request),
+            ("POST", ["batch"]) => self.create_videos(request),
             ("GET", ["names"]) => self.video_names(request),
+            ("PATCH", [id]) => self.patch_video(id, request),
+            ("GET", [id, "upload"]) => self.upload_parameters(id),
+            (_, [id, "subtitles", rest @ ..]) => self.route_subtitles(method, id, rest, request),
             ("GET", [id]) => self.get_video(id),
             ("DELETE", [id]) => self.delete_video(id),
             _ => Reply::not_found(),

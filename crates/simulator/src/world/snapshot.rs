@@ -93,7 +93,7 @@ impl World {
         let body = json!({
             "id": video.id,
             "slug": video.slug,
-            "name": video.name,
+            "name": video.name(),
             "status": video.status.word(),
             "deleted_at": timestamp(self.now),
         });
@@ -107,6 +107,15 @@ impl World {
     pub(super) fn tell_broadcast(&mut self, id: i64, status: &Value) {
         let body = json!({"broadcast": {"id": id, "status": status}});
         self.send("broadcast", &body, 0.0, true);
+    }
+
+    /// Tells whether a restream is sent.
+    pub(super) fn tell_restream(&mut self, id: i64) {
+        let Some(row) = self.restreams.get(&id.to_string()) else { return };
+        let body = json!({
+            "id": id, "name": row["name"], "stream_id": row["stream_id"], "live": row["live"],
+        });
+        self.send("restream", &json!({"restream": body}), 0.0, false);
     }
 
     /// Puts a webhook into the outbox.
@@ -129,7 +138,7 @@ fn video_snapshot(video: &Video, legacy: bool) -> Value {
     let mut body = json!({
         "id": video.id,
         "slug": video.slug,
-        "name": video.name,
+        "name": video.name(),
         "duration": video.duration.num_milliseconds(),
         "status": video.status.word(),
     });

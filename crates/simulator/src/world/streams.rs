@@ -125,6 +125,8 @@ impl World {
         }
         self.close_recording(id);
         self.streams.remove(&id);
+        self.overlays.retain(|row| row["stream_id"] != id);
+        self.clips.retain(|clip| clip.stream != id);
         Reply::empty(204)
     }
 

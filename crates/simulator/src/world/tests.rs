@@ -3,6 +3,7 @@
 mod access;
 mod ingest;
 mod objects;
+mod others;
 mod play;
 mod recording;
 mod transcoding;

@@ -1,13 +1,15 @@
 //! A video: one recorded file on its way from `pending` to `ready`, and its renditions.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{CLIENT_ID, World, timestamp};
+use super::{CLIENT_ID, World, timestamp, uploads};
 
 /// How far a video or one of its renditions has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VideoStatus {
+    /// There is no file yet.
+    Empty,
     /// Queued or being transcoded; not playable.
     Pending,
     /// At least one rendition is complete.
@@ -22,6 +24,7 @@ impl VideoStatus {
     /// The platform's word.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Empty => "empty",
             Self::Pending => "pending",
             Self::Viewable => "viewable",
             Self::Ready => "ready",
@@ -71,12 +74,13 @@ pub(super) struct Rendition {
 pub(super) struct Video {
     pub(super) id: i64,
     pub(super) slug: String,
-    pub(super) name: String,
-    pub(super) stream_id: i64,
-    pub(super) client_user_id: Value,
+    /// What a body sets.
+    pub(super) fields: Map<String, Value>,
+    /// The stream that it was recorded from.
+    pub(super) stream_id: Option<i64>,
     pub(super) record_type: Value,
     pub(super) duration: TimeDelta,
-    pub(super) recording_started_at: DateTime<Utc>,
+    pub(super) recording_started_at: Option<DateTime<Utc>>,
     pub(super) created_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
     pub(super) status: VideoStatus,
@@ -86,6 +90,16 @@ pub(super) struct Video {
 }
 
 impl Video {
+    /// Returns its name.
+    pub(super) fn name(&self) -> &str {
+        self.field("name").as_str().unwrap_or_default()
+    }
+
+    /// Returns one of the fields that a body sets.
+    pub(super) fn field(&self, field: &str) -> &Value {
+        self.fields.get(field).unwrap_or(&Value::Null)
+    }
+
     /// Returns the address of a rendition's file.
     pub(super) fn mp4_url(&self, rendition: &Rendition) -> String {
         let (base, quality) = (self.base_url(), rendition.id);
@@ -128,12 +142,9 @@ impl Video {
             })
         };
         let duration = self.duration.num_milliseconds();
-        json!({
+        let mut view = json!({
             "id": self.id,
-            "name": self.name,
-            "description": null,
             "client_id": CLIENT_ID,
-            "client_user_id": self.client_user_id,
             "duration": duration,
             "slug": self.slug,
             "status": self.status.word(),
@@ -145,11 +156,6 @@ impl Video {
             "created_at": timestamp(self.created_at),
             "updated_at": timestamp(self.updated_at),
             "record_type": self.record_type,
-            "directory_id": null,
-            "quality_set_id": null,
-            "priority": 0,
-            "clip_start_seconds": null,
-            "clip_duration_seconds": null,
             "hls_url": playback("master.m3u8"),
             "hls_cmaf_url": playback("master-cmaf.m3u8"),
             "dash_url": playback("master.mpd"),
@@ -157,18 +163,20 @@ impl Video {
             "poster_thumb": null,
             "screenshot": picture("screenshots"),
             "screenshots": [],
-            "screenshot_id": -1,
             "views": 0,
             "cdn_views": 0,
-            "projection": "regular",
             "converted_videos": self.rendition_views(),
             "iframe_url": format!("https://player.gvideo.example/videos/{CLIENT_ID}_{}", self.slug),
             "sprite": picture("sprites"),
             "sprite_vtt": null,
             "stream_id": self.stream_id,
-            "recording_started_at": timestamp(self.recording_started_at),
+            "recording_started_at": self.recording_started_at.map(timestamp),
             "error": self.error,
-        })
+        });
+        if let Value::Object(view) = &mut view {
+            view.extend(self.fields.clone());
+        }
+        view
     }
 }
 
@@ -187,14 +195,16 @@ impl World {
         let option = |field| self.streams.get(&stream).map(|stream| stream.options.value(field));
         let name = option("name").unwrap_or_default();
         let ended = self.now.format("%Y-%m-%d %H:%M:%S +0000");
+        let name = format!("Stream Record: {}, {ended}", name.as_str().unwrap_or_default());
+        let set = json!({"name": name, "client_user_id": option("client_user_id")});
+        let set = if let Value::Object(set) = set { set } else { Map::new() };
         let video = Video {
             id,
-            name: format!("Stream Record: {}, {ended}", name.as_str().unwrap_or_default()),
-            stream_id: stream,
-            client_user_id: option("client_user_id").unwrap_or_default(),
+            fields: uploads::KIND.filled(set).unwrap_or_default(),
+            stream_id: Some(stream),
             record_type: option("record_type").unwrap_or_default(),
             duration,
-            recording_started_at,
+            recording_started_at: Some(recording_started_at),
             created_at: self.now,
             updated_at: self.now,
             status: VideoStatus::Pending,

@@ -22,7 +22,7 @@ impl World {
     pub(super) fn video_names(&self, request: &Request) -> Reply {
         let ids = id_list(request.query("ids").unwrap_or_default());
         let named = self.videos.values().filter(|video| ids.contains(&video.id));
-        Reply::ok(named.map(|video| json!({"id": video.id, "name": video.name})).collect())
+        Reply::ok(named.map(|video| json!({"id": video.id, "name": video.name()})).collect())
     }
 
     /// One video.
@@ -37,6 +37,7 @@ impl World {
     pub(super) fn delete_video(&mut self, id: &str) -> Reply {
         match id.parse().ok().and_then(|id: i64| self.videos.remove(&id)) {
             Some(video) => {
+                self.subtitles.retain(|row| row["video_id"] != video.id);
                 self.tell_video_deleted(&video);
                 Reply::empty(204)
             }
@@ -49,13 +50,13 @@ impl World {
 fn passes(video: &Video, request: &Request) -> bool {
     let all = |key: &str, test: &dyn Fn(&str) -> bool| request.query(key).is_none_or(test);
     all("id", &|ids| id_list(ids).contains(&video.id))
-        && all("stream_id", &|id| id.parse() == Ok(video.stream_id))
+        && all("stream_id", &|id| id.parse().ok() == video.stream_id && video.stream_id.is_some())
         && all("status", &|status| status == video.status.word())
         && all("client_user_id", &|id| {
-            video.client_user_id.as_i64().is_some_and(|user| id.parse() == Ok(user))
+            video.field("client_user_id").as_i64().is_some_and(|user| id.parse() == Ok(user))
         })
         && all("search", &|text| {
-            text == video.slug || text.parse() == Ok(video.id) || video.name.contains(text)
+            text == video.slug || text.parse() == Ok(video.id) || video.name().contains(text)
         })
 }
 

@@ -49,6 +49,6 @@ async fn find(
         let bound = broadcast.stream_ids.as_ref().is_none_or(|ids| ids.contains(&live_stream.0));
         named && bound && broadcast.id.is_some()
     };
-    let broadcasts = call.platform.all_broadcasts().await?;
-    Ok(broadcasts.into_iter().filter(ours).min_by_key(|broadcast| broadcast.id))
+    let broadcasts = call.platform.broadcasts().matching(ours).await?;
+    Ok(broadcasts.into_iter().min_by_key(|broadcast| broadcast.id))
 }

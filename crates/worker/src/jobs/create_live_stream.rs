@@ -31,9 +31,9 @@ async fn find(call: &CallContext<'_>, tag: &Tag) -> Result<Option<Stream>, JobEr
         let found = stream.client_entity_data.as_deref().and_then(Tag::read);
         found.is_some_and(|t| t.key == tag.key && t.installation == tag.installation)
     };
-    let streams = call.platform.all_streams().await?;
+    let streams = call.platform.streams().matching(ours).await?;
     // Of several, the oldest: every process adopts the same.
-    Ok(streams.into_iter().filter(ours).min_by_key(|stream| stream.id))
+    Ok(streams.into_iter().min_by_key(|stream| stream.id))
 }
 
 fn new_stream(name: String, options: &SessionOptions, tag: &Tag) -> NewStream {
