@@ -26,6 +26,7 @@ mod lanes;
 mod look;
 mod pauses;
 
+pub(crate) use cancel::mark_cancelled;
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
 #[cfg(any(test, feature = "testing"))]

@@ -30,6 +30,8 @@ pub struct Reaction {
     pub rows: Vec<(Row, i64)>,
     /// Jobs to insert.
     pub jobs: Vec<NewJob>,
+    /// Jobs to cancel, if they are live.
+    pub cancels: Vec<Uuid>,
     /// Events to append to this slice.
     pub events: Vec<NewEvent>,
     /// Events that could not be applied, or wait behind such a one.
@@ -75,6 +77,7 @@ impl Store {
         let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
         let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
         let jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
+        jobs::mark_cancelled(&mut tx, slice, &reaction.cancels).await?;
         let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
         tx.commit().await?;
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };

@@ -415,14 +415,13 @@ impl Tables {
 
     pub(super) fn cancel_job(&mut self, id: Uuid, force: bool) -> Result<Option<Cancelled>, Error> {
         for (slice, tables) in (0..).zip(&mut self.slices) {
-            let epoch = tables.jobs_lease.epoch;
-            let Some(job) = tables.jobs.get_mut(&id) else { continue };
+            let Some(job) = tables.jobs.get(&id) else { continue };
             if is_reserved(&job.kind) && !force {
                 let reason = format!("a session waits for job {id}");
                 return Err(Error::Invalid { reason });
             }
-            job.is_cancelled = true;
-            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
+            tables.mark_cancelled(id);
+            let Some(job) = tables.jobs.get(&id) else { continue };
             let is_running = job.run_epoch != Some(NEVER);
             let state = if is_running { "running" } else { "cancelled" }.to_owned();
             return Ok(Some(Cancelled { slice, state }));
@@ -498,6 +497,15 @@ impl JobRow {
 }
 
 impl SliceTables {
+    /// Marks a job as cancelled, if it is live.
+    pub(super) fn mark_cancelled(&mut self, id: Uuid) {
+        let epoch = self.jobs_lease.epoch;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.is_cancelled = true;
+            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
+        }
+    }
+
     /// The job that has the key of a new one.
     fn taken(&self, now: Timestamp, new: &JobRow, options: &EnqueueOptions) -> Option<Uuid> {
         new.unique_key.as_ref()?;
