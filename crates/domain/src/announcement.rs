@@ -72,9 +72,13 @@ pub enum Announcement {
     SessionEnded(SessionNews),
     /// A call failed for good; `retry` goes on from there.
     SessionFailed(SessionNews),
+    /// Its encoder reconnects again and again: told once, until it has sent steadily.
+    SessionUnstable(SessionNews),
     /// A part of the recording can be played.
     RecordingPartReady(PartNews),
-    /// All parts are ready.
+    /// A part was waited for too long: the recording is completed without it.
+    RecordingPartOverdue(PartNews),
+    /// No part is waited for any more; the note says what is missing, if anything is.
     RecordingReady(SessionNews),
     /// A live stream was cleaned up, or kept.
     CleanupDone(CleanupNews),
@@ -92,7 +96,9 @@ impl Announcement {
             Self::SessionStopped(_) => "SessionStopped",
             Self::SessionEnded(_) => "SessionEnded",
             Self::SessionFailed(_) => "SessionFailed",
+            Self::SessionUnstable(_) => "SessionUnstable",
             Self::RecordingPartReady(_) => "RecordingPartReady",
+            Self::RecordingPartOverdue(_) => "RecordingPartOverdue",
             Self::RecordingReady(_) => "RecordingReady",
             Self::CleanupDone(_) => "CleanupDone",
         }
@@ -109,8 +115,9 @@ impl Announcement {
             | Self::SessionStopped(n)
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
+            | Self::SessionUnstable(n)
             | Self::RecordingReady(n) => json(n),
-            Self::RecordingPartReady(n) => json(n),
+            Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => json(n),
             Self::CleanupDone(n) => json(n),
         }
     }
@@ -119,6 +126,7 @@ impl Announcement {
     pub(crate) fn read(name: &str, bytes: &[u8]) -> Option<Self> {
         let bytes = &*storable(bytes);
         let session = || serde_json::from_slice::<SessionNews>(bytes).ok();
+        let part = || serde_json::from_slice::<PartNews>(bytes).ok();
         match name {
             "SessionReady" => session().map(Self::SessionReady),
             "SessionTestStarted" => session().map(Self::SessionTestStarted),
@@ -129,9 +137,9 @@ impl Announcement {
             "SessionEnded" => session().map(Self::SessionEnded),
             "SessionFailed" => session().map(Self::SessionFailed),
             "RecordingReady" => session().map(Self::RecordingReady),
-            "RecordingPartReady" => {
-                serde_json::from_slice(bytes).ok().map(Self::RecordingPartReady)
-            }
+            "SessionUnstable" => session().map(Self::SessionUnstable),
+            "RecordingPartReady" => part().map(Self::RecordingPartReady),
+            "RecordingPartOverdue" => part().map(Self::RecordingPartOverdue),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
             _ => None,
         }
