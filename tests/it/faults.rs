@@ -1,13 +1,16 @@
 //! Faults of the network and refusals of the platform: each ends where it should, and no object is
 //! made twice.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
+use domain::timer::{Limits, Policy};
 use serde_json::json;
 use simulator::{
     Behaviour, Effect, ErrorShape, Faults, Refusal, Rule, StartRecording, WebhookFaults,
 };
 
-use crate::system::{Setup, TestSystem, behaviour, until};
+use crate::system::{Setup, TIME_SCALE, TestSystem, behaviour, until};
 
 const CREATE_STREAM: &str = "POST /streaming/streams";
 const CREATE_BROADCAST: &str = "POST /streaming/broadcasts";
@@ -37,6 +40,54 @@ async fn a_create_whose_answer_is_an_error_or_lost_makes_one_object() {
         assert_eq!(system.changes_like(CREATE_BROADCAST).len(), before.1 + 1, "{key}");
         system.finish(session).await;
     }
+    system.end().await;
+}
+
+#[tokio::test]
+async fn a_create_that_was_given_up_is_found_by_the_retry() {
+    let limits = Limits { call: Duration::from_secs(1), ..Limits::default() };
+    let policy = Policy { limits, ..Policy::default().scaled(TIME_SCALE) };
+    let system = TestSystem::start(Setup { policy, ..Setup::default() }).await;
+    let down = || Effect::Status(Refusal::new(500, ErrorShape::D, "internal"));
+    system.faults([
+        Rule::once(CREATE_STREAM, Effect::ApplyThenReset),
+        Rule::always("* /streaming/streams", down()),
+    ]);
+    let session = system.request("given-up", json!({})).await;
+    until("the session failed", async || {
+        (system.session(session).await["status"] == "failed").then_some(())
+    })
+    .await;
+    system.faults([]);
+    system.tell(session, "retry").await;
+    system.until_ready(session).await;
+    assert_eq!(system.simulator.state()["streams"].as_array().unwrap().len(), 1);
+    system.finish(session).await;
+    system.command(&["jobs", "discard", "--kind", "create_live_stream"]).await;
+    system.end_after_errors().await;
+}
+
+#[tokio::test]
+async fn an_end_is_not_held_up_by_a_call_that_is_answered_500() {
+    let system = system(behaviour()).await;
+    let session = system.request("stuck", json!({"auto_go_live": true})).await;
+    let stream = system.until_ready(session).await;
+    let down = Effect::Status(Refusal::new(500, ErrorShape::D, "internal"));
+    system.faults([Rule::always("PATCH /streaming/broadcasts/*", down)]);
+    system.simulator.push(stream).unwrap();
+    until("the show is to be shown", async || {
+        (system.session(session).await["in_flight"] == "set_broadcast_status").then_some(())
+    })
+    .await;
+    system.tell(session, "end").await;
+    until("the call is let go", async || {
+        let told = system.session(session).await;
+        let problem = told["problems"][0].as_str().unwrap_or_default();
+        problem.starts_with("set_broadcast_status: cancelled").then_some(())
+    })
+    .await;
+    system.faults([]);
+    system.finish(session).await;
     system.end().await;
 }
 

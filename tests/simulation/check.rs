@@ -189,6 +189,7 @@ impl Expected {
             match effect {
                 Effect::Enqueue(job) => self.jobs.insert(job.id),
                 Effect::Append(event) => self.appended.insert(event.event_id),
+                Effect::Cancel(_) => true,
             };
         }
         if let Some(state) = after {

@@ -14,7 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 mod calls;
+mod session;
 mod webhooks;
+
+use session::Session;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -208,40 +211,6 @@ impl Default for Worker {
             grace: worker.grace,
             sample_every: worker.sample_every.unwrap_or_default(),
             verify_every: worker.verify_every.unwrap_or_default(),
-        }
-    }
-}
-
-/// How long sessions wait for what.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Session {
-    /// Time a lost encoder has to come back before the interruption is shown.
-    #[serde(deserialize_with = "duration")]
-    pub(crate) grace: Duration,
-    /// Ask the platform this long after a call whose effect was not heard of.
-    #[serde(deserialize_with = "duration")]
-    pub(crate) settle: Duration,
-    /// Try this often while the account's quota has no free slot.
-    #[serde(deserialize_with = "duration")]
-    pub(crate) slot: Duration,
-    /// Ask this often while an encoder is expected or on air.
-    #[serde(deserialize_with = "duration")]
-    pub(crate) watch: Duration,
-    /// Ask this often while videos are processed.
-    #[serde(deserialize_with = "duration")]
-    pub(crate) videos: Duration,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        let policy = domain::timer::Policy::default();
-        Self {
-            grace: policy.grace,
-            settle: policy.settle,
-            slot: policy.slot,
-            watch: policy.watch,
-            videos: policy.videos,
         }
     }
 }

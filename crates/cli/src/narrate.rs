@@ -68,6 +68,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::Unrecognized => false,
         Event::TimerElapsed(elapsed) => elapsed.timer == TimerKind::Grace,
         Event::WebhookReceived(_)
+        | Event::LimitExceeded(_)
         | Event::SessionRequested(_)
         | Event::AccountDeleted(_)
         | Event::AccountErased(_)

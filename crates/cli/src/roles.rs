@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use domain::timer::Policy;
 use ingest::{BatchToken, Known, Lanes, PathToken, SourceTokens, SpoolDir};
 use platform::{CreateBody, Credentials};
 use secrecy::ExposeSecret;
@@ -179,19 +178,12 @@ pub(crate) fn start_worker(
             .with_context(|| format!("set up source \"{}\"", source.name))?;
         platforms.insert(source.name.clone(), client);
     }
-    let session = &config.session;
     let settings = worker::Config {
         lease: config.worker.lease,
         poll: config.worker.poll,
         concurrency: config.worker.concurrency,
         grace: config.worker.grace,
-        policy: Policy {
-            grace: session.grace,
-            settle: session.settle,
-            slot: session.slot,
-            watch: session.watch,
-            videos: session.videos,
-        },
+        policy: config.session.policy(),
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,

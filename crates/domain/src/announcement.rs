@@ -87,9 +87,13 @@ pub enum Announcement {
     SessionEnded(SessionNews),
     /// A call failed for good; `retry` goes on from there.
     SessionFailed(SessionNews),
+    /// Its encoder reconnects again and again: told once, until it has sent steadily.
+    SessionUnstable(SessionNews),
     /// A part of the recording can be played.
     RecordingPartReady(PartNews),
-    /// All parts are ready.
+    /// A part was waited for too long: the recording is completed without it.
+    RecordingPartOverdue(PartNews),
+    /// No part is waited for any more; the note says what is missing, if anything is.
     RecordingReady(SessionNews),
     /// No slot of the platform account is free: the session waits for one.
     QuotaWaiting(SessionNews),
@@ -104,7 +108,7 @@ pub enum Announcement {
 pub const PREFIXES: [&str; 5] = ["Session", "Recording", "Quota", "Cleanup", "Endpoint"];
 
 /// Every announcement: its name in the log, and the name by which the product knows it.
-pub const TOPICS: [(&str, &str); 13] = [
+pub const TOPICS: [(&str, &str); 15] = [
     ("SessionReady", "session.ready"),
     ("SessionTestStarted", "session.test_started"),
     ("SessionWentLive", "session.live"),
@@ -113,7 +117,9 @@ pub const TOPICS: [(&str, &str); 13] = [
     ("SessionStopped", "session.stopped"),
     ("SessionEnded", "session.ended"),
     ("SessionFailed", "session.failed"),
+    ("SessionUnstable", "session.unstable"),
     ("RecordingPartReady", "recording.part_ready"),
+    ("RecordingPartOverdue", "recording.part_overdue"),
     ("RecordingReady", "recording.ready"),
     ("QuotaWaiting", "quota.waiting"),
     ("CleanupDone", "cleanup.done"),
@@ -138,9 +144,10 @@ impl Announcement {
             | Self::SessionStopped(n)
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
+            | Self::SessionUnstable(n)
             | Self::QuotaWaiting(n)
             | Self::RecordingReady(n) => n.account.as_deref(),
-            Self::RecordingPartReady(n) => n.account.as_deref(),
+            Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => n.account.as_deref(),
             Self::CleanupDone(n) => n.account.as_deref(),
             Self::EndpointDisabled(_) => None,
         }
@@ -157,7 +164,9 @@ impl Announcement {
             Self::SessionStopped(_) => "SessionStopped",
             Self::SessionEnded(_) => "SessionEnded",
             Self::SessionFailed(_) => "SessionFailed",
+            Self::SessionUnstable(_) => "SessionUnstable",
             Self::RecordingPartReady(_) => "RecordingPartReady",
+            Self::RecordingPartOverdue(_) => "RecordingPartOverdue",
             Self::RecordingReady(_) => "RecordingReady",
             Self::QuotaWaiting(_) => "QuotaWaiting",
             Self::CleanupDone(_) => "CleanupDone",
@@ -177,8 +186,9 @@ impl Announcement {
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
             | Self::QuotaWaiting(n)
+            | Self::SessionUnstable(n)
             | Self::RecordingReady(n) => json(n),
-            Self::RecordingPartReady(n) => json(n),
+            Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => json(n),
             Self::CleanupDone(n) => json(n),
             Self::EndpointDisabled(n) => json(n),
         }
@@ -188,6 +198,7 @@ impl Announcement {
     pub(crate) fn read(name: &str, bytes: &[u8]) -> Option<Self> {
         let bytes = &*storable(bytes);
         let session = || serde_json::from_slice::<SessionNews>(bytes).ok();
+        let part = || serde_json::from_slice::<PartNews>(bytes).ok();
         match name {
             "SessionReady" => session().map(Self::SessionReady),
             "SessionTestStarted" => session().map(Self::SessionTestStarted),
@@ -198,9 +209,9 @@ impl Announcement {
             "SessionEnded" => session().map(Self::SessionEnded),
             "SessionFailed" => session().map(Self::SessionFailed),
             "RecordingReady" => session().map(Self::RecordingReady),
-            "RecordingPartReady" => {
-                serde_json::from_slice(bytes).ok().map(Self::RecordingPartReady)
-            }
+            "SessionUnstable" => session().map(Self::SessionUnstable),
+            "RecordingPartReady" => part().map(Self::RecordingPartReady),
+            "RecordingPartOverdue" => part().map(Self::RecordingPartOverdue),
             "QuotaWaiting" => session().map(Self::QuotaWaiting),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
             "EndpointDisabled" => serde_json::from_slice(bytes).ok().map(Self::EndpointDisabled),

@@ -21,6 +21,10 @@ pub enum Call {
         name: String,
         /// How it shall run.
         options: SessionOptions,
+        /// Earlier calls for the same, given up without knowing whether they had their effect:
+        /// what one of them made is taken, and no second one is made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        earlier: Vec<Uuid>,
     },
     /// Give a reused live stream the next session's settings.
     UpdateLiveStream {
@@ -42,6 +46,9 @@ pub enum Call {
         live_stream: LiveStreamId,
         /// Its name; a suffix makes it findable.
         name: String,
+        /// Earlier calls for the same, as of a live stream.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        earlier: Vec<Uuid>,
     },
     /// Let the encoder in: takes a slot of the active quota.
     ActivateLiveStream {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::account::Account;
 use crate::announcement::{Announcement, CleanupNews, PartNews, SessionNews};
 use crate::call::{Call, CallResult};
-use crate::effect::{Effect, Effects};
-use crate::event::{Bound, Event, RecordedEvent};
+use crate::effect::{Effect, Effects, later};
+use crate::event::{Bound, Event, RecordedEvent, TimerElapsed};
 use crate::ids::{Subject, Timestamp, VideoId};
+use crate::limit::{Limit, LimitExceeded};
 use crate::live_stream::LiveStream;
 use crate::plan::WaitFor;
 use crate::session::{Session, Status};
@@ -31,7 +31,7 @@ pub fn decide(
     match (before.map(|b| &b.body), &after.body) {
         (before, Body::Request(after)) => {
             let before = if let Some(Body::Request(b)) = before { Some(b) } else { None };
-            after.decide(before, event, cause, &mut effects);
+            after.decide(policy, before, event, cause, &mut effects);
         }
         (before, Body::LiveStream(after)) => {
             let before = if let Some(Body::LiveStream(b)) = before { Some(b) } else { None };
@@ -40,7 +40,7 @@ pub fn decide(
         }
         (before, Body::Video(after)) => {
             let before = if let Some(Body::Video(b)) = before { Some(b) } else { None };
-            after.decide(before, cause, &mut effects);
+            after.decide(policy, before, cause, &mut effects);
         }
         (before, Body::Broadcast(after)) => {
             let before = if let Some(Body::Broadcast(b)) = before { Some(b) } else { None };
@@ -64,17 +64,53 @@ impl Change<'_> {
     fn decide(&self, cause: &RecordedEvent, to: &mut Effects) {
         for session in &self.after.sessions {
             let before = self.session_before(session);
-            self.announce_status(before, session, to);
             Self::announce_parts(before, session, to);
+            self.announce_status(before, session, to);
+            self.announce_unstable(before, session, to);
             self.announce_wait(before, session, to);
             self.set_grace(before, session, to);
+            self.set_steady(before, session, to);
+            self.judge_wait(session, to);
+            self.judge_videos(session, to);
+            self.judge_losses(session, to);
         }
         self.bind(cause, to);
         self.announce_cleanup(to);
         if let Some(call) = self.after.next_call() {
-            to.call(self.after.calls, call);
+            let limit = self.policy.limits.of_call(self.after.can_do_without(&call));
+            to.call(self.after.calls, call, limit);
         }
         self.set_poll(to);
+        self.let_go_of_call(to);
+    }
+
+    /// A session that shall end does not wait for a call that keeps failing. One that creates is
+    /// waited for: what it made would be left behind.
+    fn let_go_of_call(&self, to: &mut Effects) {
+        let Some(in_flight) = &self.after.in_flight else { return };
+        if matches!(in_flight.call, Call::CreateBroadcast { .. }) {
+            return;
+        }
+        let number = self.after.calls;
+        if let Event::TimerElapsed(TimerElapsed { timer: TimerKind::Call, generation }) = self.event
+            && *generation == number
+        {
+            return to.cancel(in_flight.intent);
+        }
+        let ends = |s: &&Session| s.end && self.session_before(s).is_some_and(|b| !b.end);
+        let is_earlier = self.before.is_some_and(|b| b.in_flight.is_some());
+        if is_earlier && self.after.running().as_ref().is_some_and(ends) {
+            to.timer(TimerKind::Call, number, later(self.at, self.policy.settle));
+        }
+    }
+
+    fn news(&self, session: &Session, note: Option<String>) -> SessionNews {
+        SessionNews {
+            session: session.id,
+            live_stream: Some(self.after.id),
+            account: session.account.clone(),
+            note,
+        }
     }
 
     /// Says that a session came to another status.
@@ -83,15 +119,13 @@ impl Change<'_> {
         if was == Some(session.status) {
             return;
         }
-        let news = |note: Option<String>| SessionNews {
-            session: session.id,
-            live_stream: Some(self.after.id),
-            account: session.account.clone(),
-            note,
-        };
+        let news = |note: Option<String>| self.news(session, note);
+        // An encoder in a loop would have everybody told of each turn.
+        let is_repeated = session.is_unstable() && before.is_some_and(Session::is_unstable);
         let was_shown = before.is_some_and(|b| b.went_live_at.is_some());
         let announcement = match session.status {
             Status::Preparing | Status::Ending => return,
+            Status::Ready | Status::Testing if is_repeated => return,
             Status::Ready => Announcement::SessionReady(news(None)),
             Status::Testing => Announcement::SessionTestStarted(news(None)),
             Status::Live if was_shown => Announcement::SessionResumed(news(None)),
@@ -99,41 +133,88 @@ impl Change<'_> {
             Status::Interrupted => Announcement::SessionInterrupted(news(Some(
                 "the encoder's connection was lost: ask the user to start again".to_owned(),
             ))),
-            Status::Processing => Announcement::SessionStopped(news(None)),
+            Status::Processing => Announcement::SessionStopped(news(session.end_reason.clone())),
             Status::Failed => {
                 let reason = session.failure.as_ref().map(|f| format!("{}: {}", f.call, f.reason));
                 Announcement::SessionFailed(news(reason))
             }
             Status::Ended => {
                 if session.went_live_at.is_some() && was != Some(Status::Processing) {
-                    to.announce(Announcement::SessionStopped(news(None)));
+                    to.announce(Announcement::SessionStopped(news(session.end_reason.clone())));
                 }
                 if session.recording.parts.iter().any(|p| p.video.status.is_playable()) {
-                    to.announce(Announcement::RecordingReady(news(None)));
+                    let lacks = session.recording.lacks().join("; ");
+                    let note = (!lacks.is_empty()).then(|| format!("incomplete: {lacks}"));
+                    to.announce(Announcement::RecordingReady(news(note)));
                 }
-                Announcement::SessionEnded(news(None))
+                Announcement::SessionEnded(news(session.end_reason.clone()))
             }
         };
         to.announce(announcement);
     }
 
-    /// Says that parts can be played, once for each.
+    /// Says that the encoder reconnects again and again, once until it has sent steadily.
+    fn announce_unstable(&self, before: Option<&Session>, session: &Session, to: &mut Effects) {
+        if session.is_unstable() && !before.is_some_and(Session::is_unstable) {
+            let note = "it reconnects again and again: the show and its recording are resumed when \
+                        it has sent steadily";
+            to.announce(Announcement::SessionUnstable(self.news(session, Some(note.to_owned()))));
+        }
+    }
+
+    /// Says that parts can be played, and that parts are overdue, once for each.
     fn announce_parts(before: Option<&Session>, session: &Session, to: &mut Effects) {
-        let was_playable = |s: &Session, video: VideoId| {
-            s.recording.parts.iter().any(|p| p.video.id == video && p.was_playable)
-        };
+        let parts_before = before.map(|b| b.recording.parts.as_slice()).unwrap_or_default();
         for (n, part) in session.recording.parts.iter().enumerate() {
-            let video = part.video.id;
-            if part.was_playable && !before.is_some_and(|b| was_playable(b, video)) {
-                to.announce(Announcement::RecordingPartReady(PartNews {
-                    session: session.id,
-                    part: n + 1,
-                    video,
-                    status: part.video.status.name().to_owned(),
-                    duration_ms: part.video.duration_ms,
-                    account: session.account.clone(),
-                }));
+            let was = parts_before.iter().find(|p| p.video.id == part.video.id);
+            let news = || PartNews {
+                session: session.id,
+                part: n + 1,
+                video: part.video.id,
+                status: part.video.status.name().to_owned(),
+                duration_ms: part.video.duration_ms,
+                account: session.account.clone(),
+            };
+            if part.was_playable && !was.is_some_and(|p| p.was_playable) {
+                to.announce(Announcement::RecordingPartReady(news()));
             }
+            if part.overdue && !was.is_some_and(|p| p.overdue) {
+                to.announce(Announcement::RecordingPartOverdue(news()));
+            }
+        }
+    }
+
+    /// Finds that what a session waits for has not come in time.
+    fn judge_wait(&self, session: &Session, to: &mut Effects) {
+        let Some(waiting) = session.waiting else { return };
+        let Some(longest) = self.policy.limits.of(waiting.what) else { return };
+        if self.at >= later(waiting.since, longest) {
+            let (session, limit, since) = (session.id, waiting.what, waiting.since);
+            to.limit_exceeded(LimitExceeded { session, limit, since, videos: Vec::new() });
+        }
+    }
+
+    /// Finds that videos have not come to their final state in time.
+    fn judge_videos(&self, session: &Session, to: &mut Effects) {
+        let Some(longest) = self.policy.limits.of(Limit::Videos) else { return };
+        let late = session.recording.parts.iter().filter_map(|part| {
+            let since = part.since.filter(|_| !part.is_final() && !part.overdue)?;
+            (self.at >= later(since, longest)).then_some((since, part.video.id))
+        });
+        let (since, videos): (Vec<Timestamp>, Vec<VideoId>) = late.unzip();
+        if let Some(since) = since.into_iter().min() {
+            let (session, limit) = (session.id, Limit::Videos);
+            to.limit_exceeded(LimitExceeded { session, limit, since, videos });
+        }
+    }
+
+    /// Finds that the encoder has been lost too often within too short a time.
+    fn judge_losses(&self, session: &Session, to: &mut Effects) {
+        let Some(window) = self.policy.limits.of(Limit::Losses) else { return };
+        let Some((since, last)) = session.losses.span() else { return };
+        if !session.is_unstable() && last <= later(since, window) {
+            let (session, limit) = (session.id, Limit::Losses);
+            to.limit_exceeded(LimitExceeded { session, limit, since, videos: Vec::new() });
         }
     }
 
@@ -160,6 +241,15 @@ impl Change<'_> {
         }
     }
 
+    /// Gives an encoder that came back in a loop time to show that it is steady.
+    fn set_steady(&self, before: Option<&Session>, session: &Session, to: &mut Effects) {
+        let was_on_air = self.before.is_some_and(LiveStream::is_on_air);
+        let is_due = session.is_unstable() && self.after.is_on_air() && !session.end;
+        if is_due && !(was_on_air && before.is_some_and(Session::is_unstable)) {
+            to.timer(TimerKind::Steady, session.losses.last, later(self.at, self.policy.steady));
+        }
+    }
+
     /// Asks the platform if nothing is heard for long.
     fn set_poll(&self, to: &mut Effects) {
         let Some(wait) = self.after.wait() else { return };
@@ -170,8 +260,13 @@ impl Change<'_> {
             WaitFor::Effect => self.policy.settle,
             WaitFor::Slot => self.policy.slot,
             WaitFor::Loss => self.policy.watch,
-            WaitFor::Encoder => backed_off(self.policy.watch, wait.polls),
-            WaitFor::Videos => backed_off(self.policy.videos, wait.polls),
+            WaitFor::Encoder | WaitFor::Release => backed_off(self.policy.watch, wait.polls, 10),
+            WaitFor::Videos => backed_off(self.policy.videos, wait.polls, 20),
+            // The platform knows nothing of it: the poll only finds that the limit is exceeded.
+            WaitFor::Retry => match self.policy.limits.of(Limit::Retry) {
+                Some(limit) => limit,
+                None => return,
+            },
         };
         to.timer(TimerKind::Poll, wait.generation, later(self.at, after));
     }
@@ -236,13 +331,7 @@ impl Change<'_> {
     }
 }
 
-/// `wait` after `time`; a time too far away to be written is as good as none.
-fn later(time: Timestamp, wait: Duration) -> Timestamp {
-    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
-    time.checked_add_signed(wait).unwrap_or(Timestamp::MAX_UTC)
-}
-
-/// A wait that doubles with each poll in vain, up to ten times `first`.
-fn backed_off(first: Duration, polls: u32) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(polls).min(10))
+/// A wait that doubles with each poll in vain, up to `most` times `first`.
+fn backed_off(first: Duration, polls: u32, most: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(polls).min(most))
 }

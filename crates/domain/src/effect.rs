@@ -1,5 +1,8 @@
 //! Effects: what `decide` wants done, as values. `worker/react.rs` alone performs them.
 
+use std::time::Duration;
+
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -8,6 +11,7 @@ use crate::announcement::Announcement;
 use crate::call::Call;
 use crate::event::{CallIntended, Event, Meta, NewEvent, RecordedEvent, TimerElapsed};
 use crate::ids::{Subject, Timestamp, derived_id, intent_id};
+use crate::limit::LimitExceeded;
 use crate::retry;
 use crate::timer::TimerKind;
 
@@ -28,6 +32,9 @@ pub enum Effect {
     Enqueue(NewJob),
     /// Append an event to the subject at hand.
     Append(NewEvent),
+    /// Cancel the job of a platform call of the subject at hand, if it is live. Its end is told as
+    /// that of a call that was given up.
+    Cancel(Uuid),
 }
 
 /// A job to insert. Its slice follows from its subject.
@@ -65,6 +72,9 @@ pub struct CallArgs {
     pub intent: Uuid,
     /// What to call.
     pub call: Call,
+    /// When it is given up, if it has failed or been put off until then; none: its attempts decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// Arguments of a [`FORWARD`] job: the event to append elsewhere, once for its key.
@@ -133,12 +143,14 @@ impl<'a> Effects<'a> {
         self.list
     }
 
-    /// Makes the `n`th platform call of the subject at hand: the intent and its job, once.
-    pub(crate) fn call(&mut self, n: u64, call: Call) {
+    /// Makes the `n`th platform call of the subject at hand: the intent and its job, once. It is
+    /// tried for `limit` from now: by the log's clock, since a spool may be drained late.
+    pub(crate) fn call(&mut self, n: u64, call: Call, limit: Option<Duration>) {
         let intent = intent_id(&self.cause.subject, n);
         let max = if call.is_read() { retry::MAX_READ_ATTEMPTS } else { retry::MAX_ATTEMPTS };
         let kind = call.kind();
-        let args = CallArgs { intent, call: call.clone() };
+        let until = limit.map(|limit| later(self.cause.recorded_at, limit));
+        let args = CallArgs { intent, call: call.clone(), until };
         self.enqueue(intent, kind, &args, self.at, max, Some(intent));
         let event = Event::CallIntended(CallIntended { intent, call });
         self.append_keyed(&event, intent);
@@ -149,6 +161,24 @@ impl<'a> Effects<'a> {
         let subject = self.cause.subject.as_str();
         let id = derived_id("timer", &[subject, timer.name(), &generation.to_string()]);
         self.enqueue(id, TIMER, &TimerElapsed { timer, generation }, run_at, i32::MAX, None);
+    }
+
+    /// Cancels a platform call of the subject at hand.
+    pub(crate) fn cancel(&mut self, intent: Uuid) {
+        self.list.push(Effect::Cancel(intent));
+    }
+
+    /// Says that a session exceeded a limit, once for each wait.
+    pub(crate) fn limit_exceeded(&mut self, exceeded: LimitExceeded) {
+        let mut parts = vec![
+            exceeded.session.to_string(),
+            exceeded.limit.name().to_owned(),
+            exceeded.since.timestamp_micros().to_string(),
+        ];
+        parts.extend(exceeded.videos.iter().map(ToString::to_string));
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let key = derived_id("limit", &parts);
+        self.append_keyed(&Event::LimitExceeded(exceeded), key);
     }
 
     /// Appends `event` to another subject, once.
@@ -213,6 +243,12 @@ impl<'a> Effects<'a> {
             trace: self.cause.trace().map(str::to_owned),
         }));
     }
+}
+
+/// `wait` after `time`; a time too far away to be written is as good as none.
+pub(crate) fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+    time.checked_add_signed(wait).unwrap_or(Timestamp::MAX_UTC)
 }
 
 /// A job id that sorts by the position of the event that caused it, then by `n`: forwards of one

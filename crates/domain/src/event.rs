@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::announcement::Announcement;
 use crate::call::{Call, CallResult};
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
+use crate::limit::LimitExceeded;
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
 
@@ -350,6 +351,8 @@ pub enum Event {
     CallFailed(CallFailed),
     /// A timer is due.
     TimerElapsed(TimerElapsed),
+    /// A session waited too long.
+    LimitExceeded(LimitExceeded),
     /// A plain job did its work.
     JobCompleted(JobEnded),
     /// A plain job was given up.
@@ -383,6 +386,7 @@ impl Event {
             Self::CallSucceeded(_) => "CallSucceeded",
             Self::CallFailed(_) => "CallFailed",
             Self::TimerElapsed(_) => "TimerElapsed",
+            Self::LimitExceeded(_) => "LimitExceeded",
             Self::JobCompleted(_) => "JobCompleted",
             Self::JobDiscarded(_) => "JobDiscarded",
             Self::JobCancelled(_) => "JobCancelled",
@@ -410,6 +414,7 @@ impl Event {
             Self::CallSucceeded(b) => json(b),
             Self::CallFailed(b) => json(b),
             Self::TimerElapsed(b) => json(b),
+            Self::LimitExceeded(b) => json(b),
             Self::JobCompleted(b) | Self::JobDiscarded(b) | Self::JobCancelled(b) => json(b),
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
@@ -462,6 +467,7 @@ impl Event {
             "CallSucceeded" => read(bytes, Self::CallSucceeded),
             "CallFailed" => read(bytes, Self::CallFailed),
             "TimerElapsed" => read(bytes, Self::TimerElapsed),
+            "LimitExceeded" => read(bytes, Self::LimitExceeded),
             "JobCompleted" => read(bytes, Self::JobCompleted),
             "JobDiscarded" => read(bytes, Self::JobDiscarded),
             "JobCancelled" => read(bytes, Self::JobCancelled),
@@ -528,6 +534,7 @@ fn is_folded(kind: &str, name: &str) -> bool {
         "stream" => {
             let forwarded = matches!(name, "SessionBound" | "VideoChanged" | "BroadcastChanged");
             let other = matches!(name, "CleanupRequested" | "ReconcileRequested" | "TimerElapsed");
+            let other = other || name == "LimitExceeded";
             told || call || command || forwarded || other
         }
         "video" => told || call || name == "Bound",

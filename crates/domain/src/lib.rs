@@ -6,7 +6,7 @@
 //! anything outside its arguments; nothing here fails.
 //!
 //! * [`ids`], [`slice`](mod@slice): subjects, derived ids, the slice of a subject
-//! * [`event`], [`announcement`], [`call`], [`timer`]: what the log holds
+//! * [`event`], [`announcement`], [`call`], [`timer`], [`limit`]: what the log holds
 //! * [`webhook`], [`redact`](mod@redact): the platform's bodies, read leniently, without secrets
 //! * [`personal`]: what may tell of a person, and how it is kept
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
@@ -25,6 +25,7 @@ pub mod slice;
 pub mod announcement;
 pub mod call;
 pub mod event;
+pub mod limit;
 pub mod timer;
 
 pub mod personal;

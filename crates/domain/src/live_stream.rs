@@ -3,11 +3,12 @@
 //!
 //! What a call's outcome means is in [`outcome`].
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::event::{CleanupRequested, Event, SessionBound, TimerElapsed};
+use crate::event::{BroadcastChanged, CleanupRequested, Event, SessionBound, TimerElapsed};
 use crate::ids::{LiveStreamId, Timestamp, VideoId};
 use crate::plan::Watch;
 use crate::recording::Owners;
@@ -16,6 +17,9 @@ use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
 
 mod outcome;
+
+/// How far the platform's clock and ours may differ, and a stop may lag.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
 
 /// Who made a live stream: the part of the ownership tag that matching needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +73,10 @@ pub struct LiveStream {
     pub poll_due: bool,
     /// The platform was last asked for videos, and not for the live stream.
     pub listed_last: bool,
-    /// Losses of the encoder while on air, in all sessions: numbers the grace timers.
+    /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
     pub interruptions: u64,
-    /// Sessions that are not over, in order; and for one event those that just ended.
+    /// Sessions that are not over, in order; those whose recording misses something, until a later
+    /// one ended; and for one event those that just ended.
     pub sessions: Vec<Session>,
     /// Which session a video belongs to, for ever.
     #[serde(with = "crate::recording::owners")]
@@ -126,7 +131,7 @@ impl LiveStream {
 
     /// Applies one event.
     pub(crate) fn evolve(&mut self, event: &Event, at: Timestamp) {
-        self.sessions.retain(|s| !s.is_over());
+        self.let_sessions_leave();
         match event {
             Event::WebhookReceived(webhook) => {
                 if let Observation::LiveStream(seen) = &webhook.observation {
@@ -134,17 +139,13 @@ impl LiveStream {
                 }
             }
             Event::SessionBound(bound) => self.bind(bound, at),
-            Event::GoLiveRequested(r) => self.command(r.session, |s| s.go_live = true),
+            Event::GoLiveRequested(r) => self.command(r.session, Session::command_go_live),
             Event::EndRequested(r) => self.command(r.session, Session::command_end),
             Event::RetryRequested(r) => self.command(r.session, Session::command_retry),
             Event::VideoChanged(changed) => self.video(&changed.video, false),
-            Event::BroadcastChanged(changed) => {
-                let is_it = |s: &&mut Session| {
-                    s.broadcast.as_ref().is_some_and(|b| b.id == changed.broadcast)
-                };
-                if let Some(session) = self.sessions.iter_mut().find(is_it) {
-                    session.broadcast_shows(&changed.status);
-                }
+            Event::BroadcastChanged(changed) => self.broadcast(changed),
+            Event::LimitExceeded(exceeded) => {
+                self.command(exceeded.session, |s| s.limit_exceeded(exceeded));
             }
             Event::CleanupRequested(request) => {
                 if self.cleanup_refusal().is_none() {
@@ -179,14 +180,63 @@ impl LiveStream {
                 session.fail("observe_live_stream", "the live stream was deleted on the platform");
             }
         }
+        self.give_way();
         for session in &mut self.sessions {
             session.settle(on_air, at);
+        }
+        let running = self.running().map(|session| session.id);
+        for session in &mut self.sessions {
+            session.note_waiting(running == Some(session.id), on_air, at);
+            if session.is_off_air() {
+                session.recording.await_parts(at);
+            }
         }
         let idle =
             !on_air && self.active != Some(true) && self.sessions.iter().all(Session::is_over);
         self.idle_since = if idle { self.idle_since.or(Some(at)) } else { None };
         let wait = self.wait_for();
         self.watch.note(wait);
+    }
+
+    /// A session that failed and holds nothing gives way to one that waits behind it.
+    fn give_way(&mut self) {
+        let waits = |s: &Session| !s.end && !s.is_given_up();
+        while let Some(at) = self.sessions.iter().position(|s| !s.is_off_air()) {
+            let is_waited_for = self.sessions[at + 1..].iter().any(waits);
+            if !self.sessions[at].is_given_up() || !is_waited_for {
+                return;
+            }
+            self.sessions[at].close("it failed, and another session waits for its live stream");
+        }
+    }
+
+    /// Takes out the sessions that no later event touches.
+    fn let_sessions_leave(&mut self) {
+        let mut n = 0;
+        let leaving: Vec<bool> = (0..self.sessions.len()).map(|at| self.leaves(at)).collect();
+        self.sessions.retain(|_| {
+            n += 1;
+            !leaving[n - 1]
+        });
+    }
+
+    /// Whether the next event takes session `at` out of the state: it is over, and no news of its
+    /// recording are missed, or a later session has ended as well.
+    pub(crate) fn leaves(&self, at: usize) -> bool {
+        let (session, later) = (&self.sessions[at], &self.sessions[at + 1..]);
+        session.may_leave() || session.is_over() && later.iter().any(Session::is_over)
+    }
+
+    /// Applies a label of a broadcast.
+    fn broadcast(&mut self, changed: &BroadcastChanged) {
+        let is_setting = self.in_flight.as_ref().is_some_and(
+            |c| matches!(c.call, Call::SetBroadcastStatus { broadcast, .. } if broadcast == changed.broadcast),
+        );
+        let is_it =
+            |s: &&mut Session| s.broadcast.as_ref().is_some_and(|b| b.id == changed.broadcast);
+        if let Some(session) = self.sessions.iter_mut().find(is_it) {
+            session.broadcast_told(&changed.status, is_setting);
+        }
     }
 
     fn command(&mut self, session: Uuid, apply: impl FnOnce(&mut Session)) {
@@ -201,6 +251,12 @@ impl LiveStream {
         }
         self.account.clone_from(&bound.request.account);
         self.cleanup = None;
+        // Somebody begins anew where the one before cannot go on: that one is over.
+        if let Some(before) = self.running_mut()
+            && (before.failure.is_some() || before.is_interrupted())
+        {
+            before.close("another session began on its live stream");
+        }
         self.sessions.push(Session::new(bound, at));
         if let Some(observed) = &bound.observed {
             self.observe(&webhook::live_stream(observed), at);
@@ -212,7 +268,7 @@ impl LiveStream {
     pub(crate) fn cleanup_refusal(&self) -> Option<&'static str> {
         if self.deleted {
             Some("it is deleted already")
-        } else if self.sessions.iter().any(|s| !s.is_over()) {
+        } else if !self.sessions.iter().all(Session::is_over) {
             Some("it has an open session")
         } else if self.is_on_air() {
             Some("an encoder sends to it")
@@ -238,15 +294,14 @@ impl LiveStream {
             self.playback.clone_from(&seen.playback);
         }
         let on_air = self.is_on_air();
-        let number = self.interruptions + 1;
-        let mut was_interrupted = false;
+        self.interruptions += u64::from(was_on_air && !on_air);
+        let number = self.interruptions;
         if let Some(session) = self.running_mut() {
             if on_air != was_on_air {
-                was_interrupted = session.encoder(on_air, at, number);
+                session.encoder(on_air, at, number);
             }
             session.recorded(was_recording, seen.recording, on_air);
         }
-        self.interruptions += u64::from(was_interrupted);
     }
 
     /// Applies what was told of a video, and attaches it to its session: the one that is known for
@@ -258,13 +313,16 @@ impl LiveStream {
         self.command(id, |session| session.recording.part(seen, by_api));
     }
 
-    /// The session of a video that began at `began`. Without that time only the one session of a
-    /// live stream that was made for it is certain: elsewhere the video may be an earlier one's,
-    /// and a list of the live stream's videos will tell.
+    /// The session of a video that began at `began`: the one that had the live stream then, so that
+    /// what somebody recorded by hand between two sessions is no part of either. Without that time
+    /// only the one session of a live stream that was made for it is certain: elsewhere the video
+    /// may be an earlier one's, and a list of the live stream's videos will tell.
     fn session_at(&self, began: Option<Timestamp>) -> Option<Uuid> {
         let mut holders = self.sessions.iter().rev().filter_map(|s| Some((s, s.began_at?)));
         let (session, _) = match began {
-            Some(time) => holders.find(|(s, since)| s.created || *since <= time)?,
+            Some(time) => holders
+                .find(|(s, since)| s.created || *since <= time)
+                .filter(|(s, _)| s.off_air_at.is_none_or(|end| time - end <= CLOCKS_DIFFER))?,
             None => holders.next().filter(|(s, _)| s.created)?,
         };
         Some(session.id)
@@ -281,8 +339,20 @@ impl LiveStream {
                     && let Some(session) = self.running_mut()
                 {
                     session.grace_elapsed(elapsed.generation);
+                    // A webhook is a hint: before people are told, the platform is asked.
+                    let doubts = session.doubts_loss();
+                    self.poll_due |= doubts;
                 }
             }
+            TimerKind::Steady => {
+                if self.is_on_air()
+                    && let Some(session) = self.running_mut()
+                {
+                    session.steady(elapsed.generation);
+                }
+            }
+            // `decide` cancels the call, and its outcome tells.
+            TimerKind::Call => {}
         }
     }
 

@@ -126,9 +126,12 @@ fn data(source: &str, announcement: &Announcement) -> Value {
         | Announcement::SessionStopped(news)
         | Announcement::SessionEnded(news)
         | Announcement::SessionFailed(news)
+        | Announcement::SessionUnstable(news)
         | Announcement::QuotaWaiting(news)
         | Announcement::RecordingReady(news) => session(source, news),
-        Announcement::RecordingPartReady(news) => part(source, news),
+        Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
+            part(source, news)
+        }
         Announcement::CleanupDone(news) => cleanup(source, news),
         Announcement::EndpointDisabled(news) => {
             json!({ "endpoint": news.endpoint, "reason": news.reason })

@@ -6,8 +6,9 @@
 //! deleted; videos fetched when final.
 //!
 //! Two promises hold in every state: a call whose outcome came in is not made again by that
-//! outcome, and a session that is not over has a call due, a call in flight, a wait with a timer,
-//! or a failure that people were told of.
+//! outcome, and a session that is not over has a call due, a call in flight, or a wait. Each wait
+//! ends by itself: polls find what webhooks did not tell, [limits](crate::limit) what never
+//! comes.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,10 @@ pub enum WaitFor {
     Loss,
     /// Videos.
     Videos,
+    /// Another try to free a slot: the call for it was given up.
+    Release,
+    /// Somebody who retries or ends a session that failed.
+    Retry,
 }
 
 /// A wait, to be ended by a poll if nothing is heard.
@@ -86,6 +91,12 @@ impl LiveStream {
         running.or_else(|| self.video_call()).or_else(|| self.cleanup_call())
     }
 
+    /// Whether `call` is given up soon, since all goes on without it: it only asks, or takes a
+    /// session off air.
+    pub(crate) fn can_do_without(&self, call: &Call) -> bool {
+        call.is_read() || self.running().is_some_and(|session| session.end)
+    }
+
     /// What it waits for, if anything may be missed by waiting only for webhooks.
     pub fn wait(&self) -> Option<Wait> {
         let Watch { now, number, polls, .. } = self.watch;
@@ -121,7 +132,8 @@ impl LiveStream {
             let (name, options) = (session.name.clone(), session.options.clone());
             Some(Call::UpdateLiveStream { live_stream, name, options })
         } else if session.broadcast.is_none() {
-            Some(Call::CreateBroadcast { live_stream, name: session.name.clone() })
+            let (name, earlier) = (session.name.clone(), session.broadcasts_given_up.clone());
+            Some(Call::CreateBroadcast { live_stream, name, earlier })
         } else if !session.activated && session.waits_for_slot.is_none() {
             Some(Call::ActivateLiveStream { live_stream })
         } else {
@@ -136,7 +148,12 @@ impl LiveStream {
         let set = |status: &str| Call::SetBroadcastStatus { broadcast, status: status.to_owned() };
         let recording = &session.recording;
         if self.is_on_air() && (session.go_live || session.went_live_at.is_some()) {
-            if !session.shows("live") {
+            // The circuit breaker of an encoder that reconnects in a loop: the show is neither
+            // resumed nor recorded anew until it sends steadily.
+            if session.is_unstable() {
+                return None;
+            }
+            if !session.shows("live") && !session.label_by_hand {
                 return Some(set("live"));
             }
             let start = session.options.record && recording.wants_start(self.recording);
@@ -147,7 +164,8 @@ impl LiveStream {
             if recording.wants_stop(self.recording) {
                 return Some(Call::StopRecording { live_stream });
             }
-            return session.shows("live").then(|| set("paused"));
+            // What somebody else set may have come late: then it shows `live` still.
+            return (session.shows("live") || session.label_by_hand).then(|| set("paused"));
         }
         None
     }
@@ -180,10 +198,8 @@ impl LiveStream {
     /// come back within the grace period.
     fn release_call(&self, session: &Session) -> Option<Call> {
         let live_stream = self.id;
-        let failed_here =
-            session.failure.as_ref().is_some_and(|f| f.call == "deactivate_live_stream");
         let lost = session.went_live_at.is_none() || session.is_interrupted();
-        if !session.activated || self.is_on_air() || !lost || failed_here {
+        if !session.activated || self.is_on_air() || !lost || session.holds_slot_in_vain() {
             None
         } else if session.recording.wants_stop(self.recording) {
             Some(Call::StopRecording { live_stream })
@@ -203,7 +219,8 @@ impl LiveStream {
 
     /// Deletes a live stream that a cleanup run proposed, if nothing came between.
     fn cleanup_call(&self) -> Option<Call> {
-        let request = self.cleanup.as_ref().filter(|_| self.sessions.is_empty())?;
+        let all_over = self.sessions.iter().all(Session::is_over);
+        let request = self.cleanup.as_ref().filter(|_| all_over)?;
         Some(Call::DeleteLiveStream {
             live_stream: self.id,
             run: request.run,
@@ -231,11 +248,15 @@ impl LiveStream {
         if session.lacks_slot() {
             return Some(WaitFor::Slot);
         }
+        if session.holds_slot_in_vain() {
+            return Some(WaitFor::Release);
+        }
         if session.failure.is_none() && (session.end || session.recording.starting) {
             return Some(WaitFor::Effect);
         }
         let encoder = if self.is_on_air() { WaitFor::Loss } else { WaitFor::Encoder };
-        session.activated.then_some(encoder)
+        let otherwise = session.failure.as_ref().map(|_| WaitFor::Retry);
+        if session.activated { Some(encoder) } else { otherwise }
     }
 
     fn waits_for_videos(&self) -> bool {
@@ -249,12 +270,18 @@ impl LiveStream {
         if self.running().is_some_and(Session::lacks_slot) {
             return Call::ActivateLiveStream { live_stream };
         }
-        // Without a session nobody waits for videos: the live stream itself was asked about.
-        if self.sessions.is_empty() {
+        if self.running().is_some_and(Session::holds_slot_in_vain) {
+            return Call::DeactivateLiveStream { live_stream };
+        }
+        let running = self.running();
+        // Where nobody waits for videos the live stream itself was asked about.
+        if running.is_none() && !self.waits_for_videos() {
             return Call::ObserveLiveStream { live_stream };
         }
-        let lists = self.running().is_none_or(|session| {
-            if session.end {
+        let lists = running.is_none_or(|session| {
+            if session.doubts_loss() {
+                false
+            } else if session.end {
                 self.recording != Some(true) && session.recording.awaits_part()
             } else {
                 self.waits_for_videos() && !self.listed_last

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::VideoId;
-use crate::video::merge;
+use crate::ids::{Timestamp, VideoId};
+use crate::video::{Video, merge};
 use crate::webhook::{VideoObserved, VideoStatus};
 
 /// Starts of a recording without effect after which no further one is tried.
@@ -46,6 +46,7 @@ pub struct Recording {
 }
 
 /// A part of a recording.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// What is known of its video.
@@ -56,6 +57,37 @@ pub struct Part {
     pub fetched: bool,
     /// A list of the live stream's videos lacked it, and it has not been asked for by itself.
     pub unlisted: bool,
+    /// When it was first heard of, or its session went off air, whichever was later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// It was waited for too long: the recording is completed without it. News of it are heard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
+}
+
+/// How a recording stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingStatus {
+    /// Nothing was recorded, as far as is known.
+    None,
+    /// Its session is not off air, or a part is in work.
+    Open,
+    /// All of it can be played.
+    Complete,
+    /// A part failed, was deleted, is overdue, or was recorded and never became a video.
+    Incomplete,
+}
+
+impl RecordingStatus {
+    /// Its name, as our API writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+        }
+    }
 }
 
 /// A gap between two parts.
@@ -80,6 +112,22 @@ impl Part {
             }
             VideoStatus::Unknown | VideoStatus::Empty | VideoStatus::Pending => false,
         }
+    }
+
+    /// Whether nothing more is waited for.
+    fn is_settled(&self) -> bool {
+        self.overdue || (self.is_final() && !self.needs_fetch())
+    }
+
+    /// What it lacks, in words, if anything.
+    fn lacks(&self) -> Option<String> {
+        let whole =
+            self.is_final() && self.video.status.is_playable() && !self.has_failed_rendition();
+        (!whole).then(|| format!("video {} is {}", self.video.id, self.video.status.name()))
+    }
+
+    fn has_failed_rendition(&self) -> bool {
+        self.video.error.is_some() || self.video.renditions.iter().any(|r| r.status == "error")
     }
 
     /// Whether it is to be asked for by itself.
@@ -174,11 +222,15 @@ impl Recording {
             part.was_playable |= part.video.status.is_playable();
         } else {
             self.expects_file = false;
+            let mut video = Video::new(seen.id).seen;
+            merge(&mut video, seen, by_api);
             self.parts.push(Part {
-                video: seen.clone(),
+                video,
                 was_playable: seen.status.is_playable(),
                 fetched: false,
                 unlisted: false,
+                since: None,
+                overdue: false,
             });
         }
         self.sort();
@@ -198,9 +250,10 @@ impl Recording {
             let duration = chrono::TimeDelta::try_milliseconds(part.video.duration_ms?)?;
             part.video.recording_started_at?.checked_add_signed(duration)
         };
+        // A file that was cut goes on where the one before it ends, to the millisecond or not.
         let gap = |(n, pair): (usize, &[Part])| {
-            let ms = pair[1].video.recording_started_at? - end(&pair[0])?;
-            Some(Gap { after_part: n + 1, ms: ms.num_milliseconds() })
+            let ms = (pair[1].video.recording_started_at? - end(&pair[0])?).num_milliseconds();
+            (ms > 0).then_some(Gap { after_part: n + 1, ms })
         };
         self.parts.windows(2).enumerate().filter_map(gap).collect()
     }
@@ -246,17 +299,56 @@ impl Recording {
     /// Whether all videos should be asked for at once: no known one is in work, and none is
     /// expected. Later tries are left to the poll.
     pub(crate) fn wants_list(&self) -> bool {
-        self.ran && self.lists == 0 && !self.expects_file && self.is_final()
+        self.ran && self.lists == 0 && !self.expects_file && self.is_settled()
     }
 
-    /// Whether nothing more will come of it.
+    /// Whether nothing more is waited for.
     pub(crate) fn is_done(&self) -> bool {
-        self.is_final() && (self.listed || !self.ran)
+        self.is_settled() && (self.listed || !self.ran)
     }
 
-    /// Whether all known parts are in their final state.
-    fn is_final(&self) -> bool {
-        self.parts.iter().all(|part| part.is_final() && !part.needs_fetch())
+    /// Whether no known part is waited for.
+    fn is_settled(&self) -> bool {
+        self.parts.iter().all(Part::is_settled)
+    }
+
+    /// Whether it is done without something that may still come: a part that is overdue, or the
+    /// video of a recording that ran.
+    pub(crate) fn misses_any(&self) -> bool {
+        self.expects_file || self.parts.iter().any(|part| part.overdue && !part.is_final())
+    }
+
+    /// Lets the wait for the final states of parts begin, where it has not.
+    pub(crate) fn await_parts(&mut self, at: Timestamp) {
+        for part in &mut self.parts {
+            part.since = part.since.or(Some(at));
+        }
+    }
+
+    /// Notes that these videos were waited for too long.
+    pub(crate) fn overdue(&mut self, videos: &[VideoId]) {
+        for part in &mut self.parts {
+            part.overdue |= videos.contains(&part.video.id) && !part.is_final();
+        }
+    }
+
+    /// How it stands, of a session that `is_over` or not.
+    pub fn status(&self, is_over: bool) -> RecordingStatus {
+        if !self.ran && self.parts.is_empty() {
+            RecordingStatus::None
+        } else if !is_over {
+            RecordingStatus::Open
+        } else if self.lacks().is_empty() {
+            RecordingStatus::Complete
+        } else {
+            RecordingStatus::Incomplete
+        }
+    }
+
+    /// What it lacks, in words.
+    pub fn lacks(&self) -> Vec<String> {
+        let missing = self.expects_file.then(|| "a file never became a video".to_owned());
+        self.parts.iter().filter_map(Part::lacks).chain(missing).collect()
     }
 
     /// Whether a part was announced by a stop and its video has not reported itself.

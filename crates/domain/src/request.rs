@@ -3,12 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::announcement::{Announcement, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::effect::Effects;
-use crate::event::{Event, RecordedEvent, SessionBound, SessionRef, SessionRequested};
+use crate::event::{
+    CallSucceeded, Event, RecordedEvent, SessionBound, SessionRef, SessionRequested,
+};
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id};
+use crate::timer::Policy;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +25,12 @@ pub struct Request {
     pub calls: u64,
     /// A call runs.
     pub in_flight: bool,
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Uuid>,
+    /// Calls that were given up, each of which may have made a live stream all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<Uuid>,
     /// The live stream, once known.
     pub live_stream: Option<LiveStreamId>,
     /// Go-live was commanded.
@@ -40,6 +50,8 @@ impl Request {
             requested_at: at,
             calls: 0,
             in_flight: false,
+            intent: None,
+            given_up: Vec::new(),
             go_live: false,
             end: false,
             failure: None,
@@ -48,31 +60,22 @@ impl Request {
 
     /// Applies one event.
     pub(crate) fn evolve(&mut self, event: &Event) {
-        let was_in_flight = self.in_flight;
         match event {
             Event::GoLiveRequested(_) => self.go_live = true,
             Event::EndRequested(_) => self.end = true,
             Event::RetryRequested(_) => self.failure = None,
-            Event::CallIntended(_) => self.in_flight = true,
-            Event::CallSucceeded(done) if was_in_flight => {
-                self.calls += 1;
-                self.in_flight = false;
-                if let CallResult::LiveStream { observed } = &done.result {
-                    self.live_stream = created_id(observed);
-                    self.failure = None;
-                }
-                if self.live_stream.is_none() {
-                    self.failure = Some("the platform's answer names no live stream".to_owned());
+            Event::CallIntended(intended) => {
+                self.in_flight = true;
+                self.intent = Some(intended.intent);
+            }
+            Event::CallSucceeded(done) => self.call_succeeded(done),
+            Event::CallFailed(failed) => {
+                if self.take_call(failed.intent) {
+                    self.given_up.push(failed.intent);
+                    self.failure = Some(failed.reason.clone());
                 }
             }
-            Event::CallFailed(failed) if was_in_flight => {
-                self.calls += 1;
-                self.in_flight = false;
-                self.failure = Some(failed.reason.clone());
-            }
-            Event::CallSucceeded(_)
-            | Event::CallFailed(_)
-            | Event::WebhookReceived(_)
+            Event::WebhookReceived(_)
             | Event::SessionRequested(_)
             | Event::AccountDeleted(_)
             | Event::AccountErased(_)
@@ -83,6 +86,7 @@ impl Request {
             | Event::VideoChanged(_)
             | Event::BroadcastChanged(_)
             | Event::TimerElapsed(_)
+            | Event::LimitExceeded(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)
@@ -91,9 +95,38 @@ impl Request {
         }
     }
 
+    /// Whether the call in flight is `intent`, which has ended.
+    fn take_call(&mut self, intent: Uuid) -> bool {
+        let is_it = self.in_flight && self.intent.is_none_or(|running| running == intent);
+        if is_it {
+            self.calls += 1;
+            self.in_flight = false;
+            self.intent = None;
+        }
+        is_it
+    }
+
+    /// Applies that the live stream was made: by the call in flight, or by one that was given up
+    /// and run again by somebody.
+    fn call_succeeded(&mut self, done: &CallSucceeded) {
+        let was_given_up =
+            !self.in_flight && self.live_stream.is_none() && self.given_up.contains(&done.intent);
+        if !self.take_call(done.intent) && !was_given_up {
+            return;
+        }
+        if let CallResult::LiveStream { observed } = &done.result {
+            self.live_stream = created_id(observed);
+            self.failure = None;
+        }
+        if self.live_stream.is_none() {
+            self.failure = Some("the platform's answer names no live stream".to_owned());
+        }
+    }
+
     /// Creates the live stream, binds the session to it, forwards commands.
     pub(crate) fn decide(
         &self,
+        policy: &Policy,
         before: Option<&Self>,
         event: &Event,
         cause: &RecordedEvent,
@@ -115,7 +148,9 @@ impl Request {
             }
         } else if !self.in_flight && self.failure.is_none() && !self.end {
             let (name, options) = (self.request.name.clone(), self.request.options.clone());
-            to.call(self.calls, Call::CreateLiveStream { name, options });
+            let earlier = self.given_up.clone();
+            let call = Call::CreateLiveStream { name, options, earlier };
+            to.call(self.calls, call, policy.limits.of_call(false));
         }
         self.announce(before, to);
     }

@@ -29,6 +29,7 @@ use crate::state::{Body, State, evolve};
 use crate::timer::Policy;
 use crate::webhook;
 
+mod invariants;
 mod platform;
 
 pub use platform::{Answer, Platform};
@@ -48,6 +49,8 @@ pub struct Pending {
     pub intent: Uuid,
     /// What is called.
     pub call: Call,
+    /// When it is given up.
+    pub until: Option<Timestamp>,
 }
 
 /// An installation in memory.
@@ -66,6 +69,8 @@ pub struct Scenario {
     states: BTreeMap<Subject, State>,
     timers: Vec<NewJob>,
     held: Vec<Pending>,
+    /// Calls so far, by intent.
+    made: HashSet<Uuid>,
     calls: Vec<&'static str>,
     announced: Vec<Announcement>,
     /// Rows are kept as the projections keep them: the last of each session.
@@ -94,6 +99,7 @@ impl Scenario {
             states: BTreeMap::new(),
             timers: Vec::new(),
             held: Vec::new(),
+            made: HashSet::new(),
             calls: Vec::new(),
             announced: Vec::new(),
             sessions: BTreeMap::new(),
@@ -261,10 +267,21 @@ impl Scenario {
         self.follow();
     }
 
-    /// Lets time pass; timers fire in their order.
+    /// Lets time pass; timers fire in their order. A held call is one that is answered by errors
+    /// again and again: it is given up when its time is over.
     pub fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(at) = self.next_timer(until) {
+        loop {
+            let timer = self.next_timer(until);
+            let timer_at = timer.and_then(|at| self.timers.get(at)).map(|timer| timer.run_at);
+            if let Some(held) = self.next_given_up(timer_at.unwrap_or(until)) {
+                let pending = self.held.remove(held);
+                self.now = self.now.max(pending.until.unwrap_or(self.now));
+                self.outcome(&pending, Answer::Failed("500".to_owned()));
+                self.follow();
+                continue;
+            }
+            let Some(at) = timer else { break };
             let timer = self.timers.remove(at);
             self.now = self.now.max(timer.run_at);
             if let Ok(elapsed) = serde_json::from_value::<TimerElapsed>(timer.args) {
@@ -272,6 +289,11 @@ impl Scenario {
             }
         }
         self.now = until;
+    }
+
+    fn next_given_up(&self, until: Timestamp) -> Option<usize> {
+        let due = |pending: &Pending| pending.until.is_some_and(|at| at <= until);
+        self.held.iter().position(due)
     }
 
     fn next_timer(&self, until: Timestamp) -> Option<usize> {
@@ -438,6 +460,7 @@ impl Scenario {
         let after = evolve(before.clone(), stored, &event).map(|state| through_json(&state));
         let effects = decide(&self.policy, before.as_ref(), stored, &event, after.as_ref());
         if let Some(state) = after {
+            invariants::assert_kept(before.as_ref(), &state);
             if let Body::LiveStream(live_stream) = &state.body {
                 for session in &live_stream.sessions {
                     self.sessions.insert(session.id, session.clone());
@@ -458,8 +481,7 @@ impl Scenario {
 
     /// Jobs first, then events: as the worker commits them.
     fn perform(&mut self, effects: Vec<Effect>) {
-        let mut events = Vec::new();
-        let mut jobs = Vec::new();
+        let (mut events, mut jobs, mut cancelled) = (Vec::new(), Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Enqueue(job) => {
@@ -470,6 +492,7 @@ impl Scenario {
                     }
                 }
                 Effect::Append(event) => events.push(event),
+                Effect::Cancel(intent) => cancelled.push(intent),
             }
         }
         for event in events {
@@ -477,6 +500,13 @@ impl Scenario {
         }
         for job in jobs {
             self.run(job);
+        }
+        for intent in cancelled {
+            let Some(at) = self.held.iter().position(|held| held.intent == intent) else {
+                continue;
+            };
+            let pending = self.held.remove(at);
+            self.outcome(&pending, Answer::Failed("cancelled".to_owned()));
         }
     }
 
@@ -489,12 +519,13 @@ impl Scenario {
                 }
             }
             _ => {
-                let Ok(CallArgs { intent, call }) = serde_json::from_value(job.args) else {
+                let Ok(CallArgs { intent, call, until }) = serde_json::from_value(job.args) else {
                     panic!("job {} has no arguments of a call", job.kind)
                 };
                 assert_eq!(call.kind(), job.kind, "a job's kind is its call's");
+                assert!(self.made.insert(intent), "an intent is called once: {call:?}");
                 self.calls.push(call.kind());
-                let pending = Pending { subject: job.subject, intent, call };
+                let pending = Pending { subject: job.subject, intent, call, until };
                 if let Some(answer) = self.platform.answer(&pending.call, self.now) {
                     self.outcome(&pending, answer);
                 } else {

@@ -3,14 +3,21 @@
 //! A session is a planner's input, not a script: [`crate::plan`] looks at it and names the next
 //! call. It lives in the folded state of its live stream until its last video is final.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::call::{Call, CallResult};
 use crate::event::{SessionBound, SessionOptions};
 use crate::ids::{BroadcastId, Timestamp};
-use crate::recording::Recording;
+use crate::limit::Waiting;
+use crate::recording::{Part, Recording};
 use crate::webhook::BroadcastObserved;
+
+mod encoder;
+mod wait;
+
+pub use encoder::{Interruption, Losses};
 
 /// Where a session stands, for people and products. Derived from the rest of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,17 +84,6 @@ pub struct SessionBroadcast {
     pub deleted: bool,
 }
 
-/// The encoder's connection was lost while on air.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interruption {
-    /// Which one on its live stream, from 1: the grace timer's generation.
-    pub number: u64,
-    /// When it began.
-    pub since: Timestamp,
-    /// It outlasted the grace period.
-    pub confirmed: bool,
-}
-
 /// A call failed for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -108,6 +104,12 @@ pub struct Moment {
 
 /// Problems that are kept: beyond them the same trouble has been told often enough.
 const MAX_PROBLEMS: usize = 20;
+
+/// How far a recording begins before the show by the platform's clock, and is still ours.
+const BEFORE_SHOW: TimeDelta = TimeDelta::seconds(10);
+
+/// The call that frees the slot of the quota, by its kind.
+const DEACTIVATE: &str = "deactivate_live_stream";
 
 /// Moments that are kept, for an encoder that comes and goes all day.
 const MAX_MOMENTS: usize = 200;
@@ -130,6 +132,9 @@ pub struct Session {
     pub go_live: bool,
     /// Desired: over.
     pub end: bool,
+    /// Why it shall be over, where nobody commanded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<String>,
     /// A call for it is in flight that changes something.
     pub calling: bool,
     /// When it got the live stream for itself.
@@ -140,6 +145,12 @@ pub struct Session {
     pub configured: bool,
     /// Its broadcast.
     pub broadcast: Option<SessionBroadcast>,
+    /// Calls to create it that were given up, each of which may have made one all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broadcasts_given_up: Vec<Uuid>,
+    /// Somebody else gave the broadcast its label: it is left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub label_by_hand: bool,
     /// The platform had no slot free for it, in the platform's words.
     #[serde(default)]
     pub waits_for_slot: Option<String>,
@@ -151,6 +162,15 @@ pub struct Session {
     pub interruption: Option<Interruption>,
     /// Interruptions so far, short ones included.
     pub interruptions: u64,
+    /// Losses of its encoder, also those while the audience did not see it.
+    #[serde(default, skip_serializing_if = "Losses::is_empty")]
+    pub losses: Losses,
+    /// What it waits for that may never come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// When nothing was left to do but to follow its videos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_air_at: Option<Timestamp>,
     /// Its recording.
     pub recording: Recording,
     /// The call that failed.
@@ -175,16 +195,22 @@ impl Session {
             created: bound.created,
             go_live: bound.go_live || request.options.auto_go_live,
             end: bound.end,
+            end_reason: None,
             calling: false,
             began_at: None,
             dvr_cleared: bound.created,
             configured: bound.created,
             broadcast: None,
+            broadcasts_given_up: Vec::new(),
+            label_by_hand: false,
             waits_for_slot: None,
             activated: false,
             went_live_at: None,
             interruption: None,
             interruptions: 0,
+            losses: Losses::default(),
+            waiting: None,
+            off_air_at: None,
             recording: Recording::default(),
             failure: None,
             problems: Vec::new(),
@@ -201,19 +227,25 @@ impl Session {
             && self.broadcast.as_ref().is_none_or(|b| b.deleted)
     }
 
-    /// Whether it is over and leaves the live stream's state.
+    /// Whether it is over.
     pub fn is_over(&self) -> bool {
         self.status == Status::Ended
     }
 
-    /// Whether the encoder has been lost for longer than the grace period.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interruption.as_ref().is_some_and(|i| i.confirmed)
+    /// Whether it is over and no news of its recording is missed: it leaves the live stream's state.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.is_over() && !self.recording.misses_any()
     }
 
     /// Whether all it waits for is a free slot of the account's quota.
     pub(crate) fn lacks_slot(&self) -> bool {
         self.waits_for_slot.is_some() && !self.activated && !self.end && self.failure.is_none()
+    }
+
+    /// Commands to show it, whatever somebody else made of its broadcast.
+    pub(crate) fn command_go_live(&mut self) {
+        self.go_live = true;
+        self.label_by_hand = false;
     }
 
     /// Commands its end; what failed before does not hold it up.
@@ -225,6 +257,8 @@ impl Session {
     /// Commands to try again what failed: the call, and the recording that was refused.
     pub(crate) fn command_retry(&mut self) {
         self.failure = None;
+        self.label_by_hand = false;
+        self.waits_for_slot = None;
         self.recording.refused = None;
         self.recording.starts = 0;
     }
@@ -239,23 +273,6 @@ impl Session {
         self.broadcast.as_ref().is_some_and(|b| b.status == status)
     }
 
-    /// Applies that the encoder came (`on_air`) or went. Returns whether that opened the
-    /// interruption `number`.
-    pub(crate) fn encoder(&mut self, on_air: bool, at: Timestamp, number: u64) -> bool {
-        let was_on_air = self.went_live_at.is_some() && !self.end;
-        match (on_air, &self.interruption) {
-            (false, None) if was_on_air => {
-                self.interruptions += 1;
-                self.interruption = Some(Interruption { number, since: at, confirmed: false });
-                return true;
-            }
-            // Shorter than the grace period: nothing visible. Longer: over once on air again.
-            (true, Some(i)) if !i.confirmed => self.interruption = None,
-            (true | false, _) => {}
-        }
-        false
-    }
-
     /// Applies what was told of the platform's recording flag.
     pub(crate) fn recorded(&mut self, before: Option<bool>, now: Option<bool>, on_air: bool) {
         self.recording.flag(before, now, on_air);
@@ -264,18 +281,23 @@ impl Session {
         }
     }
 
-    /// Applies that the grace period of interruption `number` is over, and the encoder not back.
-    pub(crate) fn grace_elapsed(&mut self, number: u64) {
-        if let Some(i) = self.interruption.as_mut().filter(|i| i.number == number) {
-            i.confirmed = true;
-        }
-    }
-
-    /// Applies a label of its broadcast.
+    /// Applies the label that we gave its broadcast.
     pub(crate) fn broadcast_shows(&mut self, status: &str) {
+        self.label_by_hand = false;
         if let Some(broadcast) = self.broadcast.as_mut() {
             status.clone_into(&mut broadcast.status);
         }
+    }
+
+    /// Applies a label of its broadcast that the platform told. Another than the one that we gave
+    /// it, and are not about to give it, is somebody else's, and respected. Where it only came late
+    /// the platform still shows ours, so that leaving it alone is right then too.
+    pub(crate) fn broadcast_told(&mut self, status: &str, is_setting: bool) {
+        let Some(broadcast) = self.broadcast.as_mut().filter(|b| b.status != status) else {
+            return;
+        };
+        status.clone_into(&mut broadcast.status);
+        self.label_by_hand = !is_setting && !self.end && status != "live";
     }
 
     /// Applies that a broadcast was created.
@@ -304,14 +326,34 @@ impl Session {
         self.fail("set_broadcast_status", "the broadcast was deleted on the platform");
     }
 
+    /// Applies that the live stream is inactive, and a failure to make it so is mended.
+    pub(crate) fn deactivated(&mut self) {
+        self.activated = false;
+        self.failure.take_if(|failure| failure.call == DEACTIVATE);
+    }
+
+    /// Whether the call that was to free its slot was given up: it is made again until it works.
+    pub(crate) fn holds_slot_in_vain(&self) -> bool {
+        self.activated && self.failure.as_ref().is_some_and(|f| f.call == DEACTIVATE)
+    }
+
     /// Applies that somebody else deactivated the live stream.
     pub(crate) fn switched_off(&mut self) {
-        self.activated = false;
+        self.deactivated();
         if self.end {
             self.failure = None;
         } else {
             self.fail("observe_live_stream", "the live stream was deactivated by somebody else");
         }
+    }
+
+    /// Whether somebody else recorded `part`: it began when the session was not to be recorded. We
+    /// start to record once it is shown.
+    pub(crate) fn is_by_hand(&self, part: &Part) -> bool {
+        let before_show = part.video.began_at().zip(self.went_live_at);
+        !self.options.record
+            || before_show
+                .is_some_and(|(began, live)| live.signed_duration_since(began) > BEFORE_SHOW)
     }
 
     /// Applies the answer to a start of the recording: accepted, or accepted and refused.
@@ -388,9 +430,15 @@ impl Session {
 
     /// Sets the status that follows from the rest; called last for every event.
     pub(crate) fn settle(&mut self, on_air: bool, at: Timestamp) {
-        if on_air && self.shows("live") {
+        if on_air && self.shows("live") && !self.is_over() {
             self.went_live_at = self.went_live_at.or(Some(at));
             self.interruption = None;
+        }
+        if let Some(i) = self.interruption.as_mut() {
+            i.confirmed |= i.lasts && i.asked;
+        }
+        if self.is_off_air() {
+            self.off_air_at = self.off_air_at.or(Some(at));
         }
         let status = self.derive_status(on_air);
         if status != self.status {
@@ -404,6 +452,10 @@ impl Session {
     }
 
     fn derive_status(&self, on_air: bool) -> Status {
+        if self.is_over() {
+            // Whatever is heard later of its recording.
+            return Status::Ended;
+        }
         if self.is_off_air() {
             return if self.recording.is_done() { Status::Ended } else { Status::Processing };
         }
@@ -423,5 +475,7 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

@@ -105,4 +105,6 @@ fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

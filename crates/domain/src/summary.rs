@@ -1,7 +1,7 @@
 //! Events in words, one line each, for people who look at a timeline. Says what is known and
 //! nothing of the payload that may be secret.
 
-use crate::announcement::{Announcement, SessionNews};
+use crate::announcement::{Announcement, PartNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::event::{Event, RecordedEvent, SessionRequested};
 use crate::timer::TimerKind;
@@ -26,7 +26,7 @@ pub fn sort(event: &Event) -> &'static str {
         | Event::Bound(_)
         | Event::VideoChanged(_)
         | Event::BroadcastChanged(_) => "forwarded",
-        Event::CallIntended(_) => "decided",
+        Event::CallIntended(_) | Event::LimitExceeded(_) => "decided",
         Event::CallSucceeded(_) => "called",
         Event::CallFailed(_) => "failed",
         Event::TimerElapsed(_) => "timer",
@@ -69,7 +69,10 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::TimerElapsed(elapsed) => match elapsed.timer {
             TimerKind::Grace => "the encoder's grace period is over".to_owned(),
             TimerKind::Poll => "nothing was heard for a while: time to ask".to_owned(),
+            TimerKind::Call => "the call in flight had its time".to_owned(),
+            TimerKind::Steady => "the encoder had time to show that it is steady".to_owned(),
         },
+        Event::LimitExceeded(exceeded) => exceeded.limit.words().to_owned(),
         Event::JobCompleted(job) => format!("{} is done", job.kind),
         Event::JobDiscarded(job) => {
             format!("{} was given up: {}", job.kind, quoted(job.error.as_deref().unwrap_or("")))
@@ -200,6 +203,11 @@ fn announced(announcement: &Announcement) -> String {
         Announcement::SessionStopped(news) => noted("off air, videos are processed", news),
         Announcement::SessionEnded(news) => noted("ended", news),
         Announcement::SessionFailed(news) => noted("failed", news),
+        Announcement::SessionUnstable(news) => noted("the encoder is unstable", news),
+        Announcement::RecordingPartOverdue(news) => {
+            let PartNews { part, video, status, .. } = news;
+            format!("part {part} of the recording is overdue: video {video} is {status}")
+        }
         Announcement::RecordingPartReady(news) => {
             format!("part {} of the recording can be played: video {}", news.part, news.video)
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit::Limit;
+
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,6 +17,10 @@ pub enum TimerKind {
     Grace,
     /// Time to ask the platform how things are, because no webhook told.
     Poll,
+    /// The time that an encoder which reconnected in a loop has to send before it is trusted.
+    Steady,
+    /// The time that a call in flight still has when its session shall end.
+    Call,
 }
 
 impl TimerKind {
@@ -23,6 +29,8 @@ impl TimerKind {
         match self {
             Self::Grace => "grace",
             Self::Poll => "poll",
+            Self::Steady => "steady",
+            Self::Call => "call",
         }
     }
 }
@@ -41,8 +49,73 @@ pub struct Policy {
     pub slot: Duration,
     /// While an encoder is expected or on air: ask this often.
     pub watch: Duration,
-    /// While videos are being processed: ask this often.
+    /// While videos are being processed: ask after this long, doubling up to 20 times that.
     pub videos: Duration,
+    /// An encoder that reconnected in a loop is trusted again when it has sent for this long. The
+    /// platform itself goes back to a primary encoder after 60 s.
+    pub steady: Duration,
+    /// The longest waits.
+    pub limits: Limits,
+}
+
+/// The longest time that something is waited for; zero: for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A platform call is tried for this long, and then given up. Longer than most outages: a
+    /// session that fails needs a person.
+    pub call: Duration,
+    /// The same for a call that takes a session off air, or only asks: all goes on without it.
+    pub end_call: Duration,
+    /// A free slot of the account's quota; then the session fails.
+    pub slot: Duration,
+    /// The encoder of a session that never was on air; then the session fails, which frees its slot.
+    pub encoder: Duration,
+    /// The return of an interrupted encoder; then the session ends. The platform gives up a source
+    /// that it pulls from after the same two hours.
+    pub interrupted: Duration,
+    /// Somebody who retries or ends a failed session; then it ends.
+    pub failed: Duration,
+    /// The final state of a video; then its recording is completed without it.
+    pub videos: Duration,
+    /// Five losses of the encoder within this time are a loop. People who start over a few times
+    /// stay below; an encoder that is thrown out again and again comes to five within two minutes.
+    pub loop_window: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_mins(15),
+            end_call: Duration::from_mins(3),
+            slot: Duration::from_hours(24),
+            encoder: Duration::from_hours(24),
+            interrupted: Duration::from_hours(2),
+            failed: Duration::from_hours(7 * 24),
+            videos: Duration::from_hours(12),
+            loop_window: Duration::from_mins(5),
+        }
+    }
+}
+
+impl Limits {
+    /// The time that a limit is about, if it is one.
+    pub fn of(&self, limit: Limit) -> Option<Duration> {
+        let time = match limit {
+            Limit::Slot => self.slot,
+            Limit::Encoder => self.encoder,
+            Limit::Return => self.interrupted,
+            Limit::Retry => self.failed,
+            Limit::Videos => self.videos,
+            Limit::Losses => self.loop_window,
+        };
+        (!time.is_zero()).then_some(time)
+    }
+
+    /// How long a call is tried, if that has a limit; `can_do_without`: all goes on without it.
+    pub(crate) fn of_call(&self, can_do_without: bool) -> Option<Duration> {
+        let limit = if can_do_without { self.end_call } else { self.call };
+        (!limit.is_zero()).then_some(limit)
+    }
 }
 
 impl Default for Policy {
@@ -52,7 +125,9 @@ impl Default for Policy {
             settle: Duration::from_secs(12),
             slot: Duration::from_secs(30),
             watch: Duration::from_secs(30),
-            videos: Duration::from_mins(1),
+            videos: Duration::from_secs(30),
+            steady: Duration::from_mins(1),
+            limits: Limits::default(),
         }
     }
 }
@@ -68,6 +143,18 @@ impl Policy {
             slot: scale(self.slot),
             watch: scale(self.watch),
             videos: scale(self.videos),
+            steady: scale(self.steady),
+            limits: Limits {
+                // Tries of a call are apart by real time, whatever the demonstration's.
+                call: self.limits.call,
+                end_call: self.limits.end_call,
+                slot: scale(self.limits.slot),
+                encoder: scale(self.limits.encoder),
+                interrupted: scale(self.limits.interrupted),
+                failed: scale(self.limits.failed),
+                videos: scale(self.limits.videos),
+                loop_window: scale(self.limits.loop_window),
+            },
         }
     }
 }

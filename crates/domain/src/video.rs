@@ -7,7 +7,8 @@ use crate::call::{Call, CallResult};
 use crate::effect::Effects;
 use crate::event::{Event, RecordedEvent, VideoChanged};
 use crate::ids::{LiveStreamId, Subject, VideoId};
-use crate::webhook::{self, Observation, VideoObserved, VideoStatus};
+use crate::timer::Policy;
+use crate::webhook::{self, Observation, Rendition, VideoObserved, VideoStatus};
 
 /// A video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +85,7 @@ impl Video {
             | Event::VideoChanged(_)
             | Event::BroadcastChanged(_)
             | Event::TimerElapsed(_)
+            | Event::LimitExceeded(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)
@@ -99,7 +101,13 @@ impl Video {
     }
 
     /// Reports a change to the live stream; asks the platform once for an unknown one.
-    pub(crate) fn decide(&self, before: Option<&Self>, cause: &RecordedEvent, to: &mut Effects) {
+    pub(crate) fn decide(
+        &self,
+        policy: &Policy,
+        before: Option<&Self>,
+        cause: &RecordedEvent,
+        to: &mut Effects,
+    ) {
         if let Some(live_stream) = self.seen.live_stream {
             if before.map(|b| &b.seen) != Some(&self.seen) {
                 let event = VideoChanged { video: self.seen.clone() };
@@ -107,7 +115,8 @@ impl Video {
                 to.forward(subject, &Event::VideoChanged(event), None);
             }
         } else if !self.looked_up && !self.in_flight && self.seen.status < VideoStatus::Deleted {
-            to.call(self.calls, Call::FetchVideo { video: self.seen.id });
+            let limit = policy.limits.of_call(true);
+            to.call(self.calls, Call::FetchVideo { video: self.seen.id }, limit);
         }
     }
 }
@@ -120,17 +129,43 @@ pub(crate) fn merge(known: &mut VideoObserved, seen: &VideoObserved, by_api: boo
         (true, _) => seen.status,
         (false, status) => status.max(seen.status),
     };
-    if !seen.renditions.is_empty() && (by_api || status == seen.status) {
-        known.renditions.clone_from(&seen.renditions);
-    }
+    merge_renditions(&mut known.renditions, &seen.renditions, by_api);
     known.status = status;
     known.live_stream = known.live_stream.or(seen.live_stream);
     known.tells_live_stream |= seen.tells_live_stream;
     keep(&mut known.name, seen.name.as_ref());
-    keep(&mut known.duration_ms, seen.duration_ms.as_ref());
+    let longest = known.duration_ms.max(seen.duration_ms).filter(|_| !by_api);
+    keep(&mut known.duration_ms, longest.or(seen.duration_ms).as_ref());
     keep(&mut known.recording_started_at, seen.recording_started_at.as_ref());
     keep(&mut known.error, seen.error.as_ref());
     keep(&mut known.hls_url, seen.hls_url.as_ref());
+}
+
+/// Merges renditions, in order of their names. As with the status, a webhook never lowers one.
+fn merge_renditions(known: &mut Vec<Rendition>, seen: &[Rendition], by_api: bool) {
+    if by_api && !seen.is_empty() {
+        known.clear();
+    }
+    for rendition in seen {
+        match known.iter_mut().find(|r| r.name == rendition.name) {
+            Some(r) if rank(&r.status) < rank(&rendition.status) => {
+                r.status.clone_from(&rendition.status);
+            }
+            Some(_) => {}
+            None => known.push(rendition.clone()),
+        }
+    }
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// How far a rendition is, by the platform's word.
+fn rank(status: &str) -> u8 {
+    match status {
+        "complete" => 3,
+        "error" => 2,
+        "processing" => 1,
+        _ => 0,
+    }
 }
 
 /// Replaces `known` where something was seen.

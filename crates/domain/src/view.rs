@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
-use crate::recording::Gap;
+use crate::recording::{Gap, Part};
 use crate::request::Request;
 use crate::session::{Failure, Interruption, Moment, Session};
 use crate::state::{Body, State};
@@ -110,6 +110,15 @@ pub struct SessionDetail {
     pub interruption: Option<Interruption>,
     /// Interruptions so far, short ones included.
     pub interruptions: u64,
+    /// Since when its encoder reconnects again and again.
+    #[serde(default)]
+    pub unstable_since: Option<Timestamp>,
+    /// Why it was ended, where nobody commanded it.
+    #[serde(default)]
+    pub end_reason: Option<String>,
+    /// How its recording stands: `none`, `open`, `complete` or `incomplete`.
+    #[serde(default)]
+    pub recording: Option<String>,
     /// Parts of its recording.
     pub parts: Vec<PartDetail>,
     /// Gaps between them.
@@ -150,6 +159,12 @@ pub struct PartDetail {
     pub hls_url: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// It was waited for too long: the recording is completed without it.
+    #[serde(default)]
+    pub overdue: bool,
+    /// Somebody else recorded it: the session was not to be recorded, or not yet.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// A live stream.
@@ -231,8 +246,10 @@ pub fn rows(subject: &Subject, state: &State) -> Vec<Row> {
 /// out of the state. A fold that derives rows from last states alone keeps these before each event.
 pub fn leaving(subject: &Subject, state: &State) -> Vec<Row> {
     let Body::LiveStream(live_stream) = &state.body else { return Vec::new() };
-    let over = live_stream.sessions.iter().filter(|session| session.is_over());
-    over.map(|s| Row::Session(session_row(subject.source().to_owned(), live_stream, s))).collect()
+    let sessions = live_stream.sessions.iter().enumerate();
+    let leaving = sessions.filter(|(at, _)| live_stream.leaves(*at)).map(|(_, session)| session);
+    let row = |s| Row::Session(session_row(subject.source().to_owned(), live_stream, s));
+    leaving.map(row).collect()
 }
 
 /// The row of a request; the API derives it too, where the projection has none yet.
@@ -266,7 +283,10 @@ fn session_row(source: String, live_stream: &LiveStream, session: &Session) -> S
             went_live_at: session.went_live_at,
             interruption: session.interruption.clone(),
             interruptions: session.interruptions,
-            parts: recording.parts.iter().map(part_detail).collect(),
+            unstable_since: session.losses.unstable_since,
+            end_reason: session.end_reason.clone(),
+            recording: Some(recording.status(session.is_over()).name().to_owned()),
+            parts: recording.parts.iter().map(|part| part_detail(session, part)).collect(),
             gaps: recording.gaps(),
             recording_refused: recording.refused.clone(),
             recording_warnings: recording.warnings.clone(),
@@ -279,7 +299,7 @@ fn session_row(source: String, live_stream: &LiveStream, session: &Session) -> S
     }
 }
 
-fn part_detail(part: &crate::recording::Part) -> PartDetail {
+fn part_detail(session: &Session, part: &Part) -> PartDetail {
     let video = &part.video;
     PartDetail {
         video: video.id,
@@ -290,6 +310,8 @@ fn part_detail(part: &crate::recording::Part) -> PartDetail {
         renditions: video.renditions.len(),
         hls_url: video.hls_url.clone(),
         error: video.error.clone(),
+        overdue: part.overdue && !part.is_final(),
+        by_hand: session.is_by_hand(part),
     }
 }
 

@@ -33,6 +33,7 @@ mod sample;
 mod waiting;
 pub(crate) mod waits;
 
+pub(crate) use cancel::mark_cancelled;
 pub use cancel::{Cancellation, Cancelled};
 pub use dead::{DeadFilter, DeadJob, Redrive};
 #[cfg(any(test, feature = "testing"))]

@@ -31,6 +31,8 @@ pub struct Reaction {
     pub rows: Vec<(Row, i64)>,
     /// Jobs to insert.
     pub jobs: Vec<NewJob>,
+    /// Jobs to cancel, if they are live.
+    pub cancels: Vec<Uuid>,
     /// Events to append to this slice.
     pub events: Vec<NewEvent>,
     /// Events that could not be applied, or wait behind such a one.
@@ -80,6 +82,7 @@ impl Store {
             let Lease { position, recorded_at, .. } = *lease;
             jobs += relay::wake_waiting(&mut tx, slice, position, recorded_at, reaction.to).await?;
         }
+        jobs::mark_cancelled(&mut tx, slice, &reaction.cancels).await?;
         let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
         tx.commit().await?;
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };

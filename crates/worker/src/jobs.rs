@@ -252,7 +252,7 @@ async fn call(ctx: &Context, job: &ClaimedJob) -> Result<CallResult, JobError> {
 }
 
 async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallResult, JobError> {
-    let CallArgs { intent, call } = serde_json::from_value(args)
+    let CallArgs { intent, call, .. } = serde_json::from_value(args)
         // A newer process may know them, during a rolling deploy.
         .map_err(|error| JobError::retry(format!("its arguments cannot be read: {error}")))?;
     let source = job.subject.source();
@@ -264,15 +264,15 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
     let platform = &platform.behind(Arc::new(permit));
     let call_ctx = CallContext { ctx, job, platform, intent };
     match call {
-        Call::CreateLiveStream { name, options } => {
-            create_live_stream::run(&call_ctx, name, options).await
+        Call::CreateLiveStream { name, options, earlier } => {
+            create_live_stream::run(&call_ctx, name, options, &earlier).await
         }
         Call::UpdateLiveStream { live_stream, name, options } => {
             update_live_stream::run(&call_ctx, live_stream, name, options).await
         }
         Call::ClearDvr { live_stream } => clear_dvr::run(&call_ctx, live_stream).await,
-        Call::CreateBroadcast { live_stream, name } => {
-            create_broadcast::run(&call_ctx, live_stream, &name).await
+        Call::CreateBroadcast { live_stream, name, earlier } => {
+            create_broadcast::run(&call_ctx, live_stream, &name, &earlier).await
         }
         Call::ActivateLiveStream { live_stream } => {
             activate_live_stream::run(&call_ctx, live_stream).await

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use domain::timer::Policy;
 use uuid::Uuid;
 
 use super::{SOURCE, Setup};
@@ -91,11 +92,7 @@ scopes = ["sessions:read", "ingest:read"]
 key = "{sealing_key}"
 
 [session]
-grace = "{grace}"
-settle = "{settle}"
-slot = "{slot}"
-watch = "{watch}"
-videos = "{videos}"
+{session}
 
 [worker]
 lease = "{lease}"
@@ -115,14 +112,33 @@ wrap_create = {wrap_create}
 [[sources.webhook_tokens]]
 token = "{path}"{http_call}
 "#,
-        grace = ms(setup.policy.grace),
-        settle = ms(setup.policy.settle),
-        slot = ms(setup.policy.slot),
-        watch = ms(setup.policy.watch),
-        videos = ms(setup.policy.videos),
+        session = session(&setup.policy),
         lease = ms(setup.lease),
         spool = spool.display(),
     )
+}
+
+/// The section `session`: how long is waited for what.
+fn session(policy: &Policy) -> String {
+    let limits = &policy.limits;
+    let waits = [
+        ("grace", policy.grace),
+        ("settle", policy.settle),
+        ("slot", policy.slot),
+        ("watch", policy.watch),
+        ("videos", policy.videos),
+        ("steady", policy.steady),
+        ("loop_window", limits.loop_window),
+        ("max_call", limits.call),
+        ("max_end_call", limits.end_call),
+        ("max_slot", limits.slot),
+        ("max_encoder", limits.encoder),
+        ("max_interrupted", limits.interrupted),
+        ("max_failed", limits.failed),
+        ("max_videos", limits.videos),
+    ];
+    let line = |(key, wait): (&str, Duration)| format!("{key} = \"{}ms\"", wait.as_millis());
+    waits.map(line).join("\n")
 }
 
 /// Writes it where only we can read it.

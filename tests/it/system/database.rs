@@ -69,13 +69,13 @@ impl Database {
             .unwrap()
     }
 
-    /// Kinds and arguments of the jobs that are left, without those that recur and the timers of
-    /// grace periods, which end by themselves. A timer to poll is left as long as somebody waits.
+    /// Kinds and arguments of the jobs that are left, without those that recur and the timers
+    /// that end by themselves. A timer to poll is left as long as somebody waits.
     pub(crate) async fn jobs_left(&self) -> Vec<(String, Value)> {
         sqlx::query_as(
             "SELECT kind, args FROM tallylight.job
               WHERE NOT coalesce((args ->> 'recurs')::bool, false)
-                AND NOT (kind = 'timer' AND args ->> 'timer' = 'grace')",
+                AND NOT (kind = 'timer' AND args ->> 'timer' <> 'poll')",
         )
         .fetch_all(&self.0)
         .await

@@ -77,6 +77,12 @@ struct Course {
     went_live_at: Option<Timestamp>,
     interruption: Option<Interrupted>,
     interruptions: u64,
+    /// Since when its encoder reconnects again and again.
+    unstable_since: Option<Timestamp>,
+    /// Why it was ended, where nobody commanded it.
+    end_reason: Option<String>,
+    /// `none`, `open`, `complete` or `incomplete`.
+    recording: Option<String>,
     parts: Vec<Part>,
     gaps: Vec<Gap>,
     recording_refused: Option<String>,
@@ -108,6 +114,10 @@ struct Part {
     renditions: usize,
     hls_url: Option<String>,
     error: Option<String>,
+    /// It was waited for too long: the recording is completed without it.
+    overdue: bool,
+    /// Somebody else recorded it.
+    by_hand: bool,
 }
 
 /// A gap between two parts.
@@ -203,6 +213,9 @@ impl Course {
             went_live_at: detail.went_live_at,
             interruption: detail.interruption.as_ref().map(Interrupted::of),
             interruptions: detail.interruptions,
+            unstable_since: detail.unstable_since,
+            end_reason: detail.end_reason,
+            recording: detail.recording,
             parts: detail.parts.into_iter().map(Part::of).collect(),
             gaps: detail.gaps.into_iter().map(gap).collect(),
             recording_refused: detail.recording_refused,
@@ -238,6 +251,8 @@ impl Part {
             renditions: part.renditions,
             hls_url: part.hls_url,
             error: part.error,
+            overdue: part.overdue,
+            by_hand: part.by_hand,
         }
     }
 }

@@ -258,6 +258,7 @@ impl Span {
                 | Event::AccountErased(_)
                 | Event::SessionRequested(_)
                 | Event::SessionBound(_) => false,
+                Event::LimitExceeded(exceeded) => exceeded.session == self.session,
                 Event::WebhookReceived(_)
                 | Event::Bound(_)
                 | Event::BroadcastChanged(_)
@@ -281,9 +282,12 @@ impl Span {
             | Announcement::SessionStopped(news)
             | Announcement::SessionEnded(news)
             | Announcement::SessionFailed(news)
+            | Announcement::SessionUnstable(news)
             | Announcement::QuotaWaiting(news)
             | Announcement::RecordingReady(news) => news.session,
-            Announcement::RecordingPartReady(news) => news.session,
+            Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
+                news.session
+            }
             Announcement::CleanupDone(_) | Announcement::EndpointDisabled(_) => return false,
         };
         let is_mine = session == self.session;

@@ -15,6 +15,7 @@ async fn failed(app: &App) -> Uuid {
     let call = Call::CreateLiveStream {
         name: "n".to_owned(),
         options: domain::event::SessionOptions::default(),
+        earlier: Vec::new(),
     };
     app.append(&subject, &Event::CallIntended(CallIntended { intent, call })).await;
     let reason = "the quota is used up".to_owned();

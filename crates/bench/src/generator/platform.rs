@@ -118,7 +118,7 @@ impl Platform {
                 // `live` lags behind `active`: it is told as it was.
                 (self.told(live_stream.0), Some(Effect::Deactivated(live_stream.0)))
             }
-            Call::CreateBroadcast { live_stream, name } => {
+            Call::CreateBroadcast { live_stream, name, .. } => {
                 self.last_broadcast += 1;
                 let id = self.last_broadcast;
                 self.stream(live_stream.0).broadcast = Some(id);

@@ -303,6 +303,8 @@ impl History {
         for effect in effects {
             match effect {
                 Effect::Append(event) => self.append(event),
+                // Calls of this platform do not keep failing.
+                Effect::Cancel(_) => {}
                 // Decided by the event before, whose `CallIntended` is not folded yet.
                 Effect::Enqueue(job) if self.is_enqueued(stored.slice, &job) => {}
                 Effect::Enqueue(job) => jobs.push(job),
@@ -345,7 +347,7 @@ impl History {
 
     /// A call's outcome, as the worker appends it. Of 50 questions one is not answered.
     fn answer(&mut self, subject: Subject, args: &CallArgs, cause: &NewJob) {
-        let CallArgs { intent, call } = args;
+        let CallArgs { intent, call, .. } = args;
         let key = derived_id("outcome", &[&intent.to_string(), "1"]);
         if let Call::ObserveLiveStream { .. } = call
             && dice::draw("answer", self.planned, 0..50) == 0

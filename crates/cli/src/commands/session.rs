@@ -77,12 +77,18 @@ async fn show(store: &Store, key: Option<&SealingKey>, id: Uuid, at: Option<AsOf
         if let Some(failure) = &detail.failure {
             say(format!("failed    {}: {}", failure.call, failure.reason));
         }
+        if let Some(reason) = &detail.end_reason {
+            say(format!("ended     {reason}"));
+        }
         for problem in &detail.problems {
             say(format!("problem   {problem}"));
         }
         for (n, part) in detail.parts.iter().enumerate() {
             let seconds = part.duration_ms.unwrap_or_default() / 1000;
-            say(format!("part {}    video {} {} {seconds} s", n + 1, part.video, part.status));
+            let by_hand = if part.by_hand { ", by hand" } else { "" };
+            let overdue = if part.overdue { ", overdue" } else { "" };
+            let (video, status) = (part.video, &part.status);
+            say(format!("part {}    video {video} {status} {seconds} s{by_hand}{overdue}", n + 1));
         }
         for gap in &detail.gaps {
             say(format!("gap       {} ms after part {}", gap.ms, gap.after_part));

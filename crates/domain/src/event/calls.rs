@@ -29,6 +29,8 @@ struct FlatCall<'a> {
     status: Option<String>,
     run: Option<Uuid>,
     delete_recordings: Option<bool>,
+    #[serde(default)]
+    earlier: Vec<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -61,14 +63,22 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
     let Intended { intent, call } = serde_json::from_str(text).ok()?;
     let live_stream = call.live_stream;
     let call = match call.kind {
-        "create_live_stream" => Call::CreateLiveStream { name: call.name?, options: call.options? },
+        "create_live_stream" => Call::CreateLiveStream {
+            name: call.name?,
+            options: call.options?,
+            earlier: call.earlier,
+        },
         "update_live_stream" => Call::UpdateLiveStream {
             live_stream: live_stream?,
             name: call.name?,
             options: call.options?,
         },
         "clear_dvr" => Call::ClearDvr { live_stream: live_stream? },
-        "create_broadcast" => Call::CreateBroadcast { live_stream: live_stream?, name: call.name? },
+        "create_broadcast" => Call::CreateBroadcast {
+            live_stream: live_stream?,
+            name: call.name?,
+            earlier: call.earlier,
+        },
         "activate_live_stream" => Call::ActivateLiveStream { live_stream: live_stream? },
         "deactivate_live_stream" => Call::DeactivateLiveStream { live_stream: live_stream? },
         "set_broadcast_status" => {
@@ -148,10 +158,14 @@ mod tests {
             SessionOptions { data: Some(json!({"a": [1, 2.5]})), ..SessionOptions::default() };
         let live_stream = LiveStreamId(1);
         let calls = [
-            Call::CreateLiveStream { name: "\"n\"\n".to_owned(), options: options.clone() },
+            Call::CreateLiveStream {
+                name: "\"n\"\n".to_owned(),
+                options: options.clone(),
+                earlier: vec![Uuid::nil()],
+            },
             Call::UpdateLiveStream { live_stream, name: "n".to_owned(), options },
             Call::ClearDvr { live_stream },
-            Call::CreateBroadcast { live_stream, name: "n".to_owned() },
+            Call::CreateBroadcast { live_stream, name: "n".to_owned(), earlier: Vec::new() },
             Call::ActivateLiveStream { live_stream },
             Call::DeactivateLiveStream { live_stream },
             Call::SetBroadcastStatus { broadcast: BroadcastId(2), status: "live".to_owned() },

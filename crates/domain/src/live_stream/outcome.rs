@@ -61,17 +61,23 @@ impl LiveStream {
                 let last = self.sessions.last().map(|s| s.id);
                 self.on(caller.or(last), |s| s.call_failed(&call, reason));
             }
+            Call::CreateBroadcast { .. } => self.on(caller, |s| {
+                s.broadcasts_given_up.push(failed.intent);
+                s.call_failed(&call, reason);
+            }),
             Call::CreateLiveStream { .. }
             | Call::UpdateLiveStream { .. }
             | Call::ClearDvr { .. }
-            | Call::CreateBroadcast { .. }
             | Call::ActivateLiveStream { .. }
             | Call::DeactivateLiveStream { .. }
             | Call::SetBroadcastStatus { .. }
             | Call::StartRecording { .. }
             | Call::StopRecording { .. }
-            | Call::DeleteBroadcast { .. }
-            | Call::ObserveLiveStream { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
+            | Call::DeleteBroadcast { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
+            Call::ObserveLiveStream { .. } => self.on(caller, |s| {
+                s.call_failed(&call, reason);
+                s.loss_asked_in_vain();
+            }),
         }
     }
 
@@ -142,7 +148,7 @@ impl LiveStream {
             return self.on(caller, |s| s.call_failed(call, "the platform left it active"));
         }
         self.active = Some(false);
-        self.on(caller, |s| s.activated = false);
+        self.on(caller, Session::deactivated);
     }
 
     /// The video that a stop of ours returned belongs to the session that made the call. Without
@@ -154,6 +160,9 @@ impl LiveStream {
         } else {
             None
         };
+        // A part has one session for ever, whatever a stop returns.
+        let is_free = |id: &VideoId| self.videos.get(id).is_none_or(|owner| Some(*owner) == caller);
+        let video = video.filter(|video| is_free(&video.id));
         self.on(caller, |s| s.recording.stopped(was_running, video.as_ref()));
         if let (Some(video), Some(session)) = (video, caller) {
             self.videos.entry(video.id).or_insert(session);
@@ -171,7 +180,11 @@ impl LiveStream {
     /// After asking how the live stream is: a recording that should run and does not, or a live
     /// stream that somebody else switched off.
     fn looked(&mut self, caller: Option<Uuid>, seen: &LiveStreamObserved) {
+        let on_air = self.is_on_air();
         self.on(caller, |session| {
+            if !on_air {
+                session.loss_told();
+            }
             if session.recording.starting && seen.recording != Some(true) {
                 session.recording.start_had_no_effect();
             }
@@ -246,7 +259,7 @@ impl LiveStream {
         self.backup_live = false;
         self.recording = Some(false);
         self.on(caller, |session| {
-            session.activated = false;
+            session.deactivated();
             session.recording.starting = false;
         });
     }

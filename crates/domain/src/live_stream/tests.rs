@@ -72,6 +72,73 @@ fn a_session_waits_until_the_one_before_it_is_off_air() {
 }
 
 #[test]
+fn a_failed_session_gives_way_to_one_that_waits_behind_it() {
+    let mut s = Scenario::new();
+    s.platform.hold("activate_live_stream");
+    let first = s.request("key-1", |_| {});
+    let second = reuse(&mut s, "key-2");
+    s.given();
+    s.platform.release("activate_live_stream");
+    s.answer("activate_live_stream", Answer::Failed("403".to_owned()));
+    s.then_status(first, Status::Ended);
+    s.then_status(second, Status::Ready);
+    assert_eq!(s.session(first).problems, ["activate_live_stream: 403"]);
+    assert!(s.session(first).end_reason.is_some());
+}
+
+#[test]
+fn a_new_start_closes_a_session_that_failed_or_is_interrupted() {
+    for interrupted in [true, false] {
+        let mut s = Scenario::new();
+        let first = s.request("key-1", |r| r.options.auto_go_live = true);
+        s.encoder_connects(STREAM);
+        if interrupted {
+            s.encoder_drops(STREAM);
+            s.pass(seconds(20));
+            s.then_status(first, Status::Interrupted);
+        } else {
+            // It failed on air: its encoder sends, and its slot is kept for it.
+            s.platform.script("set_broadcast_status", Answer::Done(CallResult::Gone));
+            s.tell_broadcast(192_470, "paused");
+            s.go_live(first);
+            s.then_status(first, Status::Failed);
+        }
+        let second = reuse(&mut s, "key-2");
+        s.pass(seconds(120));
+        assert!(s.session(first).end, "interrupted: {interrupted}");
+        if !interrupted {
+            s.encoder_drops(STREAM);
+            s.pass(seconds(120));
+        }
+        assert!(!s.session(second).end);
+        assert_ne!(s.session(second).status, Status::Preparing, "interrupted: {interrupted}");
+    }
+}
+
+#[test]
+fn a_session_that_was_asked_for_before_the_interruption_closes_nothing() {
+    let mut s = Scenario::new();
+    let first = s.request("key-1", |r| r.options.auto_go_live = true);
+    s.encoder_connects(STREAM);
+    reuse(&mut s, "key-2");
+    s.encoder_drops(STREAM);
+    s.pass(seconds(60));
+    s.then_status(first, Status::Interrupted);
+    s.encoder_connects(STREAM);
+    s.then_status(first, Status::Live);
+}
+
+#[test]
+fn what_is_recorded_by_hand_after_a_session_is_no_part_of_it() {
+    let (mut s, first) = processing();
+    s.pass(seconds(300));
+    let later = json!({"type": "video", "message": {"video": {"id": 7, "stream_id": STREAM,
+        "status": "pending", "recording_started_at": s.now().to_rfc3339()}}});
+    s.webhook(later.to_string().as_bytes());
+    assert_eq!(parts(&s, first), [VIDEO]);
+}
+
+#[test]
 fn a_late_video_of_an_earlier_session_never_attaches_to_the_next() {
     let (mut s, first) = processing();
     let recorded = s.now() - seconds(40);

@@ -108,6 +108,7 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     // Its reason is the platform's own text; what it quotes of ours is replaced.
     ("CallFailed", NONE),
     ("TimerElapsed", NONE),
+    ("LimitExceeded", NONE),
     // Of our own kinds of plain jobs, which are about live streams.
     ("JobCompleted", NONE),
     ("JobDiscarded", NONE),
@@ -120,7 +121,9 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("SessionStopped", NEWS),
     ("SessionEnded", NEWS),
     ("SessionFailed", NEWS),
+    ("SessionUnstable", NEWS),
     ("RecordingPartReady", NEWS),
+    ("RecordingPartOverdue", NEWS),
     ("RecordingReady", NEWS),
     ("CleanupDone", NEWS),
     ("QuotaWaiting", NEWS),

@@ -139,6 +139,64 @@ fn end_while_a_call_is_in_flight_waits_for_its_outcome() {
 }
 
 #[test]
+fn an_end_cancels_a_call_that_keeps_failing_unless_it_creates() {
+    for kind in ["activate_live_stream", "set_broadcast_status", "start_recording"] {
+        let mut s = Scenario::new();
+        s.platform.hold(kind);
+        let session = s.request("key-1", |r| r.options.auto_go_live = true);
+        if kind != "activate_live_stream" {
+            s.encoder_connects(STREAM);
+        }
+        s.pass(seconds(60));
+        assert_eq!(s.held()[0].call.kind(), kind);
+        s.platform.release(kind);
+        s.end(session);
+        s.platform.set(STREAM, |t| t.live = false);
+        s.pass(seconds(11));
+        assert_eq!(s.held().len(), 1, "{kind} has its time");
+        s.pass(seconds(60));
+        s.then_status(session, Status::Ended);
+    }
+    let mut s = Scenario::new();
+    s.platform.hold("create_broadcast");
+    let session = s.request("key-1", |_| {});
+    s.end(session);
+    s.pass(seconds(60));
+    assert_eq!(s.held().len(), 1, "what it made would be left behind");
+    s.pass(seconds(15 * 60));
+    s.then_status(session, Status::Ended);
+}
+
+#[test]
+fn an_outcome_that_came_before_its_call_was_cancelled_stands() {
+    let (mut s, session) = live();
+    s.platform.hold("observe_live_stream");
+    s.pass(seconds(30));
+    s.end(session);
+    s.let_go("observe_live_stream");
+    s.pass(seconds(60));
+    assert!(s.session(session).problems.is_empty(), "{:?}", s.session(session).problems);
+}
+
+#[test]
+fn no_call_that_is_answered_500_for_ever_holds_up_an_end() {
+    for kind in crate::call::Call::KINDS {
+        let (mut s, session) = live();
+        s.platform.hold(kind);
+        s.end(session);
+        s.encoder_drops(STREAM);
+        s.pass(seconds(20 * 60));
+        let status = s.session(session).status;
+        let is_off = matches!(status, Status::Processing | Status::Ended);
+        assert!(is_off || kind == "deactivate_live_stream", "{kind}: {status:?}");
+        // A slot is freed in the end.
+        s.platform.release(kind);
+        s.pass(seconds(15 * 60));
+        assert!(s.session(session).is_off_air(), "{kind}");
+    }
+}
+
+#[test]
 fn the_outcome_of_an_ended_session_never_reaches_the_next() {
     let mut s = Scenario::new();
     s.platform.hold("create_broadcast");

@@ -157,6 +157,82 @@ fn a_recording_started_by_hand_is_not_started_twice_and_is_stopped() {
 }
 
 #[test]
+fn a_part_recorded_by_hand_is_noted_as_such() {
+    for (record, hand) in [(true, false), (false, true)] {
+        let mut s = Scenario::new();
+        let session = s.request("key-1", |r| {
+            r.options.record = record;
+            r.options.auto_go_live = true;
+        });
+        s.encoder_connects(STREAM);
+        s.recording_shows(STREAM, true);
+        let began = s.now();
+        s.platform.add_video(STREAM, VIDEO, "pending", began);
+        s.pass(seconds(40));
+        s.end(session);
+        s.tell_video(VIDEO, "pending");
+        let session = s.session(session);
+        let part = session.recording.parts.iter().find(|p| p.video.id.0 == VIDEO).unwrap();
+        assert_eq!(session.is_by_hand(part), hand, "record: {record}");
+    }
+}
+
+#[test]
+fn a_hold_that_the_platform_bridged_shows_no_gap() {
+    let (mut s, session) = live();
+    let began = s.now();
+    s.platform.set(STREAM, |t| t.live = false);
+    s.tell(STREAM);
+    s.pass(seconds(8));
+    s.platform.set(STREAM, |t| t.live = true);
+    s.tell(STREAM);
+    s.pass(seconds(40));
+    assert_eq!(starts(&mut s), 0, "the file was held open");
+    s.platform.add_video(STREAM, VIDEO, "ready", began);
+    let video = json!({"id": VIDEO, "stream_id": STREAM});
+    let stopped = CallResult::RecordingStopped { video: Some(video) };
+    s.platform.script("stop_recording", Answer::Done(stopped));
+    s.end(session);
+    s.encoder_drops(STREAM);
+    s.tell_video(VIDEO, "ready");
+    s.pass(seconds(120));
+    s.then_status(session, Status::Ended);
+    let recording = &s.session(session).recording;
+    assert_eq!((recording.parts.len(), recording.gaps().len()), (1, 0));
+}
+
+#[test]
+fn files_that_were_cut_follow_each_other_without_a_gap() {
+    let (mut s, session) = live();
+    let began = s.now();
+    for (n, overlap_ms) in [(0, 0), (1, 0), (2, 400)] {
+        let start = began + chrono::TimeDelta::milliseconds(n * 14_400_000 - overlap_ms);
+        let body = json!({"type": "video", "message": {"video": {"id": 10 + n, "stream_id": STREAM,
+            "status": "ready", "duration": 14_400_000, "recording_started_at": start.to_rfc3339()}}});
+        s.webhook(body.to_string().as_bytes());
+    }
+    let recording = &s.session(session).recording;
+    assert_eq!((recording.parts.len(), recording.gaps().len()), (3, 0));
+}
+
+#[test]
+fn an_empty_video_with_an_error_makes_the_recording_incomplete() {
+    let (mut s, session) = live();
+    s.end(session);
+    s.encoder_drops(STREAM);
+    let body = json!({"id": VIDEO, "stream_id": STREAM, "status": "empty",
+        "error": "Encoding has failed"});
+    let observed = body.clone();
+    s.platform.script("fetch_video", Answer::Done(CallResult::Video { observed }));
+    let observed = vec![body.clone()];
+    s.platform.script("list_videos", Answer::Done(CallResult::Videos { observed }));
+    s.webhook(json!({"type": "video", "message": {"video": body}}).to_string().as_bytes());
+    s.then_status(session, Status::Ended);
+    let lacks = s.session(session).recording.lacks();
+    assert_eq!(lacks, [format!("video {VIDEO} is error")]);
+}
+
+#[test]
 fn a_recording_that_begins_after_its_stop_is_stopped_again() {
     let (mut s, session) = on_air();
     s.encoder_connects(STREAM);

@@ -3,7 +3,8 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::call::CallResult;
+use crate::call::{Call, CallResult};
+use crate::event::{CallIntended, Event};
 use crate::ids::Subject;
 use crate::scenario::{Answer, SOURCE, Scenario};
 use crate::session::Status;
@@ -28,6 +29,47 @@ fn a_creation_that_failed_is_told_and_a_retry_resumes() {
     s.retry(session);
     s.then_announced(&["SessionReady"]);
     s.then_status(session, Status::Ready);
+}
+
+/// The calls to create that were intended, each with the earlier ones it takes over from.
+fn creations(s: &Scenario) -> Vec<(Uuid, Vec<Uuid>)> {
+    let creation = |stored: &crate::event::RecordedEvent| {
+        let Event::CallIntended(CallIntended { intent, call }) = Event::decode(stored) else {
+            return None;
+        };
+        let Call::CreateLiveStream { earlier, .. } = call else { return None };
+        Some((intent, earlier))
+    };
+    s.log().iter().filter_map(creation).collect()
+}
+
+#[test]
+fn a_creation_after_one_that_was_given_up_looks_for_what_that_one_made() {
+    let mut s = Scenario::new();
+    for _ in 0..2 {
+        s.platform.script("create_live_stream", Answer::Failed("no answer".to_owned()));
+    }
+    let session = s.request("key-1", |_| {});
+    s.retry(session);
+    s.retry(session);
+    s.then_status(session, Status::Ready);
+    let [(first, none), (second, one), (_, two)] = &creations(&s)[..] else { panic!() };
+    assert!(none.is_empty());
+    assert_eq!((one, two), (&vec![*first], &vec![*first, *second]));
+}
+
+#[test]
+fn a_creation_that_was_given_up_and_run_again_by_somebody_is_taken() {
+    let mut s = Scenario::new();
+    s.platform.script("create_live_stream", Answer::Failed("no answer".to_owned()));
+    let session = s.request("key-1", |_| {});
+    let (intent, _) = creations(&s)[0];
+    let result = CallResult::LiveStream { observed: json!({"id": 320_423}) };
+    let done = Event::CallSucceeded(crate::event::CallSucceeded { intent, result });
+    s.event(Subject::request(SOURCE, session), &done);
+    s.then_status(session, Status::Ready);
+    s.event(Subject::request(SOURCE, session), &done);
+    s.then_calls(&["create_live_stream", "create_broadcast", "activate_live_stream"]);
 }
 
 #[test]

@@ -53,6 +53,11 @@ impl Platform {
         self.scripted.entry(kind).or_default().push_back(answer);
     }
 
+    /// Forgets what was scripted for calls of `kind`.
+    pub fn forget_script(&mut self, kind: &'static str) {
+        self.scripted.remove(kind);
+    }
+
     /// Keeps calls of `kind` in flight until the test answers them.
     pub fn hold(&mut self, kind: &'static str) {
         self.held.insert(kind);

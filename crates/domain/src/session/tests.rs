@@ -60,7 +60,7 @@ fn an_interruption_longer_than_grace_pauses_the_show_until_the_return() {
     let (mut s, session) = live();
     s.encoder_drops(STREAM);
     s.pass(seconds(20));
-    s.then_calls(&["set_broadcast_status"]);
+    s.then_calls(&["observe_live_stream", "set_broadcast_status"]);
     s.then_announced(&["SessionInterrupted"]);
     assert!(s.session(session).shows("paused"));
     s.encoder_connects(STREAM);
@@ -76,7 +76,7 @@ fn a_file_held_open_is_closed_after_grace() {
     s.platform.set(STREAM, |t| t.live = false);
     s.tell(STREAM);
     s.pass(seconds(20));
-    s.then_calls(&["stop_recording", "set_broadcast_status"]);
+    s.then_calls(&["observe_live_stream", "stop_recording", "set_broadcast_status"]);
 }
 
 #[test]
@@ -306,12 +306,89 @@ fn a_broadcast_deleted_by_hand_fails_the_session_and_a_retry_makes_another() {
 }
 
 #[test]
-fn a_label_changed_by_hand_on_air_is_set_right() {
+fn a_label_set_by_hand_is_left_alone_until_somebody_commands_otherwise() {
+    for label in ["paused", "finished"] {
+        let (mut s, session) = live();
+        s.tell_broadcast(192_470, label);
+        s.pass(seconds(120));
+        assert!(!s.calls().contains(&"set_broadcast_status"), "{label}");
+        s.then_status(session, Status::Live);
+        s.go_live(session);
+        s.then_calls(&["set_broadcast_status"]);
+        assert!(s.session(session).shows("live"));
+        s.then_announced(&[]);
+    }
+}
+
+#[test]
+fn a_label_set_by_hand_is_paused_with_an_interruption_and_shown_after_it() {
     let (mut s, session) = live();
-    s.tell_broadcast(192_470, "paused");
-    s.then_calls(&["set_broadcast_status"]);
-    assert!(s.session(session).shows("live"));
+    s.tell_broadcast(192_470, "pending");
+    s.encoder_drops(STREAM);
+    s.pass(seconds(20));
+    s.then_calls(&["observe_live_stream", "set_broadcast_status"]);
+    s.encoder_connects(STREAM);
+    s.then_calls(&["set_broadcast_status", "start_recording"]);
+    s.then_status(session, Status::Live);
+}
+
+#[test]
+fn the_echo_of_our_own_label_is_nobodys_hand() {
+    let mut s = Scenario::new();
+    s.platform.hold("set_broadcast_status");
+    let session = s.request("key-1", |r| r.options.auto_go_live = true);
+    s.encoder_connects(STREAM);
+    s.tell_broadcast(192_470, "live");
+    s.tell_broadcast(192_470, "pending");
+    s.let_go("set_broadcast_status");
+    assert!(!s.session(session).label_by_hand);
+    s.then_status(session, Status::Live);
+}
+
+#[test]
+fn a_loss_that_the_platform_denies_interrupts_nothing() {
+    let (mut s, session) = live();
+    let lie = json!({"type": "stream", "message": {"stream": {"id": STREAM, "live": false}}});
+    s.webhook(lie.to_string().as_bytes());
+    s.pass(seconds(20));
+    s.then_calls(&["observe_live_stream"]);
     s.then_announced(&[]);
+    s.then_status(session, Status::Live);
+    assert_eq!(s.session(session).interruption, None);
+}
+
+#[test]
+fn a_loss_is_believed_where_the_platform_cannot_be_asked() {
+    let (mut s, session) = live();
+    s.encoder_drops(STREAM);
+    s.platform.script("observe_live_stream", failed("503"));
+    s.pass(seconds(20));
+    s.then_status(session, Status::Interrupted);
+}
+
+#[test]
+fn a_loss_found_by_asking_is_not_asked_for_again() {
+    let (mut s, session) = live();
+    s.platform.set(STREAM, |t| t.live = false);
+    s.pass(seconds(30));
+    s.then_calls(&["observe_live_stream"]);
+    s.pass(seconds(20));
+    s.then_calls(&["stop_recording", "set_broadcast_status"]);
+    s.then_status(session, Status::Interrupted);
+}
+
+#[test]
+fn a_slot_that_could_not_be_freed_is_freed_once_the_platform_lets_us() {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |_| {});
+    for _ in 0..3 {
+        s.platform.script("deactivate_live_stream", failed("500"));
+    }
+    s.end(session);
+    s.then_status(session, Status::Failed);
+    s.pass(seconds(300));
+    s.then_status(session, Status::Ended);
+    s.then_announced(&["SessionReady", "SessionFailed", "SessionEnded"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! From the mark's commit on a job that waits is never started. The holder ends it, with its event:
 //! docs/adr/0017-cancelling-is-a-mark.md.
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{DueJob, DueRow, refusal};
@@ -94,4 +95,30 @@ impl Store {
             })
             .collect())
     }
+}
+
+/// Marks jobs of one slice as cancelled, as the function `cancel_job` does one; those that are not
+/// live are left out. Before the append: rows of jobs are locked before the head of a slice.
+pub(crate) async fn mark_cancelled(
+    connection: &mut PgConnection,
+    slice: i16,
+    ids: &[Uuid],
+) -> Result<(), Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE tallylight.job j
+            SET cancel_at = coalesce(j.cancel_at, now()),
+                run_epoch = CASE WHEN j.run_epoch >= c.epoch THEN j.run_epoch
+                                 ELSE 9223372036854775807 END
+           FROM tallylight.checkpoint c
+          WHERE c.consumer = $1 AND c.slice = $2 AND j.slice = $2 AND j.id = ANY ($3)",
+        Consumer::Jobs.name(),
+        slice,
+        ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

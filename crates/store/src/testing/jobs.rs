@@ -455,6 +455,15 @@ impl JobRow {
 }
 
 impl SliceTables {
+    /// Marks a job as cancelled, if it is live.
+    pub(super) fn mark_cancelled(&mut self, id: Uuid) {
+        let epoch = self.jobs_lease.epoch;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.is_cancelled = true;
+            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
+        }
+    }
+
     /// The job that has the key of a new one.
     fn taken(&self, now: Timestamp, new: &JobRow, options: &EnqueueOptions) -> Option<Uuid> {
         new.unique_key.as_ref()?;

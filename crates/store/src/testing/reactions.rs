@@ -104,6 +104,7 @@ impl Tables {
         let new: Vec<&NewJob> = tables.new_jobs(reaction).collect();
         let mut jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
         jobs += tables.wake_waiting(now, slice, from, reaction.to);
+        reaction.cancels.iter().for_each(|id| tables.mark_cancelled(*id));
         let appended = tables.store(now, slice, &reaction.events);
         let events = positions(&appended, &reaction.events).len();
         let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };

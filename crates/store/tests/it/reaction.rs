@@ -6,7 +6,7 @@ use domain::ids::{Subject, Timestamp, VideoId};
 use domain::state::{Body, State};
 use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
-use store::Consumer::React;
+use store::Consumer::{Jobs, React};
 use store::{Error, Lease, ParkedEvent, Reaction};
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ fn everything(db: &Db, lease: &Lease) -> Reaction {
             (Row::Account(account), lease.position + 2),
         ],
         jobs: vec![job(&subject, None), job(&subject, None)],
+        cancels: Vec::new(),
         events: vec![event(&subject, "announced")],
         parked: Vec::new(),
         mended: None,
@@ -91,6 +92,32 @@ async fn a_reaction_does_everything_and_advances() {
     assert!(matches!(again, Error::Fenced { slice: 5 }), "{again}");
     let next = Reaction { to: 4, ..Reaction::default() };
     db.store.commit_reaction(&committed.lease, &next, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reaction_cancels_jobs_of_its_slice_that_are_live() {
+    let db = db().await;
+    let lease = db.claim(React, 5).await;
+    let process = Uuid::now_v7();
+    let jobs_lease = db.store.claim(Jobs, 5, process, LONG).await.unwrap().unwrap();
+    let subject = subject_in(&db.store, 5);
+    let (waiting, running, other) = (job(&subject, None), job(&subject, None), job(&subject, None));
+    let (waits, runs) = (waiting.id, running.id);
+    let first = Reaction { to: 1, jobs: vec![waiting, running, other], ..Reaction::default() };
+    let committed = db.store.commit_reaction(&lease, &first, LONG).await.unwrap();
+    db.store.mark_started(5, jobs_lease.epoch, &[runs]).await.unwrap();
+    let cancels = vec![waits, runs, Uuid::now_v7()];
+    let next = Reaction { to: 2, cancels, ..Reaction::default() };
+    db.store.commit_reaction(&committed.lease, &next, LONG).await.unwrap();
+    let found = db.store.cancellations(process).await.unwrap();
+    let mut found: Vec<_> = found.into_iter().map(|c| (c.job.id, c.is_running)).collect();
+    found.sort_unstable();
+    let mut cancelled = [(waits, false), (runs, true)];
+    cancelled.sort_unstable();
+    assert_eq!(found, cancelled);
+    // What waits is not started any more.
+    let started = db.store.mark_started(5, jobs_lease.epoch, &[waits]).await.unwrap();
+    assert!(started.is_empty());
 }
 
 #[tokio::test]

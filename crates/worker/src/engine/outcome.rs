@@ -34,10 +34,7 @@ pub(super) fn finish(ctx: &Context, ended: &Ended, is_cancelled: bool) -> Finish
         Verdict::Done(Done::Quiet) => (Ending::Completed, Vec::new()),
         Verdict::Done(done) => (Ending::Completed, succeeded(ctx, job, done)),
         Verdict::Retry { after, reason } => failed_once(ctx, job, *after, reason),
-        Verdict::Snooze { after, reason } => {
-            tracing::info!(job = %job.id, kind = job.kind, reason, "job waits");
-            (Ending::Snooze { after: *after }, Vec::new())
-        }
+        Verdict::Snooze { after, reason } => put_off(ctx, job, *after, reason),
         Verdict::Wait { step } => (Ending::Wait { step: step.clone() }, Vec::new()),
         Verdict::Fail { reason } => discarded(ctx, job, reason),
         Verdict::Interrupted => (Ending::Released, Vec::new()),
@@ -59,7 +56,29 @@ pub(super) fn name(ending: &Ending) -> &'static str {
     }
 }
 
-/// A failure: again later, or discarded when the attempts are used up.
+/// Not yet: again later, or discarded when the time of its call is over.
+fn put_off(
+    ctx: &Context,
+    job: &ClaimedJob,
+    after: Duration,
+    reason: &str,
+) -> (Ending, Vec<NewEvent>) {
+    let left = time_left(ctx, job);
+    if left.is_some_and(|left| left.is_zero()) {
+        return discarded(ctx, job, &format!("{reason} (its time is over)"));
+    }
+    tracing::info!(job = %job.id, kind = job.kind, reason, "job waits");
+    (Ending::Snooze { after: left.map_or(after, |left| after.min(left)) }, Vec::new())
+}
+
+/// The time for which the call of a job is tried still, where that has a limit.
+fn time_left(ctx: &Context, job: &ClaimedJob) -> Option<Duration> {
+    let until = call_args(job)?.until?;
+    Some((until - ctx.now()).to_std().unwrap_or_default())
+}
+
+/// A failure: again later, or discarded when the attempts or the time of its call are used up.
+/// Whoever asked to wait longer than that time is called once more at its end.
 fn failed_once(
     ctx: &Context,
     job: &ClaimedJob,
@@ -70,8 +89,13 @@ fn failed_once(
     if errors >= job.max_attempts {
         return discarded(ctx, job, &format!("{reason} (after {errors} failures)"));
     }
+    let left = time_left(ctx, job);
+    if left.is_some_and(|left| left.is_zero()) {
+        return discarded(ctx, job, &format!("{reason} (its time is over)"));
+    }
     let chance = (ctx.config().chance)();
     let after = retry::delay(u32::try_from(errors).unwrap_or(u32::MAX), after, chance);
+    let after = left.map_or(after, |left| after.min(left));
     tracing::warn!(
         job = %job.id, kind = job.kind, subject = %job.subject, attempt = job.attempt, reason,
         retry_in_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX), "job failed, will retry"

@@ -4,6 +4,7 @@
 use domain::call::CallResult;
 use domain::ids::LiveStreamId;
 use platform::wire::{Broadcast, BroadcastStatus, NewBroadcast};
+use uuid::Uuid;
 
 use super::{CallContext, JobError};
 
@@ -12,15 +13,18 @@ pub(super) async fn run(
     call: &CallContext<'_>,
     live_stream: LiveStreamId,
     name: &str,
+    earlier: &[Uuid],
 ) -> Result<CallResult, JobError> {
-    let suffix = format!(" [{}]", &call.intent.simple().to_string()[..8]);
-    if call.must_look_first()
-        && let Some(found) = find(call, live_stream, &suffix).await?
+    let own = suffix(call.intent);
+    let suffixes: Vec<String> =
+        earlier.iter().map(|intent| suffix(*intent)).chain([own.clone()]).collect();
+    if (call.must_look_first() || !earlier.is_empty())
+        && let Some(found) = find(call, live_stream, &suffixes).await?
     {
         return Ok(CallResult::Broadcast { observed: found.observed() });
     }
     let new = NewBroadcast {
-        name: format!("{name}{suffix}"),
+        name: format!("{name}{own}"),
         status: BroadcastStatus::Pending,
         stream_ids: vec![live_stream.0],
         pending_message: None,
@@ -31,21 +35,29 @@ pub(super) async fn run(
     if made.id.is_some() {
         return Ok(CallResult::Broadcast { observed: made.observed() });
     }
-    let found = find(call, live_stream, &suffix).await?;
+    let found = find(call, live_stream, &suffixes).await?;
     let found = found.ok_or_else(|| {
         JobError::retry("the platform accepted the broadcast and does not list it yet")
     })?;
     Ok(CallResult::Broadcast { observed: found.observed() })
 }
 
-/// The broadcast that an earlier start made.
+/// What the name of a call's broadcast ends with.
+fn suffix(intent: Uuid) -> String {
+    format!(" [{}]", &intent.simple().to_string()[..8])
+}
+
+/// The broadcast that an earlier start made, of this call or of an earlier one.
 async fn find(
     call: &CallContext<'_>,
     live_stream: LiveStreamId,
-    suffix: &str,
+    suffixes: &[String],
 ) -> Result<Option<Broadcast>, JobError> {
     let ours = |broadcast: &Broadcast| {
-        let named = broadcast.name.as_deref().is_some_and(|name| name.ends_with(suffix));
+        let named = broadcast
+            .name
+            .as_deref()
+            .is_some_and(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)));
         let bound = broadcast.stream_ids.as_ref().is_none_or(|ids| ids.contains(&live_stream.0));
         named && bound && broadcast.id.is_some()
     };

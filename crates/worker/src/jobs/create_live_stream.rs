@@ -1,11 +1,13 @@
-//! Creates a live stream, inactive, with our ownership tag. Never twice for one intent: the
-//! platform has no idempotency keys, so every start but the first looks for the tag.
+//! Creates a live stream, inactive, with our ownership tag. Never twice for one session: the
+//! platform has no idempotency keys, so every start but the first looks for the tag, and so does
+//! the first one where an earlier call was given up without knowing whether it had its effect.
 
 use domain::call::CallResult;
 use domain::event::SessionOptions;
 use domain::ids::{LiveStreamId, Subject};
 use domain::webhook::Tag;
 use platform::wire::{NewStream, Stream};
+use uuid::Uuid;
 
 use super::{CallContext, JobError};
 
@@ -14,9 +16,11 @@ pub(super) async fn run(
     call: &CallContext<'_>,
     name: String,
     options: SessionOptions,
+    earlier: &[Uuid],
 ) -> Result<CallResult, JobError> {
     let tag = Tag::new(call.ctx.store().installation(), call.intent, options.data.clone());
-    let found = if call.must_look_first() { find(call, &tag).await? } else { None };
+    let must_look = call.must_look_first() || !earlier.is_empty();
+    let found = if must_look { find(call, &tag, earlier).await? } else { None };
     let stream = match found {
         Some(stream) => stream,
         None => call.platform.create_stream(&new_stream(name, &options, &tag)).await?,
@@ -25,11 +29,17 @@ pub(super) async fn run(
     Ok(CallResult::LiveStream { observed: stream.observed() })
 }
 
-/// The live stream that an earlier start made.
-async fn find(call: &CallContext<'_>, tag: &Tag) -> Result<Option<Stream>, JobError> {
+/// The live stream that an earlier start made, of this call or of an `earlier` one.
+async fn find(
+    call: &CallContext<'_>,
+    tag: &Tag,
+    earlier: &[Uuid],
+) -> Result<Option<Stream>, JobError> {
     let ours = |stream: &Stream| {
         let found = stream.client_entity_data.as_deref().and_then(Tag::read);
-        found.is_some_and(|t| t.key == tag.key && t.installation == tag.installation)
+        found.is_some_and(|t| {
+            t.installation == tag.installation && (t.key == tag.key || earlier.contains(&t.key))
+        })
     };
     let streams = call.platform.streams().matching(ours).await?;
     // Of several, the oldest: every process adopts the same.

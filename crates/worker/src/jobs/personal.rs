@@ -44,7 +44,7 @@ impl Values {
         let call = serde_json::from_value::<CallArgs>(args.clone()).map(|args| args.call);
         let (name, options) = match call {
             Ok(
-                Call::CreateLiveStream { name, options }
+                Call::CreateLiveStream { name, options, .. }
                 | Call::UpdateLiveStream { name, options, .. },
             ) => (name, Some(options)),
             Ok(Call::CreateBroadcast { name, .. }) => (name, None),

@@ -136,6 +136,7 @@ impl<'a> Batch<'a> {
             match effect {
                 Effect::Enqueue(job) => self.reaction.jobs.push(job),
                 Effect::Append(event) => self.reaction.events.push(event),
+                Effect::Cancel(intent) => self.reaction.cancels.push(intent),
             }
         }
         Ok(())

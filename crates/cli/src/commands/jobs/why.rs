@@ -200,6 +200,7 @@ fn tells_of(event: &RecordedEvent, job: Uuid) -> bool {
             event.event_id == derived_id("event", &[&key.to_string()])
         }
         Event::WebhookReceived(_)
+        | Event::LimitExceeded(_)
         | Event::SessionRequested(_)
         | Event::GoLiveRequested(_)
         | Event::EndRequested(_)

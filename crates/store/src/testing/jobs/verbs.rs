@@ -63,14 +63,13 @@ impl Tables {
         force: bool,
     ) -> Result<Option<Cancelled>, Error> {
         for (slice, tables) in (0..).zip(&mut self.slices) {
-            let epoch = tables.jobs_lease.epoch;
-            let Some(job) = tables.jobs.get_mut(&id) else { continue };
+            let Some(job) = tables.jobs.get(&id) else { continue };
             if is_reserved(&job.kind) && !force {
                 let reason = format!("a session waits for job {id}");
                 return Err(Error::Invalid { reason });
             }
-            job.is_cancelled = true;
-            job.run_epoch = job.run_epoch.filter(|run| *run >= epoch).or(Some(NEVER));
+            tables.mark_cancelled(id);
+            let Some(job) = tables.jobs.get(&id) else { continue };
             let is_running = job.run_epoch != Some(NEVER);
             let state = if is_running { "running" } else { "cancelled" }.to_owned();
             return Ok(Some(Cancelled { slice, state }));

@@ -77,6 +77,7 @@ pub(super) struct React {
     pub(super) accounts: Vec<(&'static str, Option<u32>)>,
     pub(super) videos: Vec<(i64, &'static str)>,
     pub(super) jobs: Vec<Job>,
+    pub(super) cancels: Vec<Uuid>,
     pub(super) events: Vec<Event>,
     pub(super) parked: Vec<Parked>,
     /// It is about the request that waits, or about one that was replaced.

@@ -196,6 +196,10 @@ impl Dice<'_> {
             react.videos = vec![(self.number(1..4), self.one_of(&["ready", "pending"]))];
         }
         react.jobs = self.some(3, |dice| dice.job(slice));
+        let live = self.live_jobs(slice);
+        if self.once_in(6) && !live.is_empty() {
+            react.cancels = vec![self.one_of(&live).0, Uuid::from_u128(1)];
+        }
         react.events = self.some(2, |dice| dice.event(slice));
         if self.once_in(3) && to > from {
             let error = self.once_in(2).then_some("it fails");

@@ -547,6 +547,7 @@ impl Side {
             states: states.collect(),
             rows: rows.map(|row| (row, react.to)).collect(),
             jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
+            cancels: react.cancels.iter().map(|id| self.own(*id)).collect(),
             events: react.events.iter().map(new_event).collect(),
             parked: parked.collect(),
             mended: react.mended.as_ref().map(|(mended, _)| mended.clone()),

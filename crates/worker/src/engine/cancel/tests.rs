@@ -65,7 +65,7 @@ async fn a_cancelled_call_fails_for_the_session_that_waits_for_it() {
     let store = store::testing::store().await;
     let subject = Subject::from_stored("gone/stream/1".to_owned());
     let call = Call::ClearDvr { live_stream: LiveStreamId(1) };
-    let args = json!(domain::effect::CallArgs { intent: Uuid::nil(), call });
+    let args = json!(domain::effect::CallArgs { intent: Uuid::nil(), call, until: None });
     let waiting = job(&subject, "clear_dvr", 1, args, now() + Duration::from_hours(1));
     let id = waiting.id;
     insert(&store, &subject, vec![waiting]).await;
@@ -80,6 +80,24 @@ async fn a_cancelled_call_fails_for_the_session_that_waits_for_it() {
     worker.shutdown().await;
     let Event::CallFailed(failed) = Event::decode(&event) else { panic!("{event:?}") };
     assert_eq!((failed.intent, failed.reason.as_str()), (Uuid::nil(), "cancelled"));
+}
+
+#[tokio::test]
+async fn a_call_that_is_put_off_again_and_again_is_given_up_when_its_time_is_over() {
+    let store = store::testing::store().await;
+    // No process has this source, so its calls are put off and burn no attempt.
+    let subject = Subject::from_stored("gone/stream/1".to_owned());
+    let call = Call::ClearDvr { live_stream: LiveStreamId(1) };
+    let until = Some(now() + Duration::from_millis(300));
+    let args = json!(domain::effect::CallArgs { intent: Uuid::nil(), call, until });
+    let due = job(&subject, "clear_dvr", 14, args, now());
+    insert(&store, &subject, vec![due]).await;
+    let worker = start(&store, config());
+    let event = outcome(&store, &subject).await;
+    worker.shutdown().await;
+    let Event::CallFailed(failed) = Event::decode(&event) else { panic!("{event:?}") };
+    assert!(failed.reason.ends_with("(its time is over)"), "{}", failed.reason);
+    assert!(now() >= until.unwrap());
 }
 
 #[tokio::test]
