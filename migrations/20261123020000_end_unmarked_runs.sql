@@ -1,4 +1,4 @@
--- Runs whose start is not marked (docs/adr/0020-several-slices-in-one-finish.md).
+-- Runs whose start is not marked (docs/adr/0026-jobs-of-several-slices-together.md).
 
 CREATE FUNCTION tallylight.is_run(run integer, attempt integer, run_epoch bigint) RETURNS boolean
 LANGUAGE sql IMMUTABLE

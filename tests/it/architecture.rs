@@ -15,6 +15,7 @@ const ARROWS: &[&str] = &[
     "bench > domain",
     "bench > postgres",
     "bench > store",
+    "bench > worker",
     "cli > api",
     "cli > domain",
     "cli > ingest",

@@ -60,6 +60,10 @@ async fn a_create_that_was_given_up_is_found_by_the_retry() {
     .await;
     system.faults([]);
     system.tell(session, "retry").await;
+    until("it is tried again", async || {
+        (system.session(session).await["status"] != "failed").then_some(())
+    })
+    .await;
     system.until_ready(session).await;
     assert_eq!(system.simulator.state()["streams"].as_array().unwrap().len(), 1);
     system.finish(session).await;

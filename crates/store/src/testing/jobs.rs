@@ -156,7 +156,8 @@ impl JobRow {
 pub(super) fn check(job: &NewJob) -> Result<(), Error> {
     check_text(job.subject.as_str())?;
     check_json(&job.args)?;
-    if !is_kind(&job.kind) || !(1..=4).contains(&job.priority) || job.max_attempts < 1 {
+    let is_kind = (1..=63).contains(&job.kind.len());
+    if !is_kind || !(1..=4).contains(&job.priority) || job.max_attempts < 1 {
         return Err(refused("the job breaks a check of its table"));
     }
     Ok(())

@@ -120,7 +120,8 @@ async fn dump(db: &Db) -> String {
     let mut text = String::new();
     for table in tables {
         // Bodies are bytes, which a row's text shows in hexadecimal.
-        let body = if table.starts_with("event_") && table != "event_key" {
+        let body = if table.starts_with("event_") && !["event_key", "event_wait"].contains(&&*table)
+        {
             "convert_from(payload, 'UTF8')"
         } else {
             "''"

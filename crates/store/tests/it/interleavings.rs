@@ -351,7 +351,7 @@ async fn a_zombie_and_the_holder_end_a_job_in_any_order_and_it_has_one_outcome()
 #[tokio::test]
 async fn with_a_fence_that_does_not_last_an_order_is_found_in_which_a_zombie_ends_a_job() {
     let mut bench = Bench::new(2).await;
-    bench.gates[0].sabotage("FOR SHARE", "");
+    bench.gates[0].sabotage("FOR SHARE OF c", "");
     let found = zombie_run(&mut bench).await.unwrap_err();
     assert!(found.reason.contains("old epoch"), "{found:?}");
 }
@@ -488,7 +488,7 @@ async fn arguments_that_are_replaced_while_the_job_starts_run_with_it_or_wait_in
 #[tokio::test]
 async fn without_the_arguments_in_the_answer_of_a_start_an_order_is_found_that_loses_them() {
     let mut bench = Bench::new(3).await;
-    bench.gates[1].sabotage("CASE WHEN edits > 0 THEN args END", "NULL::jsonb");
+    bench.gates[1].sabotage("CASE WHEN j.edits > 0 THEN j.args END", "NULL::jsonb");
     let found = replaced_while_it_starts(&mut bench).await.unwrap_err();
     assert!(found.reason.contains("lost"), "{found:?}");
 }

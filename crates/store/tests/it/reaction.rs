@@ -130,7 +130,7 @@ async fn a_refused_value_leaves_everything_untouched() {
         |r| r.events[0].subject = Subject::from_stored("gcore-main/video/803111".to_owned()),
         |r| r.rows.push((video("a\0b", 2), 1)),
         |r| r.jobs[1].args = json!({"text": "a\0b"}),
-        |r| r.jobs[1].kind = "Not A Kind".to_owned(),
+        |r| r.jobs[1].kind = "k".repeat(64),
         |r| r.events[0].event_type = "a\0b".to_owned(),
         |r| {
             let subject = r.states[0].0.clone();

@@ -46,6 +46,11 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
             Ok(Done::Again { after: if done.is_complete() { EVERY } else { SOON } })
         }
         Ok(done) => Ok(Done::Value(done.told())),
+        Err(error) if recurs && error.is_transient() => {
+            let reason = chain(&error);
+            tracing::warn!(error = %reason, "upkeep not done, trying again soon");
+            Err(JobError::Snooze { after: SOON, reason })
+        }
         Err(error) if recurs => {
             tracing::error!(error = %chain(&error), "upkeep failed, trying again in an hour");
             Err(JobError::Snooze { after: AFTER_FAILURE, reason: "after a failure".to_owned() })

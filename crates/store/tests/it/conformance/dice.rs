@@ -159,7 +159,7 @@ impl Dice<'_> {
             ),
             subject: self.subject(slice),
             kind: match self.below(40) {
-                0 => "Not A Kind",
+                0 => "",
                 1..8 => "timer",
                 _ => "a_job",
             },
