@@ -32,7 +32,7 @@ const CONNECTIONS: u32 = 8;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Longest wait without any job done.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Jobs that are enqueued in one call.
 const CHUNK: u64 = 5_000;

@@ -52,58 +52,18 @@ impl Worker {
 async fn run(ctx: Context, stop: CancellationToken) {
     let leases = Leases::default();
     let running = RunningJobs::default();
-    let (claimed_tx, claimed_rx) = mpsc::channel(ctx.config().concurrency);
-    let (ended_tx, ended_rx) = mpsc::unbounded_channel();
-    let (freed_tx, freed_rx) = mpsc::unbounded_channel();
-    let (started, cut) = (CancellationToken::new(), CancellationToken::new());
-
+    let cut = CancellationToken::new();
     if let Err(error) = jobs::schedule(&ctx).await {
         tracing::warn!(error = %chain(&error), "recurring jobs not scheduled");
     }
 
     let mut loops = JoinSet::new();
     loops.spawn({
-        let (ctx, running) = (ctx.clone(), running.clone());
-        async move {
-            if let Err(error) = execution::run(ctx, running, claimed_rx, ended_tx).await {
-                tracing::error!(error = %chain(&error), "the job handlers ended");
-            }
-        }
-    });
-    loops.spawn({
         let (ctx, leases, stop) = (ctx.clone(), leases.clone(), stop.clone());
         async move { react::run(&ctx, &leases, stop).await }
     });
-    loops.spawn({
-        let engine = Engine {
-            ctx: ctx.clone(),
-            leases: leases.clone(),
-            running: running.clone(),
-            jobs: claimed_tx,
-            freed: freed_rx,
-            doubts: Vec::new(),
-            lanes: crate::engine::Lanes::default(),
-            ahead: Ahead::default(),
-            oversight: Oversight::default(),
-        };
-        let (stop, started) = (stop.clone(), started.clone().drop_guard());
-        async move {
-            // Nothing is started after its end, however it comes.
-            let _started = started;
-            engine.run(stop).await;
-        }
-    });
-    loops.spawn({
-        let finisher = Finisher {
-            ctx: ctx.clone(),
-            leases: leases.clone(),
-            running: running.clone(),
-            ended: ended_rx,
-            freed: freed_tx,
-            owed: Vec::new(),
-        };
-        finisher.run(started, cut.clone())
-    });
+    let parts = (ctx.clone(), leases.clone(), running.clone());
+    spawn_engine(&mut loops, parts, stop.clone(), cut.clone());
     let drained = CancellationToken::new();
     let keeper = Keeper { ctx, leases, running, stop, drained };
     let Keeper { ctx, leases, stop, drained, .. } = keeper.clone();
@@ -131,6 +91,47 @@ async fn run(ctx: Context, stop: CancellationToken) {
     if !keeper.is_finished() {
         let _ = keeper.await;
     }
+}
+
+/// Spawns what starts jobs, what runs their handlers, and what stores their ends.
+fn spawn_engine(
+    loops: &mut JoinSet<()>,
+    (ctx, leases, running): (Context, Leases, RunningJobs),
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    let (claimed_tx, claimed_rx) = mpsc::channel(ctx.config().concurrency);
+    let (ended_tx, ended_rx) = mpsc::unbounded_channel();
+    let (freed_tx, freed_rx) = mpsc::unbounded_channel();
+    let started = CancellationToken::new();
+    loops.spawn({
+        let (ctx, running) = (ctx.clone(), running.clone());
+        async move {
+            if let Err(error) = execution::run(ctx, running, claimed_rx, ended_tx).await {
+                tracing::error!(error = %chain(&error), "the job handlers ended");
+            }
+        }
+    });
+    let engine = Engine {
+        ctx: ctx.clone(),
+        leases: leases.clone(),
+        running: running.clone(),
+        jobs: claimed_tx,
+        freed: freed_rx,
+        doubts: Vec::new(),
+        lanes: crate::engine::Lanes::default(),
+        ahead: Ahead::default(),
+        oversight: Oversight::default(),
+    };
+    let nothing_more = started.clone().drop_guard();
+    loops.spawn(async move {
+        // Nothing is started after its end, however it comes.
+        let _nothing_more = nothing_more;
+        engine.run(stop).await;
+    });
+    let finisher =
+        Finisher { ctx, leases, running, ended: ended_rx, freed: freed_tx, owed: Vec::new() };
+    loops.spawn(finisher.run(started, cut));
 }
 
 /// Keeps the leases, cancels the handlers whose lease could not be kept, and releases what is left.

@@ -119,8 +119,8 @@ impl Store {
         epoch: i64,
         finishes: &[Finish],
     ) -> Result<HashSet<Uuid>, Error> {
-        let finished = self.end(&[Finishes { slice, epoch, runs: finishes }]).await?;
-        if finished.fenced.is_empty() { Ok(finished.ended) } else { Err(Error::Fenced { slice }) }
+        let done = self.end(&[Finishes { slice, epoch, runs: finishes }]).await?;
+        if done.fenced.is_empty() { Ok(done.ended) } else { Err(Error::Fenced { slice }) }
     }
 
     /// As [`finish`](Self::finish), for runs of several slices in one transaction. Give the slices

@@ -340,8 +340,8 @@ impl Side {
                     }
                 };
                 let run = (self.own(run.0), run.1);
-                let begun = work.begin_step(*slice, *epoch, run, name, &begin).await;
-                told(begun.map(|step| step.map(|step| self.told_step(&step))))
+                let stored = work.begin_step(*slice, *epoch, run, name, &begin).await;
+                told(stored.map(|step| step.map(|step| self.told_step(&step))))
             }
             Waits::GiveUp { slice, epoch, job, name } => {
                 let given_up = work.give_up_step(*slice, *epoch, self.own(*job), name).await;
@@ -358,7 +358,7 @@ impl Side {
                 told(work.await_event(&wait).await)
             }
             Waits::Tell { slice, job, name, position } => {
-                let word = Word {
+                let told_by = Word {
                     job: self.own(*job),
                     step: (*name).to_owned(),
                     n: None,
@@ -367,7 +367,7 @@ impl Side {
                     value: Some(json!({ "slice": slice, "position": position })),
                     error: None,
                 };
-                told(work.relay(*slice, &[word]).await)
+                told(work.relay(*slice, &[told_by]).await)
             }
             Waits::CancelUnstarted { slice, jobs } => {
                 let jobs: Vec<Uuid> = jobs.iter().map(|id| self.own(*id)).collect();

@@ -28,8 +28,8 @@ async fn waiter(db: &Db, slice: i16, subject: &Subject, timeout: Duration) -> Wa
     let after = db.head(slice).await;
     let awaits = Awaits { subject: subject.clone(), types: Vec::new(), after };
     let begin = Begin::Event { awaits: awaits.clone(), timeout };
-    let begun = db.store.begin_step(slice, jobs.epoch, (id, 1), "approved", &begin).await;
-    let (step, until) = ("approved".to_owned(), begun.unwrap().unwrap().until.unwrap());
+    let stored = db.store.begin_step(slice, jobs.epoch, (id, 1), "approved", &begin).await;
+    let (step, until) = ("approved".to_owned(), stored.unwrap().unwrap().until.unwrap());
     let wait = EventWait { job_slice: slice, job: id, step, awaits, until };
     Waiter { jobs, react: db.claim(React, slice).await, wait, told: Told::default() }
 }

@@ -88,8 +88,8 @@ async fn a_call_that_is_put_off_again_and_again_is_given_up_when_its_time_is_ove
     // No process has this source, so its calls are put off and burn no attempt.
     let subject = Subject::from_stored("gone/stream/1".to_owned());
     let call = Call::ClearDvr { live_stream: LiveStreamId(1) };
-    let until = Some(now() + Duration::from_millis(300));
-    let args = json!(domain::effect::CallArgs { intent: Uuid::nil(), call, until });
+    let until = now() + Duration::from_millis(300);
+    let args = json!(domain::effect::CallArgs { intent: Uuid::nil(), call, until: Some(until) });
     let due = job(&subject, "clear_dvr", 14, args, now());
     insert(&store, &subject, vec![due]).await;
     let worker = start(&store, config());
@@ -97,7 +97,7 @@ async fn a_call_that_is_put_off_again_and_again_is_given_up_when_its_time_is_ove
     worker.shutdown().await;
     let Event::CallFailed(failed) = Event::decode(&event) else { panic!("{event:?}") };
     assert!(failed.reason.ends_with("(its time is over)"), "{}", failed.reason);
-    assert!(now() >= until.unwrap());
+    assert!(now() >= until);
 }
 
 #[tokio::test]

@@ -133,10 +133,8 @@ async fn ended(store: &Memory, id: Uuid) -> Event {
 }
 
 fn value(event: Event) -> Value {
-    match event {
-        Event::JobCompleted(ended) => ended.value.unwrap_or_default(),
-        other => panic!("{other:?}"),
-    }
+    let Event::JobCompleted(ended) = event else { panic!("{event:?}") };
+    ended.value.unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
