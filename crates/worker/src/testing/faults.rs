@@ -14,7 +14,7 @@ use super::{Run, Script};
 use crate::jobs::{Done, JobError};
 
 /// Calls that store what became of jobs.
-const COMMITS: [&str; 2] = ["mark_started", "finish"];
+const COMMITS: [&str; 3] = ["mark_all", "finish", "finish_all"];
 
 /// Kinds of the worker's own upkeep, which a kit leaves out.
 const UPKEEP: [&str; 2] = ["maintain", "verify"];
@@ -118,7 +118,7 @@ impl Line for Faults {
         if state.has_crashed {
             return Fate::Refused;
         }
-        if state.starts == Some(0) && ["due_jobs", "parked_jobs"].contains(&call) {
+        if state.starts == Some(0) && ["due_jobs", "parked_jobs", "mark_all"].contains(&call) {
             return Fate::Refused;
         }
         let fate = COMMITS.contains(&call).then(|| state.commits.pop_front()).flatten();
