@@ -48,7 +48,7 @@ pub(crate) enum Endpoints {
 /// An endpoint to register.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EndpointsAdd {
-    /// Where messages are sent, such as https://shop.example/tallylight
+    /// Where messages are sent: an address that begins with `https`
     pub(crate) url: String,
     /// What it hears, such as session.live or recording.*; several may be given [default: all]
     #[arg(long = "type", value_name = "TYPE")]
