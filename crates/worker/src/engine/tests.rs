@@ -54,7 +54,7 @@ pub(crate) fn start(store: &Store, config: Config) -> Worker {
 }
 
 /// A process that knows the tests' own kinds too.
-fn context(store: &Store, config: Config) -> Context {
+pub(crate) fn context(store: &Store, config: Config) -> Context {
     Context::scripted(store.clone(), config, Uuid::now_v7(), Arc::new(TestKinds))
 }
 

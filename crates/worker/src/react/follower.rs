@@ -220,11 +220,13 @@ impl Follower {
             other => other?,
         };
         let last = events.last().map_or(from.position, |event| event.position);
-        if events.len() < limit && last < head {
+        let ends_early = events.len() < limit && last < head;
+        if ends_early && events.is_empty() {
             return Err(Error::Hole { slice, after: last, found: head });
         }
         self.ctx.progress().has_hole(slice, false);
-        let is_full = events.len() >= limit;
+        // What stands before a hole at the end is applied; the next read cries it out.
+        let is_full = ends_early || events.len() >= limit;
         Ok(Chunk { events, is_full })
     }
 

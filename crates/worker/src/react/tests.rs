@@ -9,12 +9,16 @@ use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionReque
 use domain::ids::Subject;
 use serde_json::json;
 use store::{
-    EnqueueOptions, ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus, Store,
+    Consumer, EnqueueOptions, ParkedSubject, RebuildOptions, RebuildProgress, Request, SliceStatus,
+    Store,
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::context::now;
-use crate::engine::tests::{config, start, until};
+use super::follower::Follower;
+use crate::context::{Context, now};
+use crate::engine::tests::{config, context, start, until};
+use crate::leases::Leases;
 use crate::{Config, Worker};
 
 /// Events that are mended: today's code can apply them.
@@ -295,7 +299,7 @@ async fn a_hole_stops_its_slice_alone_and_is_cried_out() {
         slices.iter().all(level).then_some(())
     })
     .await;
-    until(async || is_missing(&worker, 3).then_some(())).await;
+    until(async || is_missing(worker.context(), 3).then_some(())).await;
     let health = worker.context().health();
     assert_eq!(health.complaints.len(), 1);
     assert_eq!((health.complaints[0].slice, health.complaints[0].consumer), (broken, "react"));
@@ -304,23 +308,47 @@ async fn a_hole_stops_its_slice_alone_and_is_cried_out() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_missing_at_the_end_is_a_hole() {
-    let store = store::testing::store().await;
-    let subject = Subject::from_stored("a/unrecognized".to_owned());
-    for _ in 0..3 {
-        append_raw(&store, &subject, "Told").await;
+async fn an_event_that_is_missing_at_the_end_is_a_hole_behind_all_that_stands_before_it() {
+    // The head may be known before the first read, and it may be learnt after it.
+    for knows_head in [true, false] {
+        let store = store::testing::store().await;
+        let subject = Subject::from_stored("a/unrecognized".to_owned());
+        for _ in 0..3 {
+            append_raw(&store, &subject, "Told").await;
+        }
+        let slice = store.slice_of(&subject);
+        store::testing::lose_event(&store, slice, 3).await;
+        let ctx = context(&store, config());
+        let limit = Duration::from_mins(1);
+        let lease = store.claim(Consumer::React, slice, ctx.process(), limit).await;
+        let lease = lease.unwrap().unwrap();
+        let leases = Leases::default();
+        leases.insert(Consumer::React, lease, tokio::time::Instant::now() + limit);
+        ctx.progress().opened(&lease, 0);
+        if knows_head {
+            ctx.progress().saw_head(slice, 3);
+        }
+        let stop = CancellationToken::new();
+        let mut follower = Follower::new(ctx.clone(), leases, lease);
+        tokio::join!(follower.run(&stop), async {
+            until(async || {
+                let has_applied = ctx.metrics().events_applied.get() == 2;
+                if has_applied && ctx.progress().saw_head(slice, 3) {
+                    ctx.wake_slice(slice);
+                }
+                is_missing(&ctx, 3).then_some(())
+            })
+            .await;
+            stop.cancel();
+        });
     }
-    store::testing::lose_event(&store, store.slice_of(&subject), 3).await;
-    let worker = start(&store, config());
-    until(async || is_missing(&worker, 3).then_some(())).await;
-    worker.shutdown().await;
 }
 
 /// Whether the worker complains of a missing position. On a slow machine it complains first that
 /// the slice stands still.
-fn is_missing(worker: &Worker, position: i64) -> bool {
+fn is_missing(ctx: &Context, position: i64) -> bool {
     let told = format!("position {position} is missing");
-    worker.context().health().complaints.iter().any(|c| c.what.contains(&told))
+    ctx.health().complaints.iter().any(|c| c.what.contains(&told))
 }
 
 #[tokio::test]
