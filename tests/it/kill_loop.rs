@@ -107,6 +107,9 @@ async fn whatever_dies_each_acknowledged_event_is_stored_once_in_order_and_appli
     println!("seed {seed}, {length:?}");
     let mut mortal = Mortal::start(seed, length).await;
     let senders = mortal.send();
+    // On a slow machine faults from the first moment on may leave nothing to be checked.
+    until("a job is enqueued", async || (!mortal.jobs.lock().unwrap().is_empty()).then_some(()))
+        .await;
     let end = Instant::now() + length;
     let mut faults = Vec::new();
     while Instant::now() < end {
