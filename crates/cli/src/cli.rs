@@ -137,6 +137,9 @@ pub(crate) struct Simulator {
     /// How many times faster than real time
     #[arg(long, default_value_t = 1.0, value_parser = positive, value_name = "FACTOR")]
     pub(crate) time_scale: f64,
+    /// Live streams that may be active at once [default: 3, as for pay-as-you-go accounts]
+    #[arg(long, value_name = "N")]
+    pub(crate) active_quota: Option<u32>,
     /// Send the broadcast webhooks that the platform sent before September 2025
     #[arg(long)]
     pub(crate) legacy_broadcast_webhooks: bool,

@@ -10,6 +10,7 @@ use crate::output::say;
 /// Runs it until a signal.
 pub(crate) async fn run(options: cli::Simulator) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
+    let defaults = simulator::Config::default();
     let config = simulator::Config {
         listen: options.listen,
         allow_remote: options.allow_remote,
@@ -18,7 +19,8 @@ pub(crate) async fn run(options: cli::Simulator) -> Result<()> {
         time_scale: options.time_scale,
         legacy_broadcast_webhooks: options.legacy_broadcast_webhooks,
         token: options.token,
-        ..simulator::Config::default()
+        active_quota: options.active_quota.unwrap_or(defaults.active_quota),
+        ..defaults
     };
     let simulator = Simulator::start(config).await.context("start the simulated platform")?;
     let url = simulator.base_url();
