@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use tokio::process::Command;
 
 use crate::drain;
+use crate::engines;
 use crate::processes::{Home, Installation, output};
 use crate::report::{Table, as_thousandths, as_whole, finish, median, note, rate, ratio, whole};
 
@@ -39,7 +40,7 @@ impl System {
         [Self::Ours, Self::Unmarked, Self::Outcomes, Self::Graphile, Self::ApalisPostgres];
 
     /// As it is called on the command line and in the table.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Unmarked => "unmarked",
@@ -118,7 +119,7 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
          durable completion, for each system",
         whole(rate(jobs, 1.0)),
     ));
-    drain::set_up(&installation.cluster.url()).await?;
+    engines::set_up_peers(&installation.cluster.url()).await?;
     let table = Table::begin(&["ours/s", "unmarked/s", "outcomes/s", "graphile/s", "apalis-pg/s"]);
     let mut turns: [Vec<Turn>; 5] = Default::default();
     for n in 1..=TURNS {

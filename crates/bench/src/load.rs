@@ -217,7 +217,7 @@ impl Connection {
 }
 
 /// Where the body of a complete answer begins; `None` while more is to come.
-fn whole(answer: &[u8]) -> Result<Option<usize>> {
+pub(crate) fn whole(answer: &[u8]) -> Result<Option<usize>> {
     let Some(end) = find(answer, b"\r\n\r\n") else { return Ok(None) };
     let Some(length) = content_length(&answer[..end]) else {
         bail!("an answer without its length: {}", String::from_utf8_lossy(&answer[..end]));

@@ -5,9 +5,11 @@
 //! take turns, and medians of the turns are told. Every turn ends by checking what was stored. Not
 //! its job: deciding whether a figure is good; nothing here fails because it was slow.
 
+mod backlog;
 mod cluster;
 mod consume;
 mod drain;
+mod engines;
 mod floor;
 mod generator;
 mod growth;
@@ -17,10 +19,14 @@ mod jobs;
 mod load;
 mod log;
 mod machine;
+mod pickup;
 mod processes;
+mod reaction;
 mod replay;
 mod report;
+mod scaling;
 mod sender;
+mod work;
 
 use std::process::ExitCode;
 
@@ -57,6 +63,14 @@ enum Command {
     Growth,
     /// A backlog of jobs that do nothing, drained by one process, beside other engines
     Jobs,
+    /// One job at a time to an idle queue, from its commit to its handler, beside another engine
+    Pickup,
+    /// Jobs that wait, in one process and in four
+    Scaling,
+    /// Jobs a second while a million wait, beside a thousand that wait
+    Backlog,
+    /// From a webhook sent to the platform call that follows from it
+    Reaction,
     /// All of them, one after the other
     All,
     /// Sends webhooks; a process of its own for `ingest`
@@ -65,6 +79,12 @@ enum Command {
     /// Drains a backlog of jobs; a process of its own for `jobs`
     #[command(hide = true)]
     Drain(drain::Options),
+    /// Works until it is told to stop; a process of its own for `pickup` and `scaling`
+    #[command(hide = true)]
+    Work(work::Options),
+    /// Works while a backlog keeps its length; a process of its own for `backlog`
+    #[command(hide = true)]
+    Hold(backlog::Options),
 }
 
 /// As the product has it; all that is compared in this process has it too.
@@ -77,13 +97,9 @@ fn main() -> ExitCode {
         // The generator shares the machine with what it measures: one thread, nothing else.
         Command::Load(options) => load::run(&options),
         Command::Drain(options) => drain::run(&options),
-        command @ (Command::Ingest
-        | Command::IngestBatch
-        | Command::Replay
-        | Command::Consume
-        | Command::Growth
-        | Command::Jobs
-        | Command::All) => measure(&command, cli.quick),
+        Command::Work(options) => work::run(&options),
+        Command::Hold(options) => backlog::hold(&options),
+        command => measure(&command, cli.quick),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,14 +134,24 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
         Command::Consume => consume::run(&home).await,
         Command::Growth => growth::run(&home).await,
         Command::Jobs => jobs::run(&home).await,
+        Command::Pickup => pickup::run(&home).await,
+        Command::Scaling => scaling::run(&home).await,
+        Command::Backlog => backlog::run(&home).await,
+        Command::Reaction => reaction::run(&home).await,
         Command::All => {
             ingest::run(&home).await?;
             ingest_batch::run(&home).await?;
             replay::run(&home).await?;
             consume::run(&home).await?;
             growth::run(&home).await?;
-            jobs::run(&home).await
+            jobs::run(&home).await?;
+            pickup::run(&home).await?;
+            scaling::run(&home).await?;
+            backlog::run(&home).await?;
+            reaction::run(&home).await
         }
-        Command::Load(_) | Command::Drain(_) => bail!("a process of its own"),
+        Command::Load(_) | Command::Drain(_) | Command::Work(_) | Command::Hold(_) => {
+            bail!("a process of its own")
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -28,6 +28,9 @@ pub(crate) const SOURCE: &str = "bench";
 
 /// Slices of the installation: what one gets that asks for nothing else.
 const SLICES: &str = "16";
+
+/// Nothing listens where the platform should be, and no history of ours leads there.
+const NO_PLATFORM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// The secret part of the webhook's path. The installation lives as long as the measurement.
 const PATH_TOKEN: &str = "bench-0123456789abcdef";
@@ -88,7 +91,7 @@ impl Home {
         let cluster = Cluster::start(&self.directory).await?;
         let config = cluster.directory().join("tallylight.toml");
         let spool = cluster.directory().join("spool");
-        write_private(&config, &config_text(&cluster.url(), &spool))?;
+        write_private(&config, &config_text(&cluster.url(), &spool, NO_PLATFORM))?;
         let installation = Installation { home: self, cluster, config };
         installation.command(&["migrate", "--slices", SLICES]).await?;
         Ok(installation)
@@ -112,9 +115,8 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
 }
 
-/// The configuration: defaults throughout, but for addresses and secrets. Nothing listens where the
-/// platform should be, and no history of ours leads there.
-fn config_text(database: &str, spool: &Path) -> String {
+/// The configuration: defaults throughout, but for addresses and secrets.
+fn config_text(database: &str, spool: &Path, platform: SocketAddr) -> String {
     let key = "5a".repeat(32);
     let spool = spool.display();
     format!(
@@ -134,7 +136,7 @@ format = "json"
 
 [[sources]]
 name = "{SOURCE}"
-base_url = "http://127.0.0.1:9"
+base_url = "http://{platform}"
 token = "1_bench"
 
 [[sources.webhook_tokens]]
@@ -187,6 +189,28 @@ impl Installation<'_> {
             bail!("tallylight {}: {}\n{said}", arguments.join(" "), output.status);
         }
         Ok(())
+    }
+
+    /// Starts the simulated platform, which sends no webhooks of its own, and has its installation
+    /// call there from now on. At most `active` live streams are active at once.
+    pub(crate) async fn start_simulator(&self, active: u64) -> Result<(Role, SocketAddr)> {
+        let active = active.to_string();
+        let mut command = self.tallylight(&["simulator", "--listen", "127.0.0.1:0"]);
+        let child = command.args(["--active-quota", &active]).spawn();
+        let mut child = child.context("start the simulator")?;
+        let mut lines = BufReader::new(child.stdout.take().context("hear the simulator")?).lines();
+        let line = timeout(START_PATIENCE, lines.next_line()).await;
+        let line = line.context("wait for the simulator")?.context("hear the simulator")?;
+        let address = line.as_deref().and_then(|line| line.rsplit("http://").next()?.parse().ok());
+        let address: SocketAddr = address.context("the simulator does not say where it listens")?;
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let text = config_text(&self.cluster.url(), &self.spool(), address);
+        std::fs::write(&self.config, text).context("write the configuration")?;
+        Ok((Role { name: "simulator", child, address: None }, address))
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.cluster.directory().join("spool")
     }
 
     /// Starts a role.
