@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// Calls of several statements, in a transaction that holds locks from its first one to its end.
 /// The others are one statement, which may be executed long after its caller has given up.
-const TRANSACTIONS: [&str; 4] = ["commit_reaction", "mark_all", "finish", "finish_all"];
+const TRANSACTIONS: [&str; 4] = ["commit_reactions", "mark_all", "finish", "finish_all"];
 
 /// What a line is like at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! What can go wrong with the database, sorted by what to do about it.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::history::SegmentFault;
@@ -64,6 +66,13 @@ pub enum Error {
     /// The database changes one slice at a time.
     #[error("the database changes one slice at a time")]
     OneByOne,
+    /// A transaction that several had part in failed.
+    #[error("commit together with other slices")]
+    Shared {
+        /// The cause.
+        #[source]
+        source: Arc<Error>,
+    },
     /// The database has no Citus.
     #[error(
         "distribute: the database has no Citus; on every node add citus to shared_preload_libraries \
@@ -320,6 +329,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::History { .. } | Self::RequestReplaced { .. } => true,
+            Self::Shared { source } => source.is_transient(),
             // A disk or a network may come back; a file that is missing or damaged will not.
             Self::Segment { source, .. } => matches!(
                 source.as_ref(),

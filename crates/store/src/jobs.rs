@@ -363,16 +363,16 @@ impl Store {
     }
 }
 
-/// Inserts jobs of one slice; an id that is there already is left as it is. Returns how many were
-/// inserted.
+/// Inserts jobs, each of its slice; an id that is there already is left as it is. Returns the slice
+/// of each that was inserted.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
-    slice: i16,
-    jobs: &[&NewJob],
-) -> Result<u64, Error> {
+    jobs: &[(i16, &NewJob)],
+) -> Result<Vec<i16>, Error> {
     if jobs.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
+    let (slices, jobs): (Vec<i16>, Vec<&NewJob>) = jobs.iter().copied().unzip();
     let ids: Vec<Uuid> = jobs.iter().map(|j| j.id).collect();
     let kinds: Vec<&str> = jobs.iter().map(|j| j.kind.as_str()).collect();
     let subjects: Vec<&str> = jobs.iter().map(|j| j.subject.as_str()).collect();
@@ -383,16 +383,17 @@ pub(crate) async fn insert(
     let causations: Vec<Option<Uuid>> = jobs.iter().map(|j| j.causation_id).collect();
     let correlations: Vec<Option<Uuid>> = jobs.iter().map(|j| j.correlation_id).collect();
     let traces: Vec<Option<&str>> = jobs.iter().map(|j| j.trace.as_deref()).collect();
-    let inserted = sqlx::query!(
+    let inserted = sqlx::query_scalar!(
         "INSERT INTO tallylight.job (slice, id, kind, subject, args, run_at, priority,
                                      max_attempts, causation_id, correlation_id, trace, queue)
-         SELECT $1, u.*, CASE u.kind WHEN 'deliver_webhook' THEN 'webhooks' ELSE 'platform' END
-           FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[],
-                $7::smallint[], $8::int[], $9::uuid[], $10::uuid[], $11::text[])
-                AS u (id, kind, subject, args, run_at, priority, max_attempts, causation_id,
+         SELECT u.*, CASE u.kind WHEN 'deliver_webhook' THEN 'webhooks' ELSE 'platform' END
+           FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[],
+                $6::timestamptz[], $7::smallint[], $8::int[], $9::uuid[], $10::uuid[], $11::text[])
+                AS u (slice, id, kind, subject, args, run_at, priority, max_attempts, causation_id,
                       correlation_id, trace)
-         ON CONFLICT DO NOTHING",
-        slice,
+         ON CONFLICT DO NOTHING
+      RETURNING slice",
+        &slices,
         &ids,
         &kinds as &[&str],
         &subjects as &[&str],
@@ -404,7 +405,7 @@ pub(crate) async fn insert(
         &correlations as &[Option<Uuid>],
         &traces as &[Option<&str>],
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(inserted.rows_affected())
+    Ok(inserted)
 }

@@ -81,7 +81,7 @@ pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};
 pub use partitions::Partitions;
 pub use rate::{Bucket, Tokens};
-pub use react::{Committed, Reaction};
+pub use react::{Committed, Reacting, Reaction};
 pub use read::{
     CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
     VideoView,

@@ -39,32 +39,33 @@ impl Store {
     }
 }
 
-/// Writes states. What is equal already is not written, so a rebuild that mends nothing costs
+/// Writes states, each of its slice. What is equal already is not written, so a rebuild that mends nothing costs
 /// reads alone.
 pub(crate) async fn upsert_states(
     connection: &mut PgConnection,
-    slice: i16,
-    states: &[(Subject, State, i64)],
+    states: &[(i16, &(Subject, State, i64))],
 ) -> Result<(), Error> {
     if states.is_empty() {
         return Ok(());
     }
+    let slices: Vec<i16> = states.iter().map(|(slice, _)| *slice).collect();
     let mut subjects = Vec::with_capacity(states.len());
     let mut bodies = Vec::with_capacity(states.len());
     let mut positions = Vec::with_capacity(states.len());
-    for (subject, state, position) in states {
+    for (_, (subject, state, position)) in states {
         subjects.push(subject.as_str());
         positions.push(*position);
         bodies.push(json("subject_state", subject, state)?);
     }
     sqlx::query!(
         "INSERT INTO tallylight.subject_state AS present (slice, subject, state, position)
-         SELECT $1, u.subject, u.state::jsonb, u.position
-           FROM unnest($2::text[], $3::text[], $4::bigint[]) AS u (subject, state, position)
+         SELECT u.slice, u.subject, u.state::jsonb, u.position
+           FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[])
+             AS u (slice, subject, state, position)
          ON CONFLICT (slice, subject)
          DO UPDATE SET state = excluded.state, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices,
         &subjects as &[&str],
         &bodies,
         &positions,
@@ -87,26 +88,34 @@ fn json(
     })
 }
 
-/// Rows by their table, each with the position it follows from.
+/// A row of a slice, with the position it follows from.
+struct Placed<'a, R> {
+    slice: i16,
+    row: &'a R,
+    position: i64,
+}
+
+/// Rows by their table.
 #[derive(Default)]
 struct Tables<'a> {
-    requests: Vec<(&'a RequestRow, i64)>,
-    sessions: Vec<(&'a SessionRow, i64)>,
-    live_streams: Vec<(&'a LiveStreamRow, i64)>,
-    videos: Vec<(&'a VideoRow, i64)>,
-    accounts: Vec<(&'a AccountRow, i64)>,
+    requests: Vec<Placed<'a, RequestRow>>,
+    sessions: Vec<Placed<'a, SessionRow>>,
+    live_streams: Vec<Placed<'a, LiveStreamRow>>,
+    videos: Vec<Placed<'a, VideoRow>>,
+    accounts: Vec<Placed<'a, AccountRow>>,
 }
 
 impl<'a> Tables<'a> {
-    fn of(rows: &'a [(Row, i64)]) -> Self {
+    fn of(rows: &[(i16, &'a (Row, i64))]) -> Self {
         let mut tables = Self::default();
-        for (row, position) in rows {
+        for (slice, (row, position)) in rows {
+            let (slice, position) = (*slice, *position);
             match row {
-                Row::Request(row) => tables.requests.push((row, *position)),
-                Row::Session(row) => tables.sessions.push((row, *position)),
-                Row::LiveStream(row) => tables.live_streams.push((row, *position)),
-                Row::Video(row) => tables.videos.push((row, *position)),
-                Row::Account(row) => tables.accounts.push((row, *position)),
+                Row::Request(row) => tables.requests.push(Placed { slice, row, position }),
+                Row::Session(row) => tables.sessions.push(Placed { slice, row, position }),
+                Row::LiveStream(row) => tables.live_streams.push(Placed { slice, row, position }),
+                Row::Video(row) => tables.videos.push(Placed { slice, row, position }),
+                Row::Account(row) => tables.accounts.push(Placed { slice, row, position }),
             }
         }
         tables
@@ -114,50 +123,53 @@ impl<'a> Tables<'a> {
 }
 
 /// One column of rows: what `value` takes of each.
-fn column<'a, R, T>(rows: &[(&'a R, i64)], value: impl Fn(&'a R) -> T) -> Vec<T> {
-    rows.iter().map(|(row, _)| value(row)).collect()
+fn column<'a, R, T>(rows: &[Placed<'a, R>], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(|placed| value(placed.row)).collect()
+}
+
+/// The slices of rows.
+fn slices<R>(rows: &[Placed<'_, R>]) -> Vec<i16> {
+    rows.iter().map(|placed| placed.slice).collect()
 }
 
 /// The positions of rows.
-fn positions<R>(rows: &[(&R, i64)]) -> Vec<i64> {
-    rows.iter().map(|(_, position)| *position).collect()
+fn positions<R>(rows: &[Placed<'_, R>]) -> Vec<i64> {
+    rows.iter().map(|placed| placed.position).collect()
 }
 
 /// Writes rows; each key at most once. One statement for each table that has any.
 pub(crate) async fn upsert_rows(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(Row, i64)],
+    rows: &[(i16, &(Row, i64))],
 ) -> Result<(), Error> {
     let tables = Tables::of(rows);
     if !tables.requests.is_empty() {
-        upsert_requests(connection, slice, &tables.requests).await?;
+        upsert_requests(connection, &tables.requests).await?;
     }
     if !tables.sessions.is_empty() {
-        upsert_sessions(connection, slice, &tables.sessions).await?;
+        upsert_sessions(connection, &tables.sessions).await?;
     }
     if !tables.live_streams.is_empty() {
-        upsert_live_streams(connection, slice, &tables.live_streams).await?;
+        upsert_live_streams(connection, &tables.live_streams).await?;
     }
     if !tables.videos.is_empty() {
-        upsert_videos(connection, slice, &tables.videos).await?;
+        upsert_videos(connection, &tables.videos).await?;
     }
     if !tables.accounts.is_empty() {
-        upsert_accounts(connection, slice, &tables.accounts).await?;
+        upsert_accounts(connection, &tables.accounts).await?;
     }
     Ok(())
 }
 
 async fn upsert_requests(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(&RequestRow, i64)],
+    rows: &[Placed<'_, RequestRow>],
 ) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO tallylight.session_request AS present
                (slice, session_id, source, account, name, status, failure, live_stream_id,
                 requested_at, position)
-         SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+         SELECT u.* FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                 $7::text[], $8::bigint[], $9::timestamptz[], $10::bigint[]) AS u
          ON CONFLICT (slice, session_id)
          DO UPDATE SET source = excluded.source, account = excluded.account,
@@ -165,7 +177,7 @@ async fn upsert_requests(
                        failure = excluded.failure, live_stream_id = excluded.live_stream_id,
                        requested_at = excluded.requested_at, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices(rows),
         &column(rows, |r| r.session),
         &column(rows, |r| r.source.as_str()) as &[&str],
         &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
@@ -183,27 +195,27 @@ async fn upsert_requests(
 
 async fn upsert_sessions(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(&SessionRow, i64)],
+    rows: &[Placed<'_, SessionRow>],
 ) -> Result<(), Error> {
     let details: Result<Vec<String>, Error> =
-        rows.iter().map(|(row, _)| json("session", &row.session, &row.detail)).collect();
+        rows.iter().map(|p| json("session", &p.row.session, &p.row.detail)).collect();
     sqlx::query!(
         "INSERT INTO tallylight.session AS present
                (slice, session_id, source, account, live_stream_id, status, status_at, detail,
                 position)
-         SELECT $1, u.session_id, u.source, u.account, u.live_stream_id, u.status, u.status_at,
+         SELECT u.slice, u.session_id, u.source, u.account, u.live_stream_id, u.status, u.status_at,
                 u.detail::jsonb, u.position
-           FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[],
-                       $7::timestamptz[], $8::text[], $9::bigint[])
-             AS u (session_id, source, account, live_stream_id, status, status_at, detail, position)
+           FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::bigint[],
+                       $6::text[], $7::timestamptz[], $8::text[], $9::bigint[])
+             AS u (slice, session_id, source, account, live_stream_id, status, status_at, detail,
+                   position)
          ON CONFLICT (slice, session_id)
          DO UPDATE SET source = excluded.source, account = excluded.account,
                        live_stream_id = excluded.live_stream_id, status = excluded.status,
                        status_at = excluded.status_at, detail = excluded.detail,
                        position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices(rows),
         &column(rows, |r| r.session),
         &column(rows, |r| r.source.as_str()) as &[&str],
         &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
@@ -220,14 +232,13 @@ async fn upsert_sessions(
 
 async fn upsert_live_streams(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(&LiveStreamRow, i64)],
+    rows: &[Placed<'_, LiveStreamRow>],
 ) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO tallylight.live_stream AS present
                (slice, source, live_stream_id, account, installation, active, live, idle_since,
                 deleted, hls_url, dash_url, iframe_url, position)
-         SELECT $1, u.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::uuid[],
+         SELECT u.* FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::uuid[],
                 $6::boolean[], $7::boolean[], $8::timestamptz[], $9::boolean[], $10::text[],
                 $11::text[], $12::text[], $13::bigint[]) AS u
          ON CONFLICT (slice, source, live_stream_id)
@@ -237,7 +248,7 @@ async fn upsert_live_streams(
                        hls_url = excluded.hls_url, dash_url = excluded.dash_url,
                        iframe_url = excluded.iframe_url, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices(rows),
         &column(rows, |r| r.source.as_str()) as &[&str],
         &column(rows, |r| r.id.0),
         &column(rows, |r| r.account.as_deref()) as &[Option<&str>],
@@ -258,19 +269,18 @@ async fn upsert_live_streams(
 
 async fn upsert_videos(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(&VideoRow, i64)],
+    rows: &[Placed<'_, VideoRow>],
 ) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO tallylight.video AS present
                (slice, source, video_id, live_stream_id, status, duration_ms, position)
-         SELECT $1, u.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[],
+         SELECT u.* FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[],
                 $6::bigint[], $7::bigint[]) AS u
          ON CONFLICT (slice, source, video_id)
          DO UPDATE SET live_stream_id = excluded.live_stream_id, status = excluded.status,
                        duration_ms = excluded.duration_ms, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices(rows),
         &column(rows, |r| r.source.as_str()) as &[&str],
         &column(rows, |r| r.id.0),
         &column(rows, |r| r.live_stream.map(|id| id.0)) as &[Option<i64>],
@@ -285,16 +295,15 @@ async fn upsert_videos(
 
 async fn upsert_accounts(
     connection: &mut PgConnection,
-    slice: i16,
-    rows: &[(&AccountRow, i64)],
+    rows: &[Placed<'_, AccountRow>],
 ) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO tallylight.account AS present (slice, source, account, deleted_at, position)
-         SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::bigint[]) AS u
+         SELECT u.* FROM unnest($1::smallint[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[]) AS u
          ON CONFLICT (slice, source, account)
          DO UPDATE SET deleted_at = excluded.deleted_at, position = excluded.position
           WHERE present IS DISTINCT FROM excluded",
-        slice,
+        &slices(rows),
         &column(rows, |r| r.source.as_str()) as &[&str],
         &column(rows, |r| r.id.as_str()) as &[&str],
         &column(rows, |r| r.deleted_at) as &[Option<Timestamp>],

@@ -1,8 +1,9 @@
-//! The transaction of a reaction: fence and advance, state and rows, jobs, announcements last.
+//! The transaction of reactions: fence and advance, states and rows, jobs, announcements last.
 //!
-//! All of it or nothing, for one slice: so each event has its effect on our tables exactly once.
+//! All of it or nothing: so each event has its effect on our tables exactly once. Small reactions
+//! of several slices share a transaction, since a commit and its calls are most of what they cost.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::effect::NewJob;
@@ -16,7 +17,8 @@ use uuid::Uuid;
 use crate::consumer::{Consumer, Lease, micros};
 use crate::jobs::relay;
 use crate::parked::{self, Mended, ParkedEvent};
-use crate::{Error, Store, jobs, log, projection};
+use crate::together::append_within;
+use crate::{Error, Store, jobs, projection};
 
 /// What a batch of events of one slice leads to.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,21 @@ pub struct Reaction {
     pub parked: Vec<ParkedEvent>,
     /// What became of events that were set aside before.
     pub mended: Option<Mended>,
+}
+
+/// A reaction, and the lease it is made under.
+#[derive(Debug, Clone, Copy)]
+pub struct Reacting<'a> {
+    /// The lease.
+    pub lease: &'a Lease,
+    /// The reaction.
+    pub reaction: &'a Reaction,
+}
+
+impl Reacting<'_> {
+    fn slice(&self) -> i16 {
+        self.lease.slice
+    }
 }
 
 /// What a reaction did.
@@ -65,76 +82,149 @@ impl Store {
         ttl: Duration,
     ) -> Result<Committed, Error> {
         let slice = lease.slice;
-        self.check_slice(slice, &reaction.events)?;
+        let mut done = self.commit_all(&[Reacting { lease, reaction }], ttl).await?;
+        done.pop().flatten().ok_or(Error::Fenced { slice })
+    }
+
+    /// As [`commit_reaction`](Self::commit_reaction), for reactions of several slices in one
+    /// transaction. Give the slices in ascending order, each once. `None` for each whose lease has
+    /// passed on: nothing of it happened.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the database refuses a value of any of them: nothing happened.
+    /// [`Error::OneByOne`] where it takes one slice at a time.
+    pub async fn commit_reactions(
+        &self,
+        all: &[Reacting<'_>],
+        ttl: Duration,
+    ) -> Result<Vec<Option<Committed>>, Error> {
+        self.together(all.len(), self.commit_all(all, ttl)).await
+    }
+
+    async fn commit_all(
+        &self,
+        all: &[Reacting<'_>],
+        ttl: Duration,
+    ) -> Result<Vec<Option<Committed>>, Error> {
+        for one in all {
+            self.check_slice(one.slice(), &one.reaction.events)?;
+        }
         let mut tx = self.pool.begin().await?;
-        let has_waits = advance(&mut tx, lease, reaction, ttl).await?;
-        projection::upsert_states(&mut tx, slice, &reaction.states).await?;
-        projection::upsert_rows(&mut tx, slice, &reaction.rows).await?;
-        parked::park(&mut tx, slice, &reaction.parked).await?;
-        if let Some(mended) = &reaction.mended {
-            parked::mend(&mut tx, slice, mended).await?;
+        let held = advance(&mut tx, all, ttl).await?;
+        let own: Vec<&Reacting<'_>> =
+            all.iter().filter(|one| held.contains_key(&one.slice())).collect();
+        write(&mut tx, &own).await?;
+        let mut jobs = enqueue(&mut tx, &own).await?;
+        for one in own.iter().filter(|one| held[&one.slice()]) {
+            let Lease { slice, position, recorded_at, .. } = *one.lease;
+            let woken =
+                relay::wake_waiting(&mut tx, slice, position, recorded_at, one.reaction.to).await?;
+            *jobs.entry(slice).or_default() += woken;
         }
-        let claimed = claimed_keys(&mut tx, slice, &reaction.jobs).await?;
-        let is_new = |job: &&NewJob| job.once_for.is_none_or(|key| !claimed.contains(&key));
-        let new_jobs: Vec<&NewJob> = reaction.jobs.iter().filter(is_new).collect();
-        let mut jobs = jobs::insert(&mut tx, slice, &new_jobs).await?;
-        if has_waits {
-            let Lease { position, recorded_at, .. } = *lease;
-            jobs += relay::wake_waiting(&mut tx, slice, position, recorded_at, reaction.to).await?;
+        for one in own.iter().filter(|one| !one.reaction.cancels.is_empty()) {
+            jobs::mark_cancelled(&mut tx, one.slice(), &one.reaction.cancels).await?;
         }
-        jobs::mark_cancelled(&mut tx, slice, &reaction.cancels).await?;
-        let appended = log::append(&mut tx, slice, None, &reaction.events).await?;
+        let told: Vec<(i16, Vec<&NewEvent>)> =
+            own.iter().map(|one| (one.slice(), one.reaction.events.iter().collect())).collect();
+        let events: HashMap<i16, usize> =
+            append_within(&mut tx, &told).await?.into_iter().collect();
         tx.commit().await?;
-        let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
-        let events = appended.stored(&reaction.events).count();
-        Ok(Committed { lease, jobs, events })
+        let committed = |one: &Reacting<'_>| {
+            let (slice, Reaction { to, recorded_at, .. }) = (one.slice(), one.reaction);
+            held.contains_key(&slice).then(|| Committed {
+                lease: Lease { position: *to, recorded_at: *recorded_at, ..*one.lease },
+                jobs: jobs.get(&slice).copied().unwrap_or_default(),
+                events: events.get(&slice).copied().unwrap_or_default(),
+            })
+        };
+        Ok(all.iter().map(committed).collect())
     }
 }
 
-/// The fence: epoch and old position must be the lease's. Returns whether somebody may wait for
-/// events of the slice.
+/// The fence: epoch and old position must be those of the lease. Returns the slices where they are,
+/// each with whether somebody may wait for events of it.
 async fn advance(
     connection: &mut PgConnection,
-    lease: &Lease,
-    reaction: &Reaction,
+    all: &[Reacting<'_>],
     ttl: Duration,
-) -> Result<bool, Error> {
-    let advanced = sqlx::query_scalar!(
-        "UPDATE tallylight.checkpoint
-            SET position = $5, recorded_at = $6,
-                lease_until = now() + $7::bigint * interval '1 microsecond'
-          WHERE consumer = $1 AND slice = $2 AND epoch = $3 AND position = $4
-      RETURNING has_waits",
+) -> Result<HashMap<i16, bool>, Error> {
+    let column = |value: fn(&Reacting<'_>) -> i64| all.iter().map(value).collect::<Vec<i64>>();
+    let slices: Vec<i16> = all.iter().map(Reacting::slice).collect();
+    let times: Vec<Timestamp> = all.iter().map(|one| one.reaction.recorded_at).collect();
+    let advanced = sqlx::query!(
+        r#"UPDATE tallylight.checkpoint c
+              SET position = r.reached, recorded_at = r.recorded_at,
+                  lease_until = now() + $7::bigint * interval '1 microsecond'
+             FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
+                  AS r (slice, epoch, position, reached, recorded_at)
+            WHERE c.consumer = $1 AND c.slice = ANY ($2) AND c.slice = r.slice
+              AND c.epoch = r.epoch AND c.position = r.position
+        RETURNING c.slice, c.has_waits"#,
         Consumer::React.name(),
-        lease.slice,
-        lease.epoch,
-        lease.position,
-        reaction.to,
-        reaction.recorded_at,
+        &slices,
+        &column(|one| one.lease.epoch),
+        &column(|one| one.lease.position),
+        &column(|one| one.reaction.to),
+        &times,
         micros(ttl),
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    advanced.ok_or(Error::Fenced { slice: lease.slice })
+    Ok(advanced.into_iter().map(|row| (row.slice, row.has_waits)).collect())
+}
+
+/// Writes states and rows, and what is set aside or was before.
+async fn write(connection: &mut PgConnection, own: &[&Reacting<'_>]) -> Result<(), Error> {
+    let states = own.iter().flat_map(|one| one.reaction.states.iter().map(|s| (one.slice(), s)));
+    projection::upsert_states(connection, &states.collect::<Vec<_>>()).await?;
+    let rows = own.iter().flat_map(|one| one.reaction.rows.iter().map(|row| (one.slice(), row)));
+    projection::upsert_rows(connection, &rows.collect::<Vec<_>>()).await?;
+    for one in own {
+        parked::park(connection, one.slice(), &one.reaction.parked).await?;
+        if let Some(mended) = &one.reaction.mended {
+            parked::mend(connection, one.slice(), mended).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Inserts the jobs that were not inserted before. Returns how many of each slice.
+async fn enqueue(
+    connection: &mut PgConnection,
+    own: &[&Reacting<'_>],
+) -> Result<HashMap<i16, u64>, Error> {
+    let jobs: Vec<(i16, &NewJob)> =
+        own.iter().flat_map(|one| one.reaction.jobs.iter().map(|job| (one.slice(), job))).collect();
+    let claimed = claimed_keys(connection, &jobs).await?;
+    let is_new = |(slice, job): &(i16, &NewJob)| {
+        job.once_for.is_none_or(|key| !claimed.contains(&(*slice, key)))
+    };
+    let new_jobs: Vec<(i16, &NewJob)> = jobs.into_iter().filter(is_new).collect();
+    let mut inserted: HashMap<i16, u64> = HashMap::new();
+    for slice in jobs::insert(connection, &new_jobs).await? {
+        *inserted.entry(slice).or_default() += 1;
+    }
+    Ok(inserted)
 }
 
 /// Which jobs' keys were claimed before: those jobs were enqueued before, and perhaps done. Exact
 /// under the fence, since only the holder of the slice claims such keys.
 async fn claimed_keys(
     connection: &mut PgConnection,
-    slice: i16,
-    jobs: &[NewJob],
-) -> Result<HashSet<Uuid>, Error> {
-    let keys: Vec<Uuid> = jobs.iter().filter_map(|job| job.once_for).collect();
+    jobs: &[(i16, &NewJob)],
+) -> Result<HashSet<(i16, Uuid)>, Error> {
+    let once = jobs.iter().filter_map(|(slice, job)| Some((*slice, job.once_for?)));
+    let (slices, keys): (Vec<i16>, Vec<Uuid>) = once.unzip();
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
-    let claimed = sqlx::query_scalar!(
-        "SELECT key FROM tallylight.event_key WHERE slice = $1 AND key = ANY ($2)",
-        slice,
+    let claimed = sqlx::query!(
+        "SELECT k.slice, k.key FROM tallylight.event_key k
+          WHERE k.slice = ANY ($1) AND k.key = ANY ($2)",
+        &slices,
         &keys,
     )
     .fetch_all(connection)
     .await?;
-    Ok(claimed.into_iter().collect())
+    Ok(claimed.into_iter().map(|row| (row.slice, row.key)).collect())
 }

@@ -81,7 +81,8 @@ impl Store {
             [_, _, ..] => {
                 let all = async {
                     let mut connection = self.identity.connection(&self.pool).await?;
-                    together(&mut connection, batch, &parts, events).await
+                    let events: Vec<&NewEvent> = events.iter().collect();
+                    together(&mut connection, Some(batch), &parts, &events).await
                 };
                 match self.together(parts.len(), all).await {
                     Err(Error::OneByOne) => self.one_by_one(batch, &parts, events).await?,
@@ -133,48 +134,53 @@ impl Store {
     }
 }
 
-/// Appends events to their slices within a transaction, in ascending order of the slices. Comes last
-/// in it: it locks the heads.
+/// Appends events to their slices within a transaction, given in ascending order. Comes last in it:
+/// it locks the heads. Returns how many were stored of each slice that has any.
 pub(crate) async fn append_within(
     connection: &mut PgConnection,
-    slices: Vec<(i16, Vec<NewEvent>)>,
-) -> Result<(), Error> {
-    let mut told: Vec<(i16, Vec<NewEvent>)> =
-        slices.into_iter().filter(|(_, events)| !events.is_empty()).collect();
-    if let [_, _, ..] = told.as_slice() {
-        let mut parts = Vec::with_capacity(told.len());
-        let mut events = Vec::new();
-        for (slice, own) in told {
-            parts.push(Part { slice, events: (events.len()..events.len() + own.len()).collect() });
-            events.extend(own);
-        }
-        // Never sent again: a transaction whose answer is lost is repeated as a whole.
-        together(connection, Uuid::now_v7(), &parts, &events).await?;
-    } else if let Some((slice, events)) = told.pop() {
-        log::append(connection, slice, None, &events).await?;
+    slices: &[(i16, Vec<&NewEvent>)],
+) -> Result<Vec<(i16, usize)>, Error> {
+    let told: Vec<&(i16, Vec<&NewEvent>)> =
+        slices.iter().filter(|(_, events)| !events.is_empty()).collect();
+    if let [(slice, events)] = told.as_slice() {
+        let appended = log::append(connection, *slice, None, events).await?;
+        return Ok(vec![(*slice, events.len() - appended.skipped.len())]);
     }
-    Ok(())
+    if told.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut parts = Vec::with_capacity(told.len());
+    let mut events = Vec::new();
+    for (slice, own) in told {
+        let numbers = events.len()..events.len() + own.len();
+        parts.push(Part { slice: *slice, events: numbers.collect() });
+        events.extend_from_slice(own);
+    }
+    // Unnamed: a transaction whose answer is lost is repeated as a whole.
+    let done = together(connection, None, &parts, &events).await?;
+    let stored = |(part, done): (&Part, Done)| (part.slice, part.events.len() - done.skipped.len());
+    Ok(parts.iter().zip(done).map(stored).collect())
 }
 
 /// One call for all of them.
 async fn together(
     connection: &mut PgConnection,
-    batch: Uuid,
+    batch: Option<Uuid>,
     parts: &[Part],
-    events: &[NewEvent],
+    events: &[&NewEvent],
 ) -> Result<Vec<Done>, Error> {
     let slices: Vec<i16> = parts.iter().map(|part| part.slice).collect();
-    let batches = vec![batch; parts.len()];
+    let batches = batch.map(|batch| vec![batch; parts.len()]);
     let counts: Vec<i32> =
         parts.iter().map(|part| i32::try_from(part.events.len()).unwrap_or(i32::MAX)).collect();
     // By slice, as the function takes them.
     let numbers: Vec<usize> = parts.iter().flat_map(|part| &part.events).copied().collect();
-    let of = Columns::of(&numbers.iter().map(|n| &events[*n]).collect::<Vec<_>>());
+    let of = Columns::of(&numbers.iter().map(|n| events[*n]).collect::<Vec<_>>());
     let row = sqlx::query!(
         r#"SELECT after_position AS "after!: Vec<Option<i64>>", skipped
              FROM tallylight.append_batches($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
         &slices,
-        &batches,
+        batches.as_deref() as Option<&[Uuid]>,
         &counts,
         &of.ids,
         &of.subjects as &[&str],

@@ -21,7 +21,7 @@ use crate::{
     Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
     Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished,
     Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
+    Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
     Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
@@ -137,13 +137,12 @@ pub trait Work: Log {
         slice: i16,
         subjects: &'a [Subject],
     ) -> Answer<'a, HashMap<Subject, State>>;
-    /// As [`Store::commit_reaction`](crate::Store::commit_reaction).
-    fn commit_reaction<'a>(
+    /// As [`Store::commit_reactions`](crate::Store::commit_reactions).
+    fn commit_reactions<'a>(
         &'a self,
-        lease: &'a Lease,
-        reaction: &'a Reaction,
+        all: &'a [Reacting<'a>],
         ttl: Duration,
-    ) -> Answer<'a, Committed>;
+    ) -> Answer<'a, Vec<Option<Committed>>>;
     /// As [`Store::parked_counts`](crate::Store::parked_counts).
     fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>>;
     /// As [`Store::awaiting_build`](crate::Store::awaiting_build).

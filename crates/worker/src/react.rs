@@ -16,10 +16,12 @@ use crate::leases::{Leases, chain};
 
 mod batch;
 mod cache;
+mod commits;
 mod follower;
 mod mend;
 mod pace;
 
+use commits::Commits;
 use follower::Follower;
 
 /// What tells followers apart: slice and epoch.
@@ -29,6 +31,7 @@ type Key = (i16, i64);
 #[derive(Default)]
 struct Followers {
     tasks: JoinSet<()>,
+    commits: Commits,
     running: HashMap<Id, Key>,
 }
 
@@ -42,7 +45,9 @@ impl Followers {
                 continue;
             }
             let (ctx, leases, stop) = (ctx.clone(), leases.clone(), stop.clone());
-            let task = self.tasks.spawn(async move { follow(ctx, leases, lease, stop).await });
+            let commits = self.commits.clone();
+            let followed = async move { follow(ctx, leases, commits, lease, stop).await };
+            let task = self.tasks.spawn(followed);
             self.running.insert(task.id(), key);
         }
     }
@@ -99,9 +104,15 @@ async fn look(ctx: &Context, leases: &Leases) -> Result<(), Error> {
 }
 
 /// Follows one slice for as long as its lease lasts.
-async fn follow(ctx: Context, leases: Leases, lease: Lease, stop: CancellationToken) {
+async fn follow(
+    ctx: Context,
+    leases: Leases,
+    commits: Commits,
+    lease: Lease,
+    stop: CancellationToken,
+) {
     let slice = lease.slice;
-    let mut follower = Follower::new(ctx, leases, lease);
+    let mut follower = Follower::new(ctx, leases, commits, lease);
     follower.run(&stop).await;
     tracing::debug!(slice, "no longer followed");
 }

@@ -170,7 +170,9 @@ impl Store {
         if told.iter().any(|(_, events)| !events.is_empty()) {
             // The append joins sets.
             sqlx::raw_sql(BY_PLAN).execute(&mut *tx).await?;
-            append_within(&mut tx, told).await?;
+            let told: Vec<(i16, Vec<&NewEvent>)> =
+                told.iter().map(|(slice, events)| (*slice, events.iter().collect())).collect();
+            append_within(&mut tx, &told).await?;
         }
         tx.commit().await?;
         Ok(Finished { ended: ids, fenced })

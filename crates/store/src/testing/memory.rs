@@ -32,7 +32,7 @@ use crate::{
     Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child, CleanupCandidate,
     Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
     Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log,
-    NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction, Receiver, Request, Sealed,
+    NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
     SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
 };
 
@@ -276,16 +276,13 @@ impl Work for Memory {
         self.call("load_states", move |tables, _| tables.load_states(slice, &subjects))
     }
 
-    fn commit_reaction<'a>(
+    fn commit_reactions<'a>(
         &'a self,
-        lease: &'a Lease,
-        reaction: &'a Reaction,
+        all: &'a [Reacting<'a>],
         ttl: Duration,
-    ) -> Answer<'a, Committed> {
-        let (lease, reaction) = (*lease, reaction.clone());
-        let commit =
-            move |tables: &mut Tables, now| tables.commit_reaction(now, &lease, &reaction, ttl);
-        self.call("commit_reaction", commit)
+    ) -> Answer<'a, Vec<Option<Committed>>> {
+        let all: Vec<_> = all.iter().map(|one| (*one.lease, one.reaction.clone())).collect();
+        self.call("commit_reactions", move |tables, now| tables.commit_reactions(now, &all, ttl))
     }
 
     fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {

@@ -71,44 +71,29 @@ impl Tables {
         Ok(states)
     }
 
-    pub(super) fn commit_reaction(
+    pub(super) fn commit_reactions(
         &mut self,
         now: Timestamp,
-        lease: &Lease,
-        reaction: &Reaction,
+        all: &[(Lease, Reaction)],
         ttl: Duration,
-    ) -> Result<Committed, Error> {
-        let slice = lease.slice;
-        self.check_slice(slice, &reaction.events)?;
-        let no_fence = self.flaws.no_fence;
-        let tables = self.slice(slice).ok_or(Error::Fenced { slice })?;
-        let held = &mut tables.react;
-        if (held.epoch, held.position) != (lease.epoch, lease.position) && !no_fence {
-            return Err(Error::Fenced { slice });
+    ) -> Result<Vec<Option<Committed>>, Error> {
+        let mut checked = Vec::with_capacity(all.len());
+        // Together or not at all: a refusal comes before the first change.
+        for (lease, reaction) in all {
+            self.check_slice(lease.slice, &reaction.events)?;
+            let no_fence = self.flaws.no_fence;
+            let tables = self.slice(lease.slice);
+            let held = tables.filter(|tables| {
+                (tables.react.epoch, tables.react.position) == (lease.epoch, lease.position)
+                    || no_fence
+            });
+            let states = held.map(|tables| tables.check(lease.slice, reaction)).transpose()?;
+            checked.push(states);
         }
-        let states = tables.check(slice, reaction)?;
-        let held = &mut tables.react;
-        let from = lease.position;
-        held.position = reaction.to;
-        held.recorded_at = micros(reaction.recorded_at);
-        held.lease_until = now + bounded(ttl);
-        tables.reacted.push(Reacted { epoch: lease.epoch, from, to: reaction.to });
-        tables.states.extend(states);
-        for (row, position) in &reaction.rows {
-            tables.rows.insert(row.key(), (row.clone(), *position));
-        }
-        tables.park(&reaction.parked);
-        if let Some(mended) = &reaction.mended {
-            tables.mend(mended);
-        }
-        let new: Vec<&NewJob> = tables.new_jobs(reaction).collect();
-        let mut jobs = new.into_iter().map(|job| u64::from(tables.insert_job(now, job))).sum();
-        jobs += tables.wake_waiting(now, slice, from, reaction.to);
-        reaction.cancels.iter().for_each(|id| tables.mark_cancelled(*id));
-        let appended = tables.store(now, slice, &reaction.events);
-        let events = positions(&appended, &reaction.events).len();
-        let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
-        Ok(Committed { lease, jobs, events })
+        let commit = |((lease, reaction), states): (&(Lease, Reaction), Option<Vec<StateRow>>)| {
+            Some(self.slice(lease.slice)?.commit(now, lease, reaction, states?, ttl))
+        };
+        Ok(all.iter().zip(checked).map(commit).collect())
     }
 
     pub(super) fn parked_counts(&mut self, slice: i16) -> Vec<(Subject, i64)> {
@@ -167,6 +152,39 @@ impl Tables {
 }
 
 impl SliceTables {
+    /// Performs a reaction whose fence holds.
+    fn commit(
+        &mut self,
+        now: Timestamp,
+        lease: &Lease,
+        reaction: &Reaction,
+        states: Vec<StateRow>,
+        ttl: Duration,
+    ) -> Committed {
+        let (slice, from) = (lease.slice, lease.position);
+        let held = &mut self.react;
+        held.position = reaction.to;
+        held.recorded_at = micros(reaction.recorded_at);
+        held.lease_until = now + bounded(ttl);
+        self.reacted.push(Reacted { epoch: lease.epoch, from, to: reaction.to });
+        self.states.extend(states);
+        for (row, position) in &reaction.rows {
+            self.rows.insert(row.key(), (row.clone(), *position));
+        }
+        self.park(&reaction.parked);
+        if let Some(mended) = &reaction.mended {
+            self.mend(mended);
+        }
+        let new: Vec<&NewJob> = self.new_jobs(reaction).collect();
+        let mut jobs = new.into_iter().map(|job| u64::from(self.insert_job(now, job))).sum();
+        jobs += self.wake_waiting(now, slice, from, reaction.to);
+        reaction.cancels.iter().for_each(|id| self.mark_cancelled(*id));
+        let appended = self.store(now, slice, &reaction.events);
+        let events = positions(&appended, &reaction.events).len();
+        let lease = Lease { position: reaction.to, recorded_at: reaction.recorded_at, ..*lease };
+        Committed { lease, jobs, events }
+    }
+
     /// Whether PostgreSQL would take all of a reaction; its states as JSON.
     fn check(&self, slice: i16, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
         let mut states = Vec::with_capacity(reaction.states.len());

@@ -16,7 +16,7 @@ use crate::{
     Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
     Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes,
     Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
-    PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
+    PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
     Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
@@ -132,13 +132,12 @@ impl Work for Store {
         Box::pin(self.load_states(slice, subjects))
     }
 
-    fn commit_reaction<'a>(
+    fn commit_reactions<'a>(
         &'a self,
-        lease: &'a Lease,
-        reaction: &'a Reaction,
+        all: &'a [Reacting<'a>],
         ttl: Duration,
-    ) -> Answer<'a, Committed> {
-        Box::pin(self.commit_reaction(lease, reaction, ttl))
+    ) -> Answer<'a, Vec<Option<Committed>>> {
+        Box::pin(self.commit_reactions(all, ttl))
     }
 
     fn parked_counts(&self, slice: i16) -> Answer<'_, Vec<(Subject, i64)>> {

@@ -161,8 +161,10 @@ fn statements() -> Vec<String> {
 /// Whether a statement names its slices: by a filter with a parameter, or as the first columns of
 /// what it inserts.
 fn names_its_slice(statement: &str) -> bool {
-    const BY: [&str; 14] = [
+    const BY: [&str; 15] = [
         "slice = $",
+        // Rows that bring their slices along: of one slice where the database takes one at a time.
+        "FROM unnest($1::smallint[], ",
         "slice = ANY ($",
         "SELECT $1, u.",
         "SELECT $1, r.",

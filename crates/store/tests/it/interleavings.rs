@@ -253,7 +253,7 @@ async fn a_zombie_and_the_holder_react_in_any_order_and_each_event_has_one_effec
 #[tokio::test]
 async fn without_the_check_of_the_epoch_an_order_is_found_in_which_a_zombie_acts() {
     let mut bench = Bench::new(3).await;
-    bench.gates[0].sabotage("epoch = $3 AND", "$3::bigint IS NOT NULL AND");
+    bench.gates[0].sabotage("AND c.epoch = r.epoch", "");
     let found = zombie(&mut bench).await.unwrap_err();
     assert!(found.reason.contains("old epoch"), "{found:?}");
 }
@@ -288,7 +288,7 @@ async fn a_reaction_repeated_because_nobody_told_its_end_has_one_effect() {
 #[tokio::test]
 async fn without_the_check_of_the_position_an_order_is_found_in_which_an_event_acts_twice() {
     let mut bench = Bench::new(2).await;
-    bench.gates[0].sabotage("AND position = $4", "AND $4::bigint IS NOT NULL");
+    bench.gates[0].sabotage("AND c.position = r.position", "");
     let found = reacts_again(&mut bench).await.unwrap_err();
     assert!(found.reason.contains("one effect"), "{found:?}");
 }

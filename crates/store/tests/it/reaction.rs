@@ -7,7 +7,7 @@ use domain::state::{Body, State};
 use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::Consumer::{Jobs, React};
-use store::{Error, Lease, ParkedEvent, Reaction};
+use store::{Error, Lease, ParkedEvent, Reacting, Reaction};
 use uuid::Uuid;
 
 use crate::support::{Db, LONG, db, event, keyed, subject_in};
@@ -92,6 +92,50 @@ async fn a_reaction_does_everything_and_advances() {
     assert!(matches!(again, Error::Fenced { slice: 5 }), "{again}");
     let next = Reaction { to: 4, ..Reaction::default() };
     db.store.commit_reaction(&committed.lease, &next, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn reactions_of_several_slices_share_a_transaction_and_each_has_its_own_fence() {
+    let db = db().await;
+    let (lost, first, second) =
+        (db.claim(React, 3).await, db.claim(React, 5).await, db.claim(React, 9).await);
+    db.store.release(React, 3, lost.epoch).await.unwrap();
+    db.claim(React, 3).await;
+    let of = |lease: &Lease| everything(&db, lease);
+    let leases = [lost, first, second];
+    let reactions = [of(&lost), of(&first), of(&second)];
+    let all: Vec<Reacting<'_>> = leases
+        .iter()
+        .zip(&reactions)
+        .map(|(lease, reaction)| Reacting { lease, reaction })
+        .collect();
+    let committed = db.store.commit_reactions(&all, LONG).await.unwrap();
+    assert_eq!(committed[0], None, "its lease has passed on");
+    for (one, slice) in committed[1..].iter().zip([5, 9]) {
+        let one = one.unwrap();
+        assert_eq!((one.lease.slice, one.lease.position, one.jobs, one.events), (slice, 3, 2, 1));
+        assert_eq!(db.store.checkpoint(slice).await.unwrap().0, 3);
+    }
+    // Twice what a reaction writes, and nothing besides: an append without a name leaves no key.
+    assert_eq!(db.number(WRITTEN).await, 2 * (1 + 1 + 1 + 2 + 1 + 3));
+    let events = db.number("SELECT count(DISTINCT slice) FROM tallylight.event").await;
+    assert_eq!(events, 2);
+}
+
+#[tokio::test]
+async fn a_value_that_is_refused_spoils_the_whole_transaction_and_no_slice_alone() {
+    let db = db().await;
+    let (first, second) = (db.claim(React, 5).await, db.claim(React, 9).await);
+    let (fine, mut spoilt) = (everything(&db, &first), everything(&db, &second));
+    spoilt.jobs[0].subject = Subject::from_stored("a/request/\0".to_owned());
+    let all = [
+        Reacting { lease: &first, reaction: &fine },
+        Reacting { lease: &second, reaction: &spoilt },
+    ];
+    let error = db.store.commit_reactions(&all, LONG).await.unwrap_err();
+    assert!(matches!(error, Error::Data { .. }), "{error}");
+    assert_eq!(db.number(WRITTEN).await, 0);
+    db.store.commit_reaction(&first, &fine, LONG).await.unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use store::Consumer::{Jobs, React};
 use store::testing::Memory;
 use store::{
     Awaits, Begin, Child, DueJob, Ending, EnqueueOptions, Error, EventWait, Finish, OnCancel,
-    OnFailure, PlainJob, Reaction, Relay, Step, Ties, WaitFor, Word, Work,
+    OnFailure, PlainJob, Reacting, Reaction, Relay, Step, Ties, WaitFor, Word, Work,
 };
 use uuid::Uuid;
 
@@ -371,7 +371,8 @@ async fn react(w: &World, subject: &Subject) -> i64 {
     let lease = w.store.claim(React, slice, w.process, LONG).await.unwrap().unwrap();
     let to = w.store.heads(&[slice]).await.unwrap()[0].1;
     let reaction = Reaction { to, ..Reaction::default() };
-    let committed = w.store.commit_reaction(&lease, &reaction, LONG).await.unwrap();
+    let one = [Reacting { lease: &lease, reaction: &reaction }];
+    let committed = w.store.commit_reactions(&one, LONG).await.unwrap().remove(0).unwrap();
     w.store.release(React, slice, committed.lease.epoch).await.unwrap();
     to
 }

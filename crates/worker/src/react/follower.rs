@@ -12,11 +12,13 @@ use domain::event::RecordedEvent;
 use domain::ids::Subject;
 use domain::state::State;
 use store::{Consumer, Error, Hearing, Lease, ParkedEvent, Reaction};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Folded};
 use super::cache::StateCache;
+use super::commits::{self, Commits};
 use super::pace::Pace;
 use crate::context::Context;
 use crate::leases::{Leases, chain};
@@ -40,6 +42,9 @@ pub(super) struct Follower {
     requests_due: Instant,
     /// What was read while the batch before was committed.
     ahead: Option<Chunk>,
+    commits: Commits,
+    /// Room to fold, while a round needs it.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// Events read at once.
@@ -61,12 +66,13 @@ enum Round {
 
 impl Follower {
     /// A follower that begins where the lease stands.
-    pub(super) fn new(ctx: Context, leases: Leases, lease: Lease) -> Self {
+    pub(super) fn new(ctx: Context, leases: Leases, commits: Commits, lease: Lease) -> Self {
         let cache = StateCache::new(ctx.config().cached_states);
         let pace = Pace::new(ctx.config().batch);
         let requests_due = Instant::now();
         let parked = HashMap::new();
-        Self { ctx, leases, lease, cache, pace, parked, requests_due, ahead: None }
+        let (ahead, room) = (None, None);
+        Self { ctx, leases, lease, cache, pace, parked, requests_due, ahead, commits, room }
     }
 
     /// Follows until `stop`, or until the slice should be somebody else's.
@@ -174,9 +180,16 @@ impl Follower {
         }
     }
 
-    /// One round: requests about what is parked, then a batch.
+    /// One round, in the room that it needs.
     async fn round(&mut self) -> Result<Round, Error> {
-        let slot = self.ctx.fold_slot().await;
+        self.room = self.ctx.fold_slot().await;
+        let done = self.advance().await;
+        self.room = None;
+        done
+    }
+
+    /// Performs requests about what is parked, then applies a batch.
+    async fn advance(&mut self) -> Result<Round, Error> {
         if !self.parked.is_empty() && Instant::now() >= self.requests_due {
             self.requests_due = Instant::now() + self.ctx.config().poll;
             self.perform_requests().await?;
@@ -196,7 +209,6 @@ impl Follower {
             Err(error) if concerns_data(&error) => self.refused(&events, &error).await?,
             Err(error) => return Err(error),
         }
-        drop(slot);
         self.pace.took(events.len(), begun.elapsed());
         self.ctx.metrics().batch(events.len(), begun.elapsed());
         let is_behind = self.lease.position < last.position;
@@ -298,8 +310,12 @@ impl Follower {
         next: Option<Lease>,
     ) -> Result<Option<Chunk>, Error> {
         let Folded { reaction, untouched, unrecognized } = folded;
-        let ctx = self.ctx.clone();
-        let committing = ctx.store().commit_reaction(&self.lease, &reaction, ctx.config().lease);
+        let (ctx, commits) = (self.ctx.clone(), self.commits.clone());
+        if !commits::is_large(&self.lease, &reaction) {
+            // Others may fold meanwhile, and be committed with it.
+            self.room = None;
+        }
+        let committing = commits.commit(&ctx, self.lease, reaction);
         let reading = async {
             match &next {
                 // An error shows again when the read is made in turn.
@@ -307,7 +323,7 @@ impl Follower {
                 None => None,
             }
         };
-        let (committed, ahead) = tokio::join!(committing, reading);
+        let ((reaction, committed), ahead) = tokio::join!(committing, reading);
         let committed = committed?;
         self.lease = committed.lease;
         self.leases.advanced(Consumer::React, committed.lease);

@@ -15,6 +15,7 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::commits::Commits;
 use super::follower::Follower;
 use crate::context::{Context, now};
 use crate::engine::tests::{config, context, start, until};
@@ -329,7 +330,7 @@ async fn an_event_that_is_missing_at_the_end_is_a_hole_behind_all_that_stands_be
             ctx.progress().saw_head(slice, 3);
         }
         let stop = CancellationToken::new();
-        let mut follower = Follower::new(ctx.clone(), leases, lease);
+        let mut follower = Follower::new(ctx.clone(), leases, Commits::default(), lease);
         tokio::join!(follower.run(&stop), async {
             until(async || {
                 let has_applied = ctx.metrics().events_applied.get() == 2;

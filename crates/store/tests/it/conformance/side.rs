@@ -13,8 +13,8 @@ use domain::view::{AccountRow, Row, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Awaits, Begin, Bucket, Consumer, DueJob, Ending, EnqueueOptions, Error, EventWait, Finish,
-    Lease, Mended, ParkedEvent, PendingRequest, Reaction, Step, Word, Work,
+    Awaits, Begin, Bucket, Committed, Consumer, DueJob, Ending, EnqueueOptions, Error, EventWait,
+    Finish, Lease, Mended, ParkedEvent, PendingRequest, Reacting, Reaction, Step, Word, Work,
 };
 use uuid::Uuid;
 
@@ -120,8 +120,11 @@ impl Side {
                     let requested_at = self.asked_at(react.slice, mended.requested).await;
                     reaction.mended = Some(Mended { requested_at, ..mended.clone() });
                 }
-                let committed = self.work().commit_reaction(&lease, &reaction, hours(3)).await;
-                told(committed.map(|c| (c.lease.position, c.jobs, c.events)))
+                let one = [Reacting { lease: &lease, reaction: &reaction }];
+                let committed = self.work().commit_reactions(&one, hours(3)).await;
+                let told_one =
+                    |c: Option<Committed>| c.map(|c| (c.lease.position, c.jobs, c.events));
+                told(committed.map(|all| all.into_iter().map(told_one).collect::<Vec<_>>()))
             }
             Call::RequestParked { subject, position, request } => {
                 told(self.work().request_parked(subject, *position, *request, "me", None).await)
