@@ -21,6 +21,7 @@ mod processes;
 mod replay;
 mod report;
 mod sender;
+mod truth;
 
 use std::process::ExitCode;
 
@@ -57,7 +58,9 @@ enum Command {
     Growth,
     /// A backlog of jobs that do nothing, drained by one process, beside other engines
     Jobs,
-    /// All of them, one after the other
+    /// Whole sessions on a platform that misbehaves, beside what really happened on it
+    Truth(truth::Options),
+    /// All of speed, one after the other
     All,
     /// Sends webhooks; a process of its own for `ingest`
     #[command(hide = true)]
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         | Command::Consume
         | Command::Growth
         | Command::Jobs
+        | Command::Truth(_)
         | Command::All) => measure(&command, cli.quick),
     };
     match done {
@@ -110,6 +114,10 @@ fn measure(command: &Command, quick: bool) -> Result<()> {
 }
 
 async fn run(command: &Command, quick: bool) -> Result<()> {
+    if let Command::Truth(options) = command {
+        let home = Home::prepare_alike(quick).await?;
+        return truth::run(&home, options).await;
+    }
     let home = Home::prepare(quick).await?;
     match command {
         Command::Ingest => ingest::run(&home).await,
@@ -126,6 +134,6 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
             growth::run(&home).await?;
             jobs::run(&home).await
         }
-        Command::Load(_) | Command::Drain(_) => bail!("a process of its own"),
+        Command::Truth(_) | Command::Load(_) | Command::Drain(_) => bail!("a process of its own"),
     }
 }

@@ -221,15 +221,23 @@ struct Part {
     limit: Option<usize>,
 }
 
+/// Returns the lines of the truth; those of the run count the requests that faults met as well.
+pub(crate) fn truth_of(shared: &Shared, after: i64, limit: usize) -> Vec<Value> {
+    let (mut lines, _) = shared.with_world(|world, now| world.truth(now, after, limit));
+    if let Some(run) = lines.first_mut() {
+        run["requests"] = shared.requests.count().into();
+    }
+    lines
+}
+
 /// What really happened.
 async fn truth(
     State(shared): State<Arc<Shared>>,
     Query(Part { after, limit }): Query<Part>,
 ) -> Response {
     let limit = limit.unwrap_or(usize::MAX);
-    let (lines, _) = shared.with_world(|world, now| world.truth(now, after, limit));
     let mut text = String::new();
-    for line in lines {
+    for line in truth_of(&shared, after, limit) {
         let _ = writeln!(text, "{line}");
     }
     ([(CONTENT_TYPE, "application/x-ndjson")], text).into_response()

@@ -139,7 +139,7 @@ impl Simulator {
 
     /// Returns what really happened: the run, then each stream, as the lines of `GET /_truth`.
     pub fn truth(&self) -> Vec<Value> {
-        self.shared.with_world(|world, now| world.truth(now, 0, usize::MAX)).0
+        control::truth_of(&self.shared, 0, usize::MAX)
     }
 
     /// Replaces all switches; what is planned already stays planned.

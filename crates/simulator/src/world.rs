@@ -178,7 +178,6 @@ impl World {
     /// Answers one request of the platform's API.
     pub(crate) fn request(&mut self, now: DateTime<Utc>, request: &Request) -> Reply {
         self.advance(now);
-        self.ledger.requests += 1;
         if self.is_down() {
             return Self::down();
         }
@@ -221,7 +220,9 @@ impl World {
             Step::RecordingIsCut { stream, part } => self.recording_is_cut(stream, part),
             Step::Transcodes { video, stage } => self.transcodes(video, stage),
             Step::EncoderActs { stream, plan } => self.encoder_acts(stream, plan),
-            Step::EncoderTries { stream, plan, line } => self.encoder_tries(stream, plan, line),
+            Step::EncoderTries { stream, plan, line, begun } => {
+                self.encoder_tries(stream, plan, line, begun);
+            }
             Step::Strikes { mishap, generation } => self.strikes(mishap, generation),
             Step::StrangerLeaves { stream } => self.stranger_leaves(stream),
         }

@@ -13,13 +13,13 @@ use simulator::{Effect, ErrorShape, Faults, Line, Refusal, Rule, WebhookFaults};
 
 use super::show::Show;
 use super::stage::{SOURCE, Stage};
-use super::story::{Act, Step, Story, What};
+use super::story::{Act, Expected, Step, Story, What};
 
 /// How often the API is asked whether it goes on.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for what is expected, in real time: longer than any pause between tries of a call.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Who plays.
 pub(crate) struct Player<'a> {
@@ -71,16 +71,22 @@ impl<'a> Player<'a> {
             What::LoseWebhooks { only } => {
                 self.faults.webhooks =
                     WebhookFaults { lose: 1.0, only: only.clone(), ..WebhookFaults::default() };
-                self.set_faults()
+                self.set_faults();
+                Ok(())
             }
-            What::LoseReply { request } => self.rule(Rule::once(request, Effect::ApplyThenReset)),
+            What::LoseReply { request } => {
+                self.rule(Rule::once(request, Effect::ApplyThenReset));
+                Ok(())
+            }
             What::Refuse { request, status } => {
                 let refusal = Refusal::new(*status, ErrorShape::E, "A fault of the story");
-                self.rule(Rule::once(request, Effect::Status(refusal)))
+                self.rule(Rule::once(request, Effect::Status(refusal)));
+                Ok(())
             }
             What::Heal => {
                 self.faults = Faults::default();
-                self.set_faults()
+                self.set_faults();
+                Ok(())
             }
             What::Mishap { mishap, session } => {
                 let stream = match session {
@@ -90,7 +96,7 @@ impl<'a> Player<'a> {
                 ensure!(self.stage.simulator.strike(*mishap, stream), "there is nothing to strike");
                 Ok(())
             }
-            expected => self.until(expected).await,
+            What::Expect(expected) => self.until(expected).await,
         }
     }
 
@@ -116,18 +122,17 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn rule(&mut self, rule: Rule) -> Result<()> {
+    fn rule(&mut self, rule: Rule) {
         self.faults.rules.push(rule);
-        self.set_faults()
+        self.set_faults();
     }
 
-    fn set_faults(&self) -> Result<()> {
+    fn set_faults(&self) {
         self.stage.simulator.faults(self.faults.clone());
-        Ok(())
     }
 
     /// Waits until something expected is so.
-    async fn until(&self, expected: &What) -> Result<()> {
+    async fn until(&self, expected: &Expected) -> Result<()> {
         let begun = Instant::now();
         loop {
             match self.holds(expected).await? {
@@ -139,46 +144,47 @@ impl<'a> Player<'a> {
     }
 
     /// What is so instead of what is expected; `None`: it is so.
-    async fn holds(&self, expected: &What) -> Result<Option<String>> {
+    async fn holds(&self, expected: &Expected) -> Result<Option<String>> {
         let told = match session_of(expected) {
             Some(session) => self.told(self.id(session)?).await?,
             None => Value::Null,
         };
         let found = match expected {
-            What::Is { status, .. } => (told["status"] == status.as_str(), told["status"].clone()),
-            What::NeverWas { status, .. } => {
+            Expected::Is { status, .. } => {
+                (told["status"] == status.as_str(), told["status"].clone())
+            }
+            Expected::NeverWas { status, .. } => {
                 let came = |moment: &Value| moment["status"] == status.as_str();
                 let moments = &told["moments"];
                 (!list(moments).any(came), moments.clone())
             }
-            What::WaitsForSlot { .. } => {
+            Expected::WaitsForSlot { .. } => {
                 (!told["waits_for_slot"].is_null(), told["status"].clone())
             }
-            What::Parts { count, .. } => {
+            Expected::Parts { count, .. } => {
                 (list(&told["parts"]).count() == *count, told["parts"].clone())
             }
-            What::Recording { word, .. } => {
+            Expected::Recording { word, .. } => {
                 (told["recording"] == word.as_str(), told["recording"].clone())
             }
-            What::IsRecorded { .. } => {
+            Expected::IsRecorded { .. } => {
                 let stream = told["live_stream_id"].clone();
                 let state = self.stage.simulator.state();
                 let is_it = |one: &&Value| one["id"] == stream && one["recording"] == true;
                 (list(&state["streams"]).any(|one| is_it(&one)), "not recorded".into())
             }
-            What::Agrees { .. } => self.compare(&told),
-            What::LiveStreams { session, count } => {
+            Expected::Agrees { .. } => self.compare(&told),
+            Expected::LiveStreams { session, count } => {
                 let truth = self.stage.simulator.truth();
                 let made =
                     truth.iter().filter(|one| one["tag"]["data"]["story"] == session.as_str());
                 let made = made.count();
                 (made == *count, made.into())
             }
-            What::Active { count } => {
+            Expected::Active { count } => {
                 let active = self.stage.simulator.state()["active_streams"].clone();
                 (active == *count, active)
             }
-            other => bail!("{other:?} is nothing that can be expected"),
         };
         Ok((!found.0).then(|| found.1.to_string()))
     }
@@ -217,25 +223,17 @@ impl<'a> Player<'a> {
 }
 
 /// The session that something is expected of.
-fn session_of(expected: &What) -> Option<&str> {
+fn session_of(expected: &Expected) -> Option<&str> {
     match expected {
-        What::Is { session, .. }
-        | What::NeverWas { session, .. }
-        | What::IsRecorded { session }
-        | What::WaitsForSlot { session }
-        | What::Parts { session, .. }
-        | What::Recording { session, .. }
-        | What::Agrees { session }
-        | What::LiveStreams { session, .. }
-        | What::Ask { session }
-        | What::Command { session, .. }
-        | What::Encoder { session, .. } => Some(session),
-        What::LoseWebhooks { .. }
-        | What::LoseReply { .. }
-        | What::Refuse { .. }
-        | What::Heal
-        | What::Mishap { .. }
-        | What::Active { .. } => None,
+        Expected::Is { session, .. }
+        | Expected::NeverWas { session, .. }
+        | Expected::IsRecorded { session }
+        | Expected::WaitsForSlot { session }
+        | Expected::Parts { session, .. }
+        | Expected::Recording { session, .. }
+        | Expected::Agrees { session }
+        | Expected::LiveStreams { session, .. } => Some(session),
+        Expected::Active { .. } => None,
     }
 }
 

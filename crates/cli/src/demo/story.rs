@@ -57,6 +57,13 @@ pub(crate) enum What {
     Heal,
     /// Platform or people do something by themselves.
     Mishap { mishap: Mishap, session: Option<String> },
+    /// Something is waited for.
+    Expect(Expected),
+}
+
+/// What is expected.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Expected {
     /// A session comes to this status.
     Is { session: String, status: String },
     /// A session never came to this status.
@@ -124,7 +131,7 @@ impl Story {
             "backup" => encoder(what, Line::Backup),
             "network" => network(what),
             "portal" | "platform" => mishap(what),
-            "expect" => expectation(what),
+            "expect" => expectation(what).map(What::Expect),
             _ => Err(anyhow!(
                 "product, encoder, backup, network, portal, platform and expect can begin a line"
             )),
@@ -186,27 +193,29 @@ fn mishap(words: &[&str]) -> Result<What> {
     Ok(What::Mishap { mishap, session })
 }
 
-fn expectation(words: &[&str]) -> Result<What> {
+fn expectation(words: &[&str]) -> Result<Expected> {
     let number = |word: &str| word.parse().with_context(|| format!("{word} is no number"));
     Ok(match words {
-        [session, "is", "recorded"] => What::IsRecorded { session: name(session) },
-        [session, "is", status] => What::Is { session: name(session), status: name(status) },
+        [session, "is", "recorded"] => Expected::IsRecorded { session: name(session) },
+        [session, "is", status] => Expected::Is { session: name(session), status: name(status) },
         [session, "was", "never", status] => {
-            What::NeverWas { session: name(session), status: name(status) }
+            Expected::NeverWas { session: name(session), status: name(status) }
         }
-        [session, "waits", "for", "a", "slot"] => What::WaitsForSlot { session: name(session) },
+        [session, "waits", "for", "a", "slot"] => Expected::WaitsForSlot { session: name(session) },
         [session, "has", count, "part" | "parts"] => {
-            What::Parts { session: name(session), count: number(count)? }
+            Expected::Parts { session: name(session), count: number(count)? }
         }
         [session, "has", "a", word, "recording"] => {
-            What::Recording { session: name(session), word: name(word) }
+            Expected::Recording { session: name(session), word: name(word) }
         }
-        [session, "agrees", "with", "the", "platform"] => What::Agrees { session: name(session) },
+        [session, "agrees", "with", "the", "platform"] => {
+            Expected::Agrees { session: name(session) }
+        }
         [session, "has", count, "live", "stream" | "streams"] => {
-            What::LiveStreams { session: name(session), count: number(count)? }
+            Expected::LiveStreams { session: name(session), count: number(count)? }
         }
         ["the", "platform", "has", count, "active"] => {
-            What::Active { count: count.parse().context("a count is a number")? }
+            Expected::Active { count: count.parse().context("a count is a number")? }
         }
         _ => bail!(
             "expected is `NAME is STATUS`, `NAME was never STATUS`, `NAME is recorded`, `NAME waits \
@@ -236,7 +245,8 @@ mod tests {
         assert_eq!(*what[0], What::Ask { session: session.clone() });
         assert_eq!(*what[1], drop);
         assert!((story.steps[1].after - 30.0).abs() < f64::EPSILON);
-        assert_eq!(*what[2], What::Parts { session: session.clone(), count: 2 });
+        let parts = Expected::Parts { session: session.clone(), count: 2 };
+        assert_eq!(*what[2], What::Expect(parts));
         assert_eq!(*what[3], What::Mishap { mishap: Mishap::Restarts, session: None });
         let deletes = What::Mishap { mishap: Mishap::DeletesStream, session: Some(session) };
         assert_eq!(*what[4], deletes);

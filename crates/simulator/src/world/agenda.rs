@@ -34,7 +34,7 @@ pub(super) enum Step {
     /// An encoder does the next act of its plan.
     EncoderActs { stream: i64, plan: u64 },
     /// An encoder looks whether it still sends as its plan wants.
-    EncoderTries { stream: i64, plan: u64, line: Line },
+    EncoderTries { stream: i64, plan: u64, line: Line, begun: u64 },
     /// Platform or people do something by themselves.
     Strikes { mishap: Mishap, generation: u64 },
     /// A stranger's live stream is deleted.

@@ -93,6 +93,8 @@ struct Member {
     next: usize,
     /// The lines on which it wants to send.
     wants: [bool; 2],
+    /// Connections that its plan began, by line: what looks after an earlier one is stale.
+    begun: [u64; 2],
 }
 
 /// All encoders.
@@ -154,7 +156,7 @@ impl World {
         let name = format!("{} {plan}", stream.options.text("name"));
         let acts = plan_of(&style, &mut dice(self.crew.seed, &name));
         let begins = acts.first().map_or(0.0, |act| act.at);
-        self.crew.members.insert(id, Member { plan, acts, next: 0, wants: [false; 2] });
+        self.crew.members.insert(id, Member { plan, acts, next: 0, wants: [false; 2], begun: [0; 2] });
         self.plan(begins, Step::EncoderActs { stream: id, plan });
     }
 
@@ -168,10 +170,13 @@ impl World {
         let next = member.acts.get(member.next).map(|next| next.at - act.at);
         if let What::Line(line, action) = act.what {
             member.wants[index(line)] = action == Action::Push;
+            member.begun[index(line)] += 1;
+            let begun = member.begun[index(line)];
             // A refusal is met by another try.
             let _ = self.act(id, line, action);
             if action == Action::Push {
-                self.plan(TRIES_AGAIN_S, Step::EncoderTries { stream: id, plan, line });
+                let step = Step::EncoderTries { stream: id, plan, line, begun };
+                self.plan(TRIES_AGAIN_S, step);
             }
         }
         if let Some(after) = next {
@@ -180,8 +185,10 @@ impl World {
     }
 
     /// Connects an encoder again that wants to send and does not.
-    pub(super) fn encoder_tries(&mut self, id: i64, plan: u64, line: Line) {
-        let wants = |one: &&Member| one.plan == plan && one.wants[index(line)];
+    pub(super) fn encoder_tries(&mut self, id: i64, plan: u64, line: Line, begun: u64) {
+        let wants = |one: &&Member| {
+            one.plan == plan && one.wants[index(line)] && one.begun[index(line)] == begun
+        };
         let Some(member) = self.crew.members.get(&id).filter(wants) else { return };
         let is_done = member.next >= member.acts.len();
         let Some(stream) = self.streams.get(&id) else { return };
@@ -192,7 +199,7 @@ impl World {
             }
             let _ = self.act(id, line, Action::Push);
         }
-        self.plan(TRIES_AGAIN_S, Step::EncoderTries { stream: id, plan, line });
+        self.plan(TRIES_AGAIN_S, Step::EncoderTries { stream: id, plan, line, begun });
     }
 }
 

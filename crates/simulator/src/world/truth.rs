@@ -127,8 +127,6 @@ pub(super) struct Ledger {
     streams: BTreeMap<i64, StreamTruth>,
     broadcasts: BTreeMap<i64, BroadcastTruth>,
     videos: BTreeMap<i64, VideoTruth>,
-    /// Requests answered.
-    pub(super) requests: u64,
     /// Mishaps that struck.
     pub(super) mishaps: Vec<Value>,
 }
@@ -300,7 +298,6 @@ impl World {
             "time_scale": self.pace.time_scale(),
             "active_streams": self.active_streams(),
             "active_quota": self.active_quota,
-            "requests": self.ledger.requests,
             "keys": self.ledger.keys(),
             "mishaps": self.ledger.mishaps,
         });
