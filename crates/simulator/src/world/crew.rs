@@ -156,7 +156,9 @@ impl World {
         let name = format!("{} {plan}", stream.options.text("name"));
         let acts = plan_of(&style, &mut dice(self.crew.seed, &name));
         let begins = acts.first().map_or(0.0, |act| act.at);
-        self.crew.members.insert(id, Member { plan, acts, next: 0, wants: [false; 2], begun: [0; 2] });
+        self.crew
+            .members
+            .insert(id, Member { plan, acts, next: 0, wants: [false; 2], begun: [0; 2] });
         self.plan(begins, Step::EncoderActs { stream: id, plan });
     }
 
