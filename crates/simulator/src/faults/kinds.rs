@@ -34,6 +34,7 @@ pub enum FaultKind {
     /// The connection is closed without an answer, not carried out.
     Reset,
     /// 200 whose body is an error: `start_recording` only, the one documented place.
+    #[serde(rename = "error_in_200")]
     ErrorIn200,
     /// 401: the token is said to be expired.
     ExpiredToken,
