@@ -32,6 +32,7 @@ mod placement;
 mod quota;
 mod rebuild;
 mod reuse;
+mod scenarios;
 mod secrets;
 mod takeover;
 mod tutorial;

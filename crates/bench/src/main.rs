@@ -26,6 +26,7 @@ mod replay;
 mod report;
 mod scaling;
 mod sender;
+mod truth;
 mod work;
 
 use std::process::ExitCode;
@@ -71,7 +72,9 @@ enum Command {
     Backlog,
     /// From a webhook sent to the platform call that follows from it
     Reaction,
-    /// All of them, one after the other
+    /// Whole sessions on a platform that misbehaves, beside what really happened on it
+    Truth(truth::Options),
+    /// All of speed, one after the other
     All,
     /// Sends webhooks; a process of its own for `ingest`
     #[command(hide = true)]
@@ -126,6 +129,10 @@ fn measure(command: &Command, quick: bool) -> Result<()> {
 }
 
 async fn run(command: &Command, quick: bool) -> Result<()> {
+    if let Command::Truth(options) = command {
+        let home = Home::prepare_alike(quick).await?;
+        return truth::run(&home, options).await;
+    }
     let home = Home::prepare(quick).await?;
     match command {
         Command::Ingest => ingest::run(&home).await,
@@ -150,8 +157,10 @@ async fn run(command: &Command, quick: bool) -> Result<()> {
             backlog::run(&home).await?;
             reaction::run(&home).await
         }
-        Command::Load(_) | Command::Drain(_) | Command::Work(_) | Command::Hold(_) => {
-            bail!("a process of its own")
-        }
+        Command::Truth(_)
+        | Command::Load(_)
+        | Command::Drain(_)
+        | Command::Work(_)
+        | Command::Hold(_) => bail!("a process of its own"),
     }
 }

@@ -33,7 +33,7 @@ const SLICES: &str = "16";
 const NO_PLATFORM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// The secret part of the webhook's path. The installation lives as long as the measurement.
-const PATH_TOKEN: &str = "bench-0123456789abcdef";
+pub(crate) const PATH_TOKEN: &str = "bench-0123456789abcdef";
 
 /// The token of batches.
 pub(crate) const BATCH_TOKEN: &str = "batch-0123456789abcdef";
@@ -56,13 +56,24 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Builds the binary, if it is not up to date.
+    /// Builds the binary in release mode, if it is not up to date.
     pub(crate) async fn prepare(quick: bool) -> Result<Self> {
-        note("building tallylight in release mode");
+        Self::prepare_as("release", quick).await
+    }
+
+    /// The same in the profile that this program was built in, where correctness is measured and not
+    /// speed.
+    pub(crate) async fn prepare_alike(quick: bool) -> Result<Self> {
+        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        Self::prepare_as(profile, quick).await
+    }
+
+    async fn prepare_as(profile: &str, quick: bool) -> Result<Self> {
+        note(format!("building tallylight, profile {profile}"));
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command
-            .args(["build", "--release", "--locked", "--bin", "tallylight"])
+            .args(["build", "--profile", profile, "--locked", "--bin", "tallylight"])
             .args(["--message-format", "json-render-diagnostics"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .stderr(Stdio::inherit())
@@ -88,10 +99,18 @@ impl Home {
 
     /// Makes a cluster with a migrated installation.
     pub(crate) async fn installation(&self) -> Result<Installation<'_>> {
+        self.installation_of(|url, spool| config_text(url, spool, NO_PLATFORM)).await
+    }
+
+    /// The same, configured by what `text` makes of the database's address and the spool's place.
+    pub(crate) async fn installation_of(
+        &self,
+        text: impl FnOnce(&str, &Path) -> String,
+    ) -> Result<Installation<'_>> {
         let cluster = Cluster::start(&self.directory).await?;
         let config = cluster.directory().join("tallylight.toml");
         let spool = cluster.directory().join("spool");
-        write_private(&config, &config_text(&cluster.url(), &spool, NO_PLATFORM))?;
+        write_private(&config, &text(&cluster.url(), &spool))?;
         let installation = Installation { home: self, cluster, config };
         installation.command(&["migrate", "--slices", SLICES]).await?;
         Ok(installation)
@@ -215,7 +234,13 @@ impl Installation<'_> {
 
     /// Starts a role.
     pub(crate) fn start(&self, role: &'static str) -> Result<Role> {
-        let mut child = self.tallylight(&[role]).spawn().context("start tallylight")?;
+        self.start_with(role, &[])
+    }
+
+    /// Starts a role with options.
+    pub(crate) fn start_with(&self, role: &'static str, options: &[&str]) -> Result<Role> {
+        let arguments: Vec<&str> = std::iter::once(role).chain(options.iter().copied()).collect();
+        let mut child = self.tallylight(&arguments).spawn().context("start tallylight")?;
         let stderr = child.stderr.take().context("hear tallylight")?;
         let (said, address) = oneshot::channel();
         tokio::spawn(listen(role, BufReader::new(stderr), said));
@@ -284,6 +309,11 @@ impl Role {
         }
         let status = timeout(STOP_PATIENCE, self.child.wait()).await;
         check(self.name, status.context("it does not stop")?.context("wait for it")?)
+    }
+
+    /// Kills it, as hard as a machine can die, and waits until it is gone.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| format!("kill {}", self.name))
     }
 
     /// Fails if it has ended by itself.

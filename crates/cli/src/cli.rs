@@ -11,10 +11,12 @@ use uuid::Uuid;
 mod endpoints;
 mod jobs;
 mod schedules;
+mod simulator;
 
 pub(crate) use endpoints::{Endpoints, EndpointsAdd, EndpointsRedeliver};
 pub(crate) use jobs::{Dead, Enqueue, Jobs, Paused};
 pub(crate) use schedules::{Schedules, SchedulesAdd};
+pub(crate) use simulator::Simulator;
 
 /// Runs live-stream sessions on Gcore Video Streaming.
 #[derive(Debug, Parser)]
@@ -104,6 +106,12 @@ pub(crate) struct Demo {
     /// How many times faster than real time
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub(crate) speed: f64,
+    /// Play a script instead, such as tests/scenarios/quota-full.txt, and exit after it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+    /// Use this database, empty and migrated, for tests
+    #[arg(long, value_name = "URL", hide = true)]
+    pub(crate) database: Option<String>,
 }
 
 /// Options of `up`.
@@ -112,40 +120,6 @@ pub(crate) struct Up {
     /// Add the simulated platform as source "simulator", to try things out
     #[arg(long)]
     pub(crate) simulator: bool,
-}
-
-/// Options of the simulator.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Simulator {
-    /// Where it listens
-    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDR")]
-    pub(crate) listen: SocketAddr,
-    /// Listen on an address that other machines can reach
-    #[arg(long)]
-    pub(crate) allow_remote: bool,
-    /// Where webhooks are sent, such as http://127.0.0.1:8080/webhooks/NAME/TOKEN
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TALLYLIGHT_SIMULATOR_WEBHOOK_URL",
-        hide_env_values = true
-    )]
-    pub(crate) webhook_url: Option<String>,
-    /// Seed of its chance
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seed: u64,
-    /// How many times faster than real time
-    #[arg(long, default_value_t = 1.0, value_parser = positive, value_name = "FACTOR")]
-    pub(crate) time_scale: f64,
-    /// Live streams that may be active at once [default: 3, as for pay-as-you-go accounts]
-    #[arg(long, value_name = "N")]
-    pub(crate) active_quota: Option<u32>,
-    /// Send the broadcast webhooks that the platform sent before September 2025
-    #[arg(long)]
-    pub(crate) legacy_broadcast_webhooks: bool,
-    /// The one API token that is accepted [default: any well-formed one]
-    #[arg(long, value_name = "TOKEN", env = "TALLYLIGHT_SIMULATOR_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
 }
 
 /// Options of `migrate`.

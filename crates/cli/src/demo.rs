@@ -1,7 +1,9 @@
 //! `demo`: the first minute. A database, a simulated platform, ingest, worker and API of its own;
 //! one session with a 40-second encoder drop; then the worker is killed and the projections are
 //! rebuilt from the log. Every figure that it prints was read from the database or the simulator.
+//! With a script it plays that instead, and prints the transcript.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,14 +16,18 @@ use crate::commands::projections;
 use crate::lifecycle;
 use crate::output::say;
 
+mod player;
 mod script;
 mod show;
 mod stage;
+mod story;
 mod tutorial;
 
+use player::Player;
 use script::Script;
 use show::Show;
 use stage::Stage;
+use story::Story;
 
 /// Longest time for the whole session: a fault shows as an error, not as a wait without end.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -44,18 +50,41 @@ struct Figures<'a> {
 pub(crate) async fn run(options: Demo) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
     crate::telemetry::start(&crate::config::Log::default(), "off")?;
-    let stage = Stage::set(&options).await?;
+    let story = options.script.as_deref().map(read_story).transpose()?;
+    let stage = Stage::set(&options, story.as_ref().and_then(|story| story.quota)).await?;
+    let played = async {
+        match &story {
+            Some(story) => tell(&options, &stage, story).await,
+            None => play(&options, &stage).await,
+        }
+    };
     let played = tokio::select! {
-        played = play(&options, &stage) => played,
+        played = played => played,
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped by a signal")),
     };
-    if played.is_ok() && !options.once {
+    if played.is_ok() && !options.once && story.is_none() {
         stage.invite();
         stop.cancelled().await;
     }
     stage.clear().await?;
     say(played?);
     Ok(())
+}
+
+/// Reads a script.
+fn read_story(path: &Path) -> Result<Story> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    Story::read(&text).with_context(|| format!("read {}", path.display()))
+}
+
+/// Plays a script and returns the last line.
+async fn tell(options: &Demo, stage: &Stage, story: &Story) -> Result<String> {
+    let show = Show::begin(stage.store.clone(), stage.sealing_key.clone());
+    let played = Player::new(stage, &show, options.speed).play(story).await;
+    // What the log says is told also where the story fails.
+    show.end().await?;
+    played?;
+    Ok("| The story went as it is written.".to_owned())
 }
 
 /// Plays the session and returns the last line.

@@ -45,6 +45,10 @@ pub struct Behaviour {
     pub cut_after_s: u32,
     /// How `GET` of a stream shows `recording`, a field that the schema lacks.
     pub recording_in_get: FlagInGet,
+    /// Seconds by which `live`, `backup_live` and `recording` of a GET lag behind the webhooks.
+    pub flags_lag_s: u32,
+    /// Whether the video of a clip names the stream that it was cut from.
+    pub clip_video: ClipVideo,
     /// Whether an active or live stream may be deleted.
     pub delete_guard: DeleteGuard,
     /// True: a reset of the push token cuts the running ingest (200); false: 202, ingest goes on.
@@ -65,6 +69,9 @@ pub struct Behaviour {
     pub page_size: u16,
     /// True: every second page is half as long, so that a short page is not the last one.
     pub short_pages: bool,
+    /// Rows by which later pages begin too early or too late at most, as if the list changed while
+    /// it is read.
+    pub pages_shift_by: u8,
     /// Status of the streaming service in `GET /iam/clients/me`, e.g. `active` or `paused`.
     pub service_status: String,
 }
@@ -86,6 +93,8 @@ impl Default for Behaviour {
             minimum_fragment_s: 10,
             cut_after_s: 4 * 60 * 60,
             recording_in_get: FlagInGet::Present,
+            flags_lag_s: 0,
+            clip_video: ClipVideo::Plain,
             delete_guard: DeleteGuard::Accept,
             token_reset_cuts_ingest: true,
             encoding: Encoding::Completes,
@@ -96,6 +105,7 @@ impl Default for Behaviour {
             source_type: SourceType::Rtmp,
             page_size: 25,
             short_pages: false,
+            pages_shift_by: 0,
             service_status: "active".to_owned(),
         }
     }
@@ -109,6 +119,9 @@ pub enum QuotaBreach {
     Refused(Refusal),
     /// The request is answered with 200 and carried out, but `active` stays false.
     StaysInactive,
+    /// Refused in another way each time: with every plausible status, in every shape, and now and
+    /// then by an `active` that stays false.
+    Varied,
 }
 
 impl Default for QuotaBreach {
@@ -181,6 +194,17 @@ pub enum FlagInGet {
     Null,
 }
 
+/// What the video of a clip tells. The documents say of `stream_id` and `recording_started_at` that
+/// they are set if the video "was saved from a stream", and print no video of a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipVideo {
+    /// Neither: it is known by the clip alone.
+    Plain,
+    /// Both, so that it looks like a recording that overlaps the one it was cut from.
+    OfStream,
+}
+
 /// Whether an active or live stream may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +225,8 @@ pub enum Encoding {
     RenditionFails,
     /// No rendition completes: `error`.
     Fails,
+    /// One video in ten ends as `RenditionFails`, one in twenty as `Fails`, by its id.
+    Varied,
 }
 
 /// How often `viewable` is told.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::Behaviour;
+use crate::{Behaviour, Encoders, Faults};
 
 /// Settings of one simulator; `Config::default()` is a platform on a free loopback port.
 #[derive(Clone)]
@@ -38,6 +38,10 @@ pub struct Config {
     pub refresh_token_life: Duration,
     /// How many streams may have `active:true` at once. Default 3, as for pay-as-you-go accounts.
     pub active_quota: u32,
+    /// Encoders that come by themselves to each stream that is switched on; `None`: nobody does.
+    pub encoders: Option<Encoders>,
+    /// What goes wrong from the start.
+    pub faults: Faults,
     /// Answers to what no public document answers.
     pub behaviour: Behaviour,
 }
@@ -58,6 +62,8 @@ impl Default for Config {
             access_token_life: Duration::from_hours(1),
             refresh_token_life: Duration::from_hours(24),
             active_quota: 3,
+            encoders: None,
+            faults: Faults::default(),
             behaviour: Behaviour::default(),
         }
     }
@@ -74,6 +80,8 @@ impl fmt::Debug for Config {
             .field("time_scale", &self.time_scale)
             .field("legacy_broadcast_webhooks", &self.legacy_broadcast_webhooks)
             .field("active_quota", &self.active_quota)
+            .field("encoders", &self.encoders)
+            .field("faults", &self.faults)
             .field("behaviour", &self.behaviour)
             .finish_non_exhaustive()
     }

@@ -6,23 +6,29 @@
 //! | `GET /_control/requests`, `/_control/webhooks`, `/_control/state` | logs and state, no secrets |
 //! | `GET`, `PUT`, `DELETE /_control/faults` | [`Faults`] as JSON |
 //! | `GET`, `PUT /_control/behaviour` | [`Behaviour`] as JSON; what is left out is the default |
+//! | `PUT /_control/webhook-url` | `{"url": ..}`: where webhooks go from now on |
+//! | `GET`, `PUT`, `DELETE /_control/encoders` | [`Encoders`] that come by themselves, and how far each is |
+//! | `POST /_control/mishaps/{name}[?stream=ID]` | a [`Mishap`] now; 409 if there is nothing to strike |
+//! | `GET /_truth[?after=ID][&limit=N]` | what really happened, a JSON document a line |
 //!
 //! Loopback callers only; `http` sees to that.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Json, Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::redact::redacted;
 use crate::shared::Shared;
 use crate::world::{Action, Line, World};
-use crate::{Behaviour, ControlError, Faults, RequestLogEntry};
+use crate::{Behaviour, ControlError, Encoders, Faults, Mishap, RequestLogEntry};
 
 /// Returns the control surface of one simulator.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -33,6 +39,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/_control/state", get(state))
         .route("/_control/faults", get(faults).put(put_faults).delete(delete_faults))
         .route("/_control/behaviour", get(behaviour).put(put_behaviour))
+        .route("/_control/webhook-url", put(put_webhook_url))
+        .route("/_control/encoders", get(encoders).put(put_encoders).delete(delete_encoders))
+        .route("/_control/mishaps/{name}", post(mishap))
+        .route("/_truth", get(truth))
         .with_state(shared)
 }
 
@@ -70,6 +80,7 @@ async fn encoder(
         }
         Err(
             error @ (ControlError::Inactive(_)
+            | ControlError::Down(_)
             | ControlError::Busy(_)
             | ControlError::NotConnected(_)),
         ) => refusal(StatusCode::CONFLICT, &error.to_string()),
@@ -112,13 +123,13 @@ async fn faults(State(shared): State<Arc<Shared>>) -> Json<Faults> {
 
 /// Replaces all faults.
 async fn put_faults(State(shared): State<Arc<Shared>>, Json(faults): Json<Faults>) -> StatusCode {
-    shared.faults.set(faults);
+    shared.set_faults(faults);
     StatusCode::NO_CONTENT
 }
 
 /// Ends all faults.
 async fn delete_faults(State(shared): State<Arc<Shared>>) -> StatusCode {
-    shared.faults.set(Faults::default());
+    shared.set_faults(Faults::default());
     StatusCode::NO_CONTENT
 }
 
@@ -134,4 +145,100 @@ async fn put_behaviour(
 ) -> StatusCode {
     shared.with_world(|world, _| world.behave(behaviour));
     StatusCode::NO_CONTENT
+}
+
+/// Where webhooks go.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookUrl {
+    /// `null`: nowhere.
+    url: Option<String>,
+}
+
+/// Changes where webhooks go.
+async fn put_webhook_url(
+    State(shared): State<Arc<Shared>>,
+    Json(WebhookUrl { url }): Json<WebhookUrl>,
+) -> StatusCode {
+    shared.deliveries.set_url(url);
+    StatusCode::NO_CONTENT
+}
+
+/// Encoders that come by themselves, and where each is in its plan.
+async fn encoders(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let told = |world: &mut World, now| {
+        world.advance(now);
+        json!({"plans": world.encoders(), "states": world.encoder_states()})
+    };
+    Json(shared.with_world(told).0)
+}
+
+/// Changes how plans are made.
+async fn put_encoders(
+    State(shared): State<Arc<Shared>>,
+    Json(encoders): Json<Encoders>,
+) -> StatusCode {
+    shared.with_world(|world, _| world.set_encoders(Some(encoders)));
+    StatusCode::NO_CONTENT
+}
+
+/// Lets no encoder come by itself any more.
+async fn delete_encoders(State(shared): State<Arc<Shared>>) -> StatusCode {
+    shared.with_world(|world, _| world.set_encoders(None));
+    StatusCode::NO_CONTENT
+}
+
+/// Whom a mishap is to strike.
+#[derive(Deserialize)]
+struct Target {
+    stream: Option<i64>,
+}
+
+/// Lets a mishap strike.
+async fn mishap(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    Query(Target { stream }): Query<Target>,
+) -> Response {
+    let Some(mishap) = Mishap::ALL.into_iter().find(|mishap| mishap.to_string() == name) else {
+        let names = Mishap::ALL.map(|mishap| mishap.to_string()).join(", ");
+        return refusal(StatusCode::NOT_FOUND, &format!("mishaps are {names}"));
+    };
+    if shared.with_world(|world, now| world.mishap(now, mishap, stream)).0 {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        refusal(StatusCode::CONFLICT, "there is nothing that it could happen to")
+    }
+}
+
+/// Which part of the truth is meant.
+#[derive(Deserialize)]
+struct Part {
+    /// Only live streams with ids above this one.
+    #[serde(default)]
+    after: i64,
+    /// Most live streams.
+    limit: Option<usize>,
+}
+
+/// Returns the lines of the truth; those of the run count the requests that faults met as well.
+pub(crate) fn truth_of(shared: &Shared, after: i64, limit: usize) -> Vec<Value> {
+    let (mut lines, _) = shared.with_world(|world, now| world.truth(now, after, limit));
+    if let Some(run) = lines.first_mut() {
+        run["requests"] = shared.requests.count().into();
+    }
+    lines
+}
+
+/// What really happened.
+async fn truth(
+    State(shared): State<Arc<Shared>>,
+    Query(Part { after, limit }): Query<Part>,
+) -> Response {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut text = String::new();
+    for line in truth_of(&shared, after, limit) {
+        let _ = writeln!(text, "{line}");
+    }
+    ([(CONTENT_TYPE, "application/x-ndjson")], text).into_response()
 }

@@ -49,6 +49,9 @@ pub enum ControlError {
     /// PUSH to a stream that is switched off.
     #[error("push to stream {0}: it is inactive; set `active` to true first")]
     Inactive(i64),
+    /// The platform restarts.
+    #[error("push to stream {0}: the platform restarts")]
+    Down(i64),
     /// One connection per key.
     #[error("push to stream {0}: an encoder is connected already")]
     Busy(i64),

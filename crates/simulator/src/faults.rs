@@ -1,19 +1,27 @@
 //! Misbehaviour on request: what the network and the platform do to requests and webhooks.
 //!
 //! A *rule* meets requests by method and path and does one thing to them, some times, with some
-//! probability, or always. The first rule that meets a request decides. Chance is seeded, and apart
-//! from the world's, so that faults do not change what the world does.
+//! probability, or always. The first rule that meets a request decides; where none does, one of the
+//! [kinds](FaultKind) may strike at the rates of [`CallFaults`]. Chance is seeded, and apart from the
+//! world's, so that faults do not change what the world does.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use self::chance::Chance;
+use crate::Mishap;
 use crate::shared::lock;
 use crate::world::{ErrorShape, Reply, error_body};
+
+pub(crate) mod chance;
+mod kinds;
+
+pub use self::kinds::FaultKind;
 
 /// Everything that goes wrong; the body of `PUT /_control/faults`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,8 +29,26 @@ use crate::world::{ErrorShape, Reply, error_body};
 pub struct Faults {
     /// Rules for requests, in order of precedence.
     pub rules: Vec<Rule>,
+    /// What strikes the requests that no rule meets.
+    pub calls: CallFaults,
     /// What happens to webhooks.
     pub webhooks: WebhookFaults,
+    /// What platform and people do by themselves: how often in a nominal hour, of the whole account.
+    pub mishaps: BTreeMap<Mishap, f64>,
+}
+
+/// Faults of requests by chance; all values zero is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallFaults {
+    /// Share of the requests that fail, from 0 to 1.
+    pub rate: f64,
+    /// Share of the failing ones that are carried out all the same, from 0 to 1.
+    pub after_effect: f64,
+    /// Kinds that strike; empty is all that another try mends and that take no time.
+    pub kinds: Vec<FaultKind>,
+    /// Real milliseconds by which [`FaultKind::LateReply`] is late.
+    pub late_ms: u64,
 }
 
 /// One fault of requests.
@@ -134,6 +160,10 @@ pub struct WebhookFaults {
     pub duplicate: f64,
     /// Each one (and each copy) waits up to so many real milliseconds and lets others overtake.
     pub delay_ms: u64,
+    /// Share that lets others overtake, from 0 to 1: it waits up to [`late_ms`](Self::late_ms).
+    pub reorder: f64,
+    /// Longest wait of those, in real milliseconds.
+    pub late_ms: u64,
     /// Only these types are touched, e.g. `["video"]`; empty is all.
     pub only: Vec<String>,
 }
@@ -155,15 +185,15 @@ pub(crate) struct FaultBook {
 /// Faults and the chance that goes with them.
 struct Inner {
     faults: Faults,
-    rng: StdRng,
+    calls: Chance,
+    webhooks: Chance,
 }
 
 impl FaultBook {
     /// Makes a book without faults.
     pub(crate) fn new(seed: u64) -> Self {
-        // Apart from the world's dice: the same seed must not give the same sequence.
-        let rng = StdRng::seed_from_u64(seed ^ 0x6661_756c_7473_0000);
-        Self { inner: Mutex::new(Inner { faults: Faults::default(), rng }) }
+        let (calls, webhooks) = (Chance::new(seed, "calls"), Chance::new(seed, "webhooks"));
+        Self { inner: Mutex::new(Inner { faults: Faults::default(), calls, webhooks }) }
     }
 
     /// Replaces all faults.
@@ -179,33 +209,37 @@ impl FaultBook {
     /// Chooses what happens to a request, and counts it.
     pub(crate) fn effect_on(&self, method: &str, path: &str) -> Option<Effect> {
         let mut inner = lock(&self.inner);
-        let Inner { faults, rng } = &mut *inner;
+        let Inner { faults, calls, .. } = &mut *inner;
+        let dice = &mut calls.next(&format!("{method} {path}"));
         for rule in &mut faults.rules {
             if rule.times == Some(0) || !meets(&rule.matches, method, path) {
                 continue;
             }
-            if rule.probability.is_some_and(|share| !happens(rng, share)) {
+            if rule.probability.is_some_and(|share| !happens(dice, share)) {
                 continue;
             }
             rule.times = rule.times.map(|times| times - 1);
             return Some(rule.effect.clone());
         }
-        None
+        kinds::strike(&faults.calls, dice, path)
     }
 
-    /// Chooses what happens to a webhook.
-    pub(crate) fn fate_of(&self, kind: &str) -> Fate {
+    /// Chooses what happens to a webhook about the object `id`.
+    pub(crate) fn fate_of(&self, kind: &str, id: i64) -> Fate {
         let mut inner = lock(&self.inner);
-        let Inner { faults, rng } = &mut *inner;
+        let Inner { faults, webhooks, .. } = &mut *inner;
+        let dice = &mut webhooks.next(&format!("{kind} {id}"));
         let faults = &faults.webhooks;
         if !faults.only.is_empty() && !faults.only.iter().any(|only| only == kind) {
             return Fate { lost: false, waits: vec![Duration::ZERO] };
         }
-        let lost = happens(rng, faults.lose);
-        let copies = if happens(rng, faults.duplicate) { 2 } else { 1 };
-        let waits = (0..copies)
-            .map(|_| Duration::from_millis(rng.random_range(0..=faults.delay_ms)))
-            .collect();
+        let lost = happens(dice, faults.lose);
+        let copies = if happens(dice, faults.duplicate) { 2 } else { 1 };
+        let wait = |dice: &mut StdRng| {
+            let late = if happens(dice, faults.reorder) { faults.late_ms } else { 0 };
+            Duration::from_millis(dice.random_range(0..=faults.delay_ms.max(late)))
+        };
+        let waits = (0..copies).map(|_| wait(dice)).collect();
         Fate { lost, waits }
     }
 }
@@ -237,84 +271,4 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pattern_meets_what_it_spells_out() {
-        for (pattern, method, path, met) in [
-            ("POST /streaming/streams", "POST", "/streaming/streams", true),
-            ("POST /streaming/streams", "POST", "/streaming/streams/1", false),
-            ("POST /streaming/streams", "GET", "/streaming/streams", false),
-            (
-                "put /streaming/streams/*/stop_recording",
-                "PUT",
-                "/streaming/streams/7/stop_recording",
-                true,
-            ),
-            ("* /streaming/**", "DELETE", "/streaming/videos/9", true),
-            ("* /streaming/**", "GET", "/streaming", true),
-            ("* /streaming/**", "GET", "/iam/clients/me", false),
-            ("GET", "GET", "/", false),
-        ] {
-            assert_eq!(meets(pattern, method, path), met, "{pattern} on {method} {path}");
-        }
-    }
-
-    #[test]
-    fn a_counted_rule_ends_and_lets_the_next_one_decide() {
-        let book = FaultBook::new(1);
-        let rules = vec![
-            Rule::times(2, "* /**", Effect::Reset),
-            Rule::always("* /**", Effect::LatencyMs(1)),
-        ];
-        book.set(Faults { rules, ..Faults::default() });
-        let effects: Vec<_> = (0..3).filter_map(|_| book.effect_on("GET", "/x")).collect();
-        assert_eq!(effects, [Effect::Reset, Effect::Reset, Effect::LatencyMs(1)]);
-    }
-
-    #[test]
-    fn chance_is_seeded() {
-        let draw = |seed| {
-            let book = FaultBook::new(seed);
-            let rules = vec![Rule::sometimes(0.5, "* /**", Effect::Reset)];
-            book.set(Faults { rules, ..Faults::default() });
-            (0..64).map(|_| book.effect_on("GET", "/").is_some()).collect::<Vec<_>>()
-        };
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-        assert!(draw(7).contains(&true) && draw(7).contains(&false));
-    }
-
-    #[test]
-    fn only_the_named_webhooks_are_touched() {
-        let book = FaultBook::new(1);
-        let webhooks =
-            WebhookFaults { lose: 1.0, only: vec!["video".to_owned()], ..Default::default() };
-        book.set(Faults { webhooks, ..Faults::default() });
-        assert!(book.fate_of("video").lost);
-        assert!(!book.fate_of("stream").lost);
-    }
-
-    #[test]
-    fn the_control_body_reads_as_documented() {
-        let faults: Faults = serde_json::from_value(json!({
-            "rules": [
-                {"match": "POST /streaming/streams", "times": 1,
-                 "effect": {"apply_then_status": {"status": 500, "shape": "d", "text": "internal"}}},
-                {"match": "* /**", "probability": 0.1, "effect": {"latency_ms": 50}},
-                {"match": "GET /streaming/videos", "effect": "reset"},
-                {"match": "GET /streaming/streams", "effect":
-                    {"status": {"status": 429, "headers": {"Retry-After": "2"}}}},
-            ],
-            "webhooks": {"lose": 0.1, "duplicate": 0.2, "delay_ms": 300},
-        }))
-        .unwrap();
-        assert_eq!(faults.rules.len(), 4);
-        assert_eq!(faults.rules[2].effect, Effect::Reset);
-        let again = serde_json::from_value(serde_json::to_value(&faults).unwrap()).unwrap();
-        assert_eq!(faults, again);
-    }
-}
+mod tests;

@@ -71,7 +71,8 @@ async fn serve_connection(
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (shared, control) = (shared.clone(), control.clone());
         async move {
-            if request.uri().path().starts_with("/_control/") {
+            let path = request.uri().path();
+            if path.starts_with("/_control/") || path == "/_truth" {
                 return Ok(answer_control(control, peer, request).await);
             }
             answer_platform(shared, request).await

@@ -11,8 +11,9 @@
 //! | `world` | the pure, seeded state machine: no clock, no I/O |
 //! | `http` | takes requests from the network to the world and back |
 //! | `webhooks` | the one delivery queue: due time, one attempt, never retried |
-//! | [`faults`](Faults) | refuse, delay, cut, apply-then-fail; lose, duplicate, delay webhooks |
+//! | [`faults`](Faults) | refuse, delay, cut, apply-then-fail; lose, duplicate, delay webhooks; by rule or by chance |
 //! | `control` | `/_control/...`: encoder, logs, state, faults; loopback only |
+//! | `truth` | `/_truth`: what really happened, when, and by whom |
 //! | `log` | what was asked and what was sent, without secrets |
 //!
 //! Not its job: video. An encoder is a switch, a recording is a duration, transcoding is a delay.
@@ -31,12 +32,12 @@ mod webhooks;
 mod world;
 
 pub use behaviour::{
-    Behaviour, BodyForm, DeleteGuard, Encoding, FlagInGet, NothingRecorded, QuotaBreach,
+    Behaviour, BodyForm, ClipVideo, DeleteGuard, Encoding, FlagInGet, NothingRecorded, QuotaBreach,
     RecordingAtDeactivation, SourceType, StartRecording, UserIdForm, ViewableWebhooks,
 };
 pub use config::Config;
 pub use error::{ControlError, Error};
-pub use faults::{Effect, Faults, Refusal, Rule, WebhookFaults};
+pub use faults::{CallFaults, Effect, FaultKind, Faults, Refusal, Rule, WebhookFaults};
 pub use log::{RequestLogEntry, WebhookLogEntry, WebhookOutcome};
 pub use simulator::Simulator;
-pub use world::{ErrorShape, Line};
+pub use world::{Encoders, ErrorShape, Line, Mishap};

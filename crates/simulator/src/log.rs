@@ -102,6 +102,11 @@ impl<T: Clone> Log<T> {
         seq
     }
 
+    /// Returns how many there ever were.
+    pub(crate) fn count(&self) -> u64 {
+        lock(&self.inner).count
+    }
+
     /// Returns all entries that are kept.
     pub(crate) fn all(&self) -> Vec<T> {
         lock(&self.inner).kept.iter().cloned().collect()

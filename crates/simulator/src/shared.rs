@@ -11,11 +11,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Config;
 use crate::faults::FaultBook;
 use crate::log::{Log, RequestLogEntry};
 use crate::webhooks::DeliveryQueue;
 use crate::world::World;
+use crate::{Config, Faults};
 
 /// Everything that outlives one request.
 pub(crate) struct Shared {
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes the shared state of a new simulator.
     pub(crate) fn new(config: &Config) -> Self {
-        Self {
+        let shared = Self {
             world: Mutex::new(World::new(config)),
             planned: Notify::new(),
             faults: FaultBook::new(config.seed),
@@ -40,7 +40,15 @@ impl Shared {
             deliveries: DeliveryQueue::new(config.webhook_url.clone()),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        };
+        shared.set_faults(config.faults.clone());
+        shared
+    }
+
+    /// Replaces all faults, those of the world among them.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.with_world(|world, now| world.set_mishaps(now, &faults.mishaps));
+        self.faults.set(faults);
     }
 
     /// Does something with the world now. Returns what came of it, and one receiver for each webhook
@@ -79,7 +87,7 @@ impl Shared {
         let decided = world.take_webhooks().into_iter();
         decided
             .filter_map(|webhook| {
-                let fate = self.faults.fate_of(webhook.kind);
+                let fate = self.faults.fate_of(webhook.kind, webhook.about);
                 self.deliveries.enqueue(&webhook, &fate)
             })
             .collect()

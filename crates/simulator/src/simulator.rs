@@ -10,7 +10,8 @@ use tokio_util::sync::DropGuard;
 use crate::shared::Shared;
 use crate::world::{Action, Line};
 use crate::{
-    Behaviour, Config, ControlError, Error, Faults, RequestLogEntry, WebhookLogEntry, control, http,
+    Behaviour, Config, ControlError, Encoders, Error, Faults, Mishap, RequestLogEntry,
+    WebhookLogEntry, control, http,
 };
 
 /// A pretend platform on a local port. Dropping it ends it, without waiting.
@@ -122,7 +123,23 @@ impl Simulator {
 
     /// Replaces all faults; `Faults::default()` ends them.
     pub fn faults(&self, faults: Faults) {
-        self.shared.faults.set(faults);
+        self.shared.set_faults(faults);
+    }
+
+    /// Lets something happen that platform or people do by themselves: to the named stream, or to
+    /// one that chance picks. Returns whether there was anything that it could happen to.
+    pub fn strike(&self, mishap: Mishap, stream_id: Option<i64>) -> bool {
+        self.shared.with_world(|world, now| world.mishap(now, mishap, stream_id)).0
+    }
+
+    /// Changes the encoders that come by themselves; `None`: nobody does.
+    pub fn encoders(&self, encoders: Option<Encoders>) {
+        self.shared.with_world(|world, _| world.set_encoders(encoders));
+    }
+
+    /// Returns what really happened: the run, then each stream, as the lines of `GET /_truth`.
+    pub fn truth(&self) -> Vec<Value> {
+        control::truth_of(&self.shared, 0, usize::MAX)
     }
 
     /// Replaces all switches; what is planned already stays planned.

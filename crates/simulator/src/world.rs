@@ -13,11 +13,13 @@ mod agenda;
 mod ai;
 mod broadcasts;
 mod clips;
+mod crew;
 mod dice;
 mod directories;
 mod encoder;
 mod ingest;
 mod live_stream;
+mod mishaps;
 mod options;
 mod overlays;
 mod pages;
@@ -34,6 +36,7 @@ mod statistics;
 mod streams;
 mod subtitles;
 mod transcoder;
+mod truth;
 mod uploads;
 mod video;
 mod videos;
@@ -46,8 +49,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+pub use self::crew::Encoders;
 pub(crate) use self::encoder::Action;
 pub use self::encoder::Line;
+pub use self::mishaps::Mishap;
 pub use self::reply::ErrorShape;
 pub(crate) use self::reply::{Reply, ReplyBody, Request, error_body};
 pub(crate) use self::snapshot::Webhook;
@@ -57,9 +62,12 @@ use self::agenda::{Agenda, Step};
 use self::ai::AiTask;
 use self::broadcasts::Broadcast;
 use self::clips::Clip;
+use self::crew::Crew;
 use self::dice::{Dice, Pace};
 use self::live_stream::LiveStream;
+use self::mishaps::Mishaps;
 use self::shelf::Shelf;
+use self::truth::{Actor, Ledger};
 use self::video::Video;
 use crate::{Behaviour, Config};
 
@@ -72,6 +80,9 @@ pub(crate) struct World {
     pace: Pace,
     dice: Dice,
     agenda: Agenda,
+    ledger: Ledger,
+    mishaps: Mishaps,
+    crew: Crew,
     outbox: Vec<Webhook>,
     /// The latest time seen; the world's time never runs backwards.
     now: DateTime<Utc>,
@@ -110,6 +121,9 @@ impl World {
             pace: Pace::new(config.time_scale),
             dice: Dice::new(config.seed),
             agenda: Agenda::default(),
+            ledger: Ledger::default(),
+            mishaps: Mishaps::new(config.seed),
+            crew: Crew::new(config.seed, config.encoders.clone()),
             outbox: Vec::new(),
             now: DateTime::<Utc>::MIN_UTC,
             last_due: DateTime::<Utc>::MIN_UTC,
@@ -164,7 +178,13 @@ impl World {
     /// Answers one request of the platform's API.
     pub(crate) fn request(&mut self, now: DateTime<Utc>, request: &Request) -> Reply {
         self.advance(now);
-        self.route(request)
+        if self.is_down() {
+            return Self::down();
+        }
+        self.ledger.actor = Actor::Api;
+        let reply = self.route(request);
+        self.ledger.actor = Actor::Platform;
+        reply
     }
 
     /// Returns the whole state as JSON, for people; it holds secrets until it is redacted.
@@ -199,6 +219,12 @@ impl World {
             Step::HoldEnds { stream, losses } => self.hold_ends(stream, losses),
             Step::RecordingIsCut { stream, part } => self.recording_is_cut(stream, part),
             Step::Transcodes { video, stage } => self.transcodes(video, stage),
+            Step::EncoderActs { stream, plan } => self.encoder_acts(stream, plan),
+            Step::EncoderTries { stream, plan, line, begun } => {
+                self.encoder_tries(stream, plan, line, begun);
+            }
+            Step::Strikes { mishap, generation } => self.strikes(mishap, generation),
+            Step::StrangerLeaves { stream } => self.stranger_leaves(stream),
         }
     }
 

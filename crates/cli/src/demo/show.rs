@@ -50,6 +50,11 @@ impl Show {
         Self { begun, bar, webhooks, stop, task }
     }
 
+    /// Prints a line as it is.
+    pub(crate) fn told(&self, text: &str) {
+        print(&self.bar, text);
+    }
+
     /// Prints what happens outside of Tallylight.
     pub(crate) fn say(&self, text: &str) {
         print(&self.bar, &format!("{} ENCODER   {text}", clock(self.begun)));

@@ -36,7 +36,8 @@ pub(crate) struct Stage {
     pub(crate) simulator: Simulator,
     pub(crate) api: Client,
     database: store::Config,
-    cluster: postgres::Cluster,
+    /// `None`: the database is somebody else's.
+    cluster: Option<postgres::Cluster>,
     config_file: PathBuf,
     /// What opens personal values, to show them.
     pub(crate) sealing_key: Option<SealingKey>,
@@ -49,11 +50,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts everything. `DATABASE_URL` plays no part.
-    pub(crate) async fn set(options: &Demo) -> Result<Self> {
+    pub(crate) async fn set(options: &Demo, quota: Option<u32>) -> Result<Self> {
         show::line("Starting PostgreSQL, a simulated platform, ingest, API and worker ..");
-        let cluster = start_cluster(database::settings(&Config::default())).await?;
-        let database = fresh_database(&cluster).await?;
-        store::migrate(&database, None).await.context("migrate the database")?;
+        let (cluster, database) = find_database(options).await?;
         let store = Store::connect(&database).await.context("connect to the database")?;
         let platform_token = format!("1_{}", random_secret());
         let simulator = Simulator::start(simulator::Config {
@@ -62,6 +61,7 @@ impl Stage {
             time_scale: options.speed,
             legacy_broadcast_webhooks: true,
             token: Some(platform_token.clone()),
+            active_quota: quota.unwrap_or(simulator::Config::default().active_quota),
             ..simulator::Config::default()
         })
         .await
@@ -145,11 +145,13 @@ impl Stage {
         }
         self.simulator.shutdown().await;
         self.store.close().await;
-        store::drop_database(&self.database).await.context("drop the demonstration's database")?;
         let _ = std::fs::remove_file(&self.config_file);
         let _ = std::fs::remove_dir_all(&self.spool);
-        let cluster = self.cluster;
-        tokio::task::spawn_blocking(move || cluster.stop()).await??;
+        if let Some(cluster) = self.cluster {
+            let dropped = store::drop_database(&self.database).await;
+            dropped.context("drop the demonstration's database")?;
+            tokio::task::spawn_blocking(move || cluster.stop()).await??;
+        }
         Ok(())
     }
 }
@@ -159,6 +161,17 @@ struct Secrets {
     platform_token: String,
     api: String,
     path: String,
+}
+
+/// The database that was named, else a new one on the managed cluster.
+async fn find_database(options: &Demo) -> Result<(Option<postgres::Cluster>, store::Config)> {
+    if let Some(url) = &options.database {
+        return Ok((None, store::Config::new(url.clone())));
+    }
+    let cluster = start_cluster(database::settings(&Config::default())).await?;
+    let database = fresh_database(&cluster).await?;
+    store::migrate(&database, None).await.context("migrate the database")?;
+    Ok((Some(cluster), database))
 }
 
 /// A new database; those that earlier demonstrations left behind are dropped.
@@ -189,6 +202,7 @@ fn config_text(
         "[database]\nurl = \"{url}\"\n\
          [ingest]\nlisten = \"127.0.0.1:0\"\nspool_dir = \"{spool}\"\n\
          [api]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
          [[api.tokens]]\nname = \"demo\"\ntoken = \"{api}\"\nscopes = [\"admin\"]\n\
          [sealing]\nkey = \"{key}\"\n\
          [session]\ngrace = \"{grace}\"\nsettle = \"{settle}\"\nslot = \"{slot}\"\nwatch = \"{watch}\"\nvideos = \"{videos}\"\n\

@@ -39,6 +39,11 @@ impl Account {
         }
     }
 
+    /// Lets every access token expire.
+    pub(super) fn expire_all(&mut self) {
+        self.access.clear();
+    }
+
     /// True if the permanent token is the configured one, or well-formed where none is configured.
     fn accepts_key(&self, key: &str) -> bool {
         match &self.token {

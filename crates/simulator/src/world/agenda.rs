@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::Line;
+use super::{Line, Mishap};
 
 /// One planned consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ pub(super) enum Step {
     RecordingIsCut { stream: i64, part: u64 },
     /// Transcoding of a video gets on.
     Transcodes { video: i64, stage: Stage },
+    /// An encoder does the next act of its plan.
+    EncoderActs { stream: i64, plan: u64 },
+    /// An encoder looks whether it still sends as its plan wants.
+    EncoderTries { stream: i64, plan: u64, line: Line, begun: u64 },
+    /// Platform or people do something by themselves.
+    Strikes { mishap: Mishap, generation: u64 },
+    /// A stranger's live stream is deleted.
+    StrangerLeaves { stream: i64 },
 }
 
 /// How far transcoding of a video has come.

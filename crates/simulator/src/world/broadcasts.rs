@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::pages::page_range;
 use super::routes::unwrapped;
 use super::{CLIENT_ID, Reply, Request, World};
 
@@ -91,8 +90,8 @@ fn checked(field: &str, value: Value) -> Result<Value, Reply> {
 
 impl World {
     /// A page of broadcasts, newest first.
-    pub(super) fn list_broadcasts(&self, request: &Request) -> Reply {
-        let range = page_range(request, &self.behaviour, false, self.broadcasts.len());
+    pub(super) fn list_broadcasts(&mut self, request: &Request) -> Reply {
+        let range = self.page_range(request, false, self.broadcasts.len());
         let page = self.broadcasts.values().rev().skip(range.start).take(range.len());
         Reply::ok(page.map(Broadcast::view).collect())
     }
@@ -113,6 +112,7 @@ impl World {
         }
         self.next_broadcast += 1;
         let view = broadcast.view();
+        self.ledger.broadcast(self.now, id, &view);
         self.broadcasts.insert(id, broadcast);
         if self.behaviour.create_broadcast_answers_body {
             Reply::ok(view)
@@ -142,6 +142,7 @@ impl World {
         }
         let (id, view) = (broadcast.id, broadcast.view());
         let status = broadcast.fields.get("status").cloned();
+        self.ledger.broadcast(self.now, id, &view);
         self.broadcasts.insert(id, broadcast);
         if status != status_before && self.legacy_broadcast_webhooks {
             self.tell_broadcast(id, &status.unwrap_or_default());
@@ -152,8 +153,22 @@ impl World {
     /// Deletes a broadcast; streams and videos do not mind.
     pub(super) fn delete_broadcast(&mut self, id: &str) -> Reply {
         match id.parse().ok().and_then(|id: i64| self.broadcasts.remove(&id)) {
-            Some(_) => Reply::empty(204),
+            Some(gone) => {
+                self.ledger.broadcast_deleted(self.now, gone.id);
+                Reply::empty(204)
+            }
             None => Reply::not_found(),
+        }
+    }
+
+    /// Somebody pauses a broadcast in the portal.
+    pub(super) fn pause_broadcast(&mut self, id: i64) {
+        let Some(broadcast) = self.broadcasts.get_mut(&id) else { return };
+        broadcast.fields.insert("status".to_owned(), "paused".into());
+        let view = broadcast.view();
+        self.ledger.broadcast(self.now, id, &view);
+        if self.legacy_broadcast_webhooks {
+            self.tell_broadcast(id, &"paused".into());
         }
     }
 
@@ -187,6 +202,8 @@ impl World {
             if let Some(Value::Array(shown)) = broadcast.fields.get_mut("stream_ids") {
                 shown.push(stream.into());
             }
+            let view = broadcast.view();
+            self.ledger.broadcast(self.now, id, &view);
         }
     }
 

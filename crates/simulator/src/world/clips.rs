@@ -1,8 +1,10 @@
 //! Clips: pieces cut out of the rewind window of a stream that has one, and the video made of each.
 
+use crate::ClipVideo;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::truth::Origin;
 use super::{CLIENT_ID, ErrorShape, Reply, Request, World, error_body, timestamp};
 
 /// How long a clip can be fetched after its end, unless the request says.
@@ -71,15 +73,32 @@ impl World {
         }
         let wants_video = body.get("vod_required").and_then(Value::as_bool).unwrap_or(true);
         let began = DateTime::from_timestamp(start, 0).unwrap_or(self.now);
-        let video = wants_video.then(|| {
-            self.add_recorded_video(stream, began, TimeDelta::seconds(duration.min(14_400)))
-        });
+        let video = wants_video.then(|| self.add_clip_video(stream, began, duration.min(14_400)));
         let id = self.dice.slug().to_ascii_lowercase();
         let created_at = self.now;
         let clip = Clip { id, stream, created_at, start, duration, expiration, video };
         let view = clip.view();
         self.clips.push(clip);
         Reply::ok(view)
+    }
+}
+
+impl World {
+    /// Makes the video of a clip. It is a video of its own and no part of a recording, whatever it
+    /// says of the stream.
+    fn add_clip_video(&mut self, stream: i64, began: DateTime<Utc>, seconds: i64) -> i64 {
+        let id = self.add_recorded_video(stream, began, TimeDelta::seconds(seconds));
+        self.ledger.video_made(id, stream, Origin::Clip);
+        if let Some(video) = self.videos.get_mut(&id) {
+            let name = video.name().replacen("Stream Record", "Clip", 1);
+            video.fields.insert("name".to_owned(), name.into());
+            if self.behaviour.clip_video == ClipVideo::Plain {
+                video.stream_id = None;
+                video.recording_started_at = None;
+                video.record_type = Value::Null;
+            }
+        }
+        id
     }
 }
 

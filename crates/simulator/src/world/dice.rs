@@ -51,6 +51,11 @@ impl Pace {
         Self { time_scale }
     }
 
+    /// How many times faster than the real platform.
+    pub(super) fn time_scale(self) -> f64 {
+        self.time_scale
+    }
+
     /// Returns the real length of a nominal delay; at most a century.
     pub(super) fn scaled(self, nominal_seconds: f64) -> TimeDelta {
         const CENTURY: TimeDelta = TimeDelta::days(36_525);

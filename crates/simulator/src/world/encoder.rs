@@ -2,14 +2,14 @@
 //!
 //! For a PULL stream the same actions mean that its source appears and disappears.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::agenda::Step;
 use crate::ControlError;
 
 /// One of the two ways into a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
     /// The main push address, or the source of a PULL: shown as `live`.
@@ -46,6 +46,11 @@ impl World {
         action: Action,
     ) -> Result<(), ControlError> {
         self.advance(now);
+        self.act(id, line, action)
+    }
+
+    /// Does an encoder's action now.
+    pub(super) fn act(&mut self, id: i64, line: Line, action: Action) -> Result<(), ControlError> {
         match action {
             Action::Push => self.push(id, line),
             Action::Drop => self.drop_connection(id, line),
@@ -55,7 +60,11 @@ impl World {
 
     /// Connects a source. PUSH needs an active stream; a PULL source may wait for the switch.
     fn push(&mut self, id: i64, line: Line) -> Result<(), ControlError> {
+        let (now, is_down) = (self.now, self.is_down());
         let stream = self.streams.get_mut(&id).ok_or(ControlError::UnknownStream(id))?;
+        if is_down {
+            return Err(ControlError::Down(id));
+        }
         if !stream.is_pull() && !stream.is_active() {
             return Err(ControlError::Inactive(id));
         }
@@ -65,6 +74,7 @@ impl World {
         }
         ingest.connected = true;
         ingest.connection += 1;
+        self.ledger.sends(now, id, line, true);
         self.source_is_seen(id, line);
         Ok(())
     }
@@ -87,12 +97,15 @@ impl World {
 
     /// Takes the connection away and returns its number.
     fn disconnect(&mut self, id: i64, line: Line) -> Result<u64, ControlError> {
+        let now = self.now;
         let stream = self.streams.get_mut(&id).ok_or(ControlError::UnknownStream(id))?;
         let ingest = stream.ingest_mut(line);
         if !ingest.connected {
             return Err(ControlError::NotConnected(id));
         }
         ingest.connected = false;
-        Ok(ingest.connection)
+        let connection = ingest.connection;
+        self.ledger.sends(now, id, line, false);
+        Ok(connection)
     }
 }

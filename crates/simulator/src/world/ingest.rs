@@ -57,6 +57,7 @@ impl World {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.run += 1;
         stream.lives.push((self.now, None));
+        self.ledger.lives(self.now, id, true);
         let run = stream.run;
         let (low, high) = TRANSCODING_S;
         self.plan_between(low, high, Step::TranscodingStarts { stream: id, run });
@@ -97,6 +98,7 @@ impl World {
             if let Some((_, ended)) = stream.lives.last_mut() {
                 *ended = Some(now);
             }
+            self.ledger.lives(now, id, false);
             self.source_is_lost(id);
             self.restreams_follow(id, false);
             self.pull_waits(id);
@@ -106,11 +108,15 @@ impl World {
 
     /// Cuts whatever is connected, as after a switch to `active:false` or a new push token.
     pub(super) fn cut_ingest(&mut self, id: i64) {
+        let now = self.now;
         for line in [Line::Primary, Line::Backup] {
             if let Some(stream) = self.streams.get_mut(&id) {
                 // A PULL source is not ours to cut: it stays there, we stop fetching it.
                 let stays = stream.is_pull();
                 stream.ingest_mut(line).connected &= stays;
+                if !stays {
+                    self.ledger.sends(now, id, line, false);
+                }
             }
             self.line_ends(id, line);
             self.flow_changed(id);
@@ -146,6 +152,7 @@ impl World {
         if stream.idle == idle && stream.is_pull() && !stream.is_live() {
             stream.options.set_flag("active", false);
             stream.switches += 1;
+            self.ledger.switched(self.now, id, false);
         }
     }
 }

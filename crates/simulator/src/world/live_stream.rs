@@ -56,6 +56,8 @@ pub(super) struct LiveStream {
     pub(super) idle: u64,
     pub(super) recorder: Recorder,
     pub(super) told: Told,
+    /// What was told, and since when, for answers that lag.
+    pub(super) past: Vec<(DateTime<Utc>, Told)>,
     /// When runs began and ended, for the statistics.
     pub(super) lives: Vec<(DateTime<Utc>, Option<DateTime<Utc>>)>,
 }
@@ -76,6 +78,7 @@ impl LiveStream {
             idle: 0,
             recorder: Recorder::default(),
             told: Told::default(),
+            past: Vec::new(),
             lives: Vec::new(),
         }
     }
@@ -124,6 +127,12 @@ impl LiveStream {
     /// Returns the state that webhooks tell.
     pub(super) fn to_tell(&self) -> Told {
         [self.primary.live, self.backup.live, self.transcoding, self.is_recording()]
+    }
+
+    /// Returns the flags as they were at a moment.
+    fn flags_at(&self, moment: DateTime<Utc>) -> Told {
+        let then = self.past.iter().rev().find(|(since, _)| *since <= moment);
+        then.map_or_else(Told::default, |(_, told)| *told)
     }
 
     /// Returns the protocol of the source. Webhooks show it always, GET only while it is live.
@@ -253,9 +262,17 @@ impl World {
         stream.add_addresses(&mut fields);
         stream.add_playback(&mut fields);
         stream.add_state(&mut fields, self.now, self.behaviour.source_type);
+        let mut recording = stream.is_recording();
+        if self.behaviour.flags_lag_s > 0 {
+            let lag = self.pace.scaled(f64::from(self.behaviour.flags_lag_s));
+            let [live, backup_live, _, was_recording] = stream.flags_at(self.now - lag);
+            fields.insert("live".to_owned(), live.into());
+            fields.insert("backup_live".to_owned(), backup_live.into());
+            recording = was_recording;
+        }
         match self.behaviour.recording_in_get {
             FlagInGet::Present => {
-                fields.insert("recording".to_owned(), stream.is_recording().into());
+                fields.insert("recording".to_owned(), recording.into());
             }
             FlagInGet::Null => {
                 fields.insert("recording".to_owned(), Value::Null);

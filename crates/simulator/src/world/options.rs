@@ -73,6 +73,11 @@ impl Options {
         self.values.insert(field.to_owned(), value.into());
     }
 
+    /// Sets a text.
+    pub(super) fn set_text(&mut self, field: &str, value: &str) {
+        self.values.insert(field.to_owned(), value.into());
+    }
+
     /// Returns a text option, or `""` if it is null.
     pub(super) fn text(&self, field: &str) -> &str {
         self.values.get(field).and_then(Value::as_str).unwrap_or_default()

@@ -2,11 +2,32 @@
 
 use std::ops::Range;
 
-use super::Request;
+use super::{Request, World};
 use crate::Behaviour;
 
 /// The largest `per_page` that is obeyed.
 const MAX_PER_PAGE: usize = 100;
+
+impl World {
+    /// Returns the part of a list of `len` items that a request asks for. Where pages shift, those
+    /// after the first begin up to so many rows too early or too late, as if the list had changed
+    /// meanwhile: rows are repeated and skipped.
+    pub(super) fn page_range(
+        &mut self,
+        request: &Request,
+        has_per_page: bool,
+        len: usize,
+    ) -> Range<usize> {
+        let Range { start, end } = page_range(request, &self.behaviour, has_per_page, len);
+        let most = usize::from(self.behaviour.pages_shift_by);
+        if most == 0 || start == 0 {
+            return start..end;
+        }
+        let by = usize::try_from(self.dice.below(2 * u64::from(self.behaviour.pages_shift_by) + 1));
+        let shifted = |at: usize| (at + by.unwrap_or(most)).saturating_sub(most).min(len);
+        shifted(start)..shifted(end).max(end.min(len))
+    }
+}
 
 /// Returns the part of a list of `len` items that a request asks for.
 ///

@@ -75,7 +75,9 @@ impl World {
         if !stream.is_live() {
             return Reply::invalid("name", "Error text: Stream is not live.");
         }
-        match self.behaviour.start_recording {
+        let answer =
+            if self.is_full() { StartRecording::NoSpace } else { self.behaviour.start_recording };
+        match answer {
             StartRecording::NoContent => {
                 self.order_recording(id);
                 Reply::empty(204)
@@ -162,12 +164,11 @@ impl World {
         let stream = self.streams.get_mut(&id)?;
         let file = stream.recorder.open.take()?;
         let duration = file.duration(now);
-        if duration.is_zero()
-            || duration < self.pace.scaled(f64::from(self.behaviour.minimum_fragment_s))
-        {
-            return None;
-        }
-        Some(self.add_recorded_video(id, file.started_at, duration))
+        let shortest = self.pace.scaled(f64::from(self.behaviour.minimum_fragment_s));
+        let is_long = !duration.is_zero() && duration >= shortest;
+        let video = is_long.then(|| self.add_recorded_video(id, file.started_at, duration));
+        self.ledger.file_closed((file.started_at, now), id, duration, video);
+        video
     }
 
     /// Follows media that begins or ends: the open file grows or is held.

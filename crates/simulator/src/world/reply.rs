@@ -120,6 +120,8 @@ pub enum ErrorShape {
     D,
     /// `{"exception_class","message","request_id"}`: said to be common to all products.
     E,
+    /// `{"data":null,"warnings":[],"errors":[{"key","message"}]}`: `start_recording`, with status 200.
+    F,
     /// No body.
     Empty,
     /// The text itself, without JSON around it: an edge proxy's page.
@@ -137,6 +139,11 @@ pub(crate) fn error_body(shape: ErrorShape, status: u16, text: &str) -> ReplyBod
             "exception_class": exception_class(status),
             "message": text,
             "request_id": "00000000000000000000000000000000",
+        })),
+        ErrorShape::F => ReplyBody::Json(json!({
+            "data": null,
+            "warnings": [],
+            "errors": [{"key": "error", "message": text}],
         })),
         ErrorShape::Empty => ReplyBody::Empty,
         ErrorShape::Raw => ReplyBody::Text(text.to_owned()),

@@ -21,6 +21,8 @@ pub(crate) struct Webhook {
     pub(crate) due: DateTime<Utc>,
     /// The value of `type`.
     pub(crate) kind: &'static str,
+    /// The id of the object it tells of.
+    pub(crate) about: i64,
     /// The whole body.
     pub(crate) body: Value,
     /// True: the request that caused it is answered after it was delivered.
@@ -42,15 +44,17 @@ impl World {
 
     /// Decides a stream webhook.
     fn tell_stream_after(&mut self, id: i64, nominal_seconds: f64) {
+        let now = self.now;
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let to_tell = stream.to_tell();
         if to_tell == stream.told {
             return;
         }
         stream.told = to_tell;
+        stream.past.push((now, to_tell));
         let stream = stream.clone();
         let body = self.stream_snapshot(&stream);
-        self.send("stream", &json!({"stream": body}), nominal_seconds, false);
+        self.send(("stream", id), &json!({"stream": body}), nominal_seconds, false);
     }
 
     /// Returns the body of a stream webhook.
@@ -85,7 +89,7 @@ impl World {
     pub(super) fn tell_video(&mut self, id: i64) {
         let Some(video) = self.videos.get(&id) else { return };
         let body = video_snapshot(video, self.behaviour.legacy_video_webhooks);
-        self.send("video", &json!({"video": body}), 0.0, false);
+        self.send(("video", id), &json!({"video": body}), 0.0, false);
     }
 
     /// Tells that a video is gone: the only webhook with a time in it.
@@ -99,14 +103,14 @@ impl World {
         });
         let (low, high) = AFTER_THE_ANSWER_S;
         let delay = self.dice.between(low, high);
-        self.send("video_delete", &json!({"video": body}), delay, false);
+        self.send(("video_delete", video.id), &json!({"video": body}), delay, false);
     }
 
     /// Tells a broadcast's new status, before the request that set it is answered: so its place in a
     /// receiver's log is certain.
     pub(super) fn tell_broadcast(&mut self, id: i64, status: &Value) {
         let body = json!({"broadcast": {"id": id, "status": status}});
-        self.send("broadcast", &body, 0.0, true);
+        self.send(("broadcast", id), &body, 0.0, true);
     }
 
     /// Tells whether a restream is sent.
@@ -115,21 +119,24 @@ impl World {
         let body = json!({
             "id": id, "name": row["name"], "stream_id": row["stream_id"], "live": row["live"],
         });
-        self.send("restream", &json!({"restream": body}), 0.0, false);
+        self.send(("restream", id), &json!({"restream": body}), 0.0, false);
     }
 
     /// Puts a webhook into the outbox.
     fn send(
         &mut self,
-        kind: &'static str,
+        (kind, about): (&'static str, i64),
         message: &Value,
         nominal_seconds: f64,
         before_answer: bool,
     ) {
+        if self.is_down() {
+            return;
+        }
         let due = self.pace.after(self.now, nominal_seconds).max(self.last_due);
         self.last_due = due;
         let body = json!({"type": kind, "message": message});
-        self.outbox.push(Webhook { due, kind, body, before_answer });
+        self.outbox.push(Webhook { due, kind, about, body, before_answer });
     }
 }
 

@@ -6,7 +6,6 @@ use super::agenda::Step;
 use super::encoder::Line;
 use super::live_stream::LiveStream;
 use super::options::Options;
-use super::pages::page_range;
 use super::quota::Admission;
 use super::routes::unwrapped;
 use super::{Reply, Request, World};
@@ -17,8 +16,8 @@ const SWITCH_OFF_LAG_S: (f64, f64) = (1.0, 3.0);
 
 impl World {
     /// A page of streams, newest first.
-    pub(super) fn list_streams(&self, request: &Request) -> Reply {
-        let range = page_range(request, &self.behaviour, false, self.streams.len());
+    pub(super) fn list_streams(&mut self, request: &Request) -> Reply {
+        let range = self.page_range(request, false, self.streams.len());
         let with_broadcasts = request.query("with_broadcasts") == Some("1");
         let page = self.streams.values().rev().skip(range.start).take(range.len()).map(|stream| {
             let mut view = self.stream_view(stream);
@@ -49,13 +48,26 @@ impl World {
             Admission::StaysInactive => options.set_flag("active", false),
             Admission::Refused(reply) => return reply,
         }
+        let id = self.add_stream(options);
+        self.bind_broadcasts(id, fields.get("broadcast_ids"));
+        self.get_stream(id)
+    }
+
+    /// Adds a stream and returns its id.
+    pub(super) fn add_stream(&mut self, options: Options) -> i64 {
         let id = self.next_stream;
         self.next_stream += 1;
         let token = self.dice.token();
+        let (name, tag) = (options.text("name").to_owned(), options.value("client_entity_data"));
+        let is_active = options.flag("active");
+        self.ledger.stream_created(self.now, id, &name, &tag);
         self.streams.insert(id, LiveStream::new(id, options, token, self.now));
-        self.bind_broadcasts(id, fields.get("broadcast_ids"));
+        if is_active {
+            self.ledger.switched(self.now, id, true);
+            self.encoder_is_called(id);
+        }
         self.pull_waits(id);
-        self.get_stream(id)
+        id
     }
 
     /// One stream.
@@ -99,13 +111,15 @@ impl World {
     }
 
     /// Follows a change of `active`.
-    fn switched(&mut self, id: i64, is_active: bool) {
+    pub(super) fn switched(&mut self, id: i64, is_active: bool) {
+        self.ledger.switched(self.now, id, is_active);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.switches += 1;
         let switches = stream.switches;
         if is_active {
             self.pull_waits(id);
             self.source_is_seen(id, Line::Primary);
+            self.encoder_is_called(id);
             return;
         }
         let (low, high) = SWITCH_OFF_LAG_S;
@@ -125,6 +139,7 @@ impl World {
         }
         self.close_recording(id);
         self.streams.remove(&id);
+        self.ledger.stream_deleted(self.now, id);
         self.overlays.retain(|row| row["stream_id"] != id);
         self.clips.retain(|clip| clip.stream != id);
         Reply::empty(204)

@@ -2,8 +2,10 @@
 
 mod access;
 mod ingest;
+mod mishaps;
 mod objects;
 mod others;
 mod play;
 mod recording;
 mod transcoding;
+mod truth;

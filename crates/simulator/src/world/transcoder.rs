@@ -67,7 +67,13 @@ impl World {
 
     /// Ends one rendition and tells what the switches want told.
     fn rendition_ends(&mut self, id: i64, index: usize) {
-        let encoding = self.behaviour.encoding;
+        let encoding = match self.behaviour.encoding {
+            _ if self.is_full() => Encoding::RenditionFails,
+            Encoding::Varied if id % 20 == 3 => Encoding::Fails,
+            Encoding::Varied if id % 10 == 7 => Encoding::RenditionFails,
+            Encoding::Completes | Encoding::Varied => Encoding::Completes,
+            encoding @ (Encoding::RenditionFails | Encoding::Fails) => encoding,
+        };
         let now = self.now;
         let Some(video) = self.videos.get_mut(&id) else { return };
         video.updated_at = now;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
+use super::truth::Origin;
 use super::{CLIENT_ID, World, timestamp, uploads};
 
 /// How far a video or one of its renditions has come.
@@ -213,6 +214,7 @@ impl World {
             slug: self.dice.slug(),
         };
         self.videos.insert(id, video);
+        self.ledger.video_made(id, stream, Origin::Recording);
         self.transcoding_is_queued(id);
         id
     }

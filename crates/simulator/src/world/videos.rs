@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::pages::page_range;
 use super::video::Video;
 use super::{Reply, Request, World};
 
 impl World {
     /// A page of the videos that pass all filters, newest first.
-    pub(super) fn list_videos(&self, request: &Request) -> Reply {
+    pub(super) fn list_videos(&mut self, request: &Request) -> Reply {
+        let count = self.videos.values().filter(|video| passes(video, request)).count();
+        let range = self.page_range(request, true, count);
         let found: Vec<&Video> =
             self.videos.values().rev().filter(|video| passes(video, request)).collect();
-        let range = page_range(request, &self.behaviour, true, found.len());
         let fields = request.query("fields");
         Reply::ok(found[range].iter().map(|video| trimmed(video.view(), fields)).collect())
     }
@@ -38,6 +38,7 @@ impl World {
         match id.parse().ok().and_then(|id: i64| self.videos.remove(&id)) {
             Some(video) => {
                 self.subtitles.retain(|row| row["video_id"] != video.id);
+                self.ledger.video_deleted(self.now, &video);
                 self.tell_video_deleted(&video);
                 Reply::empty(204)
             }

@@ -145,3 +145,67 @@ async fn the_configuration_prints_no_secret() {
     let printed = format!("{config:?}");
     assert!(!["permanent", "hunter2", "path-secret"].iter().any(|one| printed.contains(one)));
 }
+
+#[tokio::test]
+async fn the_truth_is_told_line_by_line_and_in_parts() {
+    let stage = Stage::new().await;
+    let first = stage.active_stream().await;
+    stage.active_stream().await;
+    let text = stage.call("GET", "/_truth", Value::Null).await.text;
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["type"], "run");
+    assert_eq!(lines[1]["id"], first);
+    assert!(!text.contains("token"), "{text}");
+    let part = stage.call("GET", &format!("/_truth?after={first}&limit=1"), Value::Null).await;
+    assert_eq!(part.text.lines().count(), 2);
+    assert_eq!(stage.simulator.truth().len(), 3);
+}
+
+#[tokio::test]
+async fn encoders_come_by_themselves_where_they_are_asked_for() {
+    let stage = Stage::new().await;
+    let plans = json!({"length_s": [3600, 3600], "incidents": 0});
+    assert_eq!(stage.call("PUT", "/_control/encoders", plans).await.status, 204);
+    let id = stage.active_stream().await;
+    stage.wait_for(&format!("/streaming/streams/{id}"), |stream| stream["live"] == true).await;
+    let told = stage.call("GET", "/_control/encoders", Value::Null).await.json();
+    assert_eq!(told["states"][id.to_string()], "playing");
+    assert_eq!(stage.call("DELETE", "/_control/encoders", Value::Null).await.status, 204);
+    let told = stage.call("GET", "/_control/encoders", Value::Null).await.json();
+    assert_eq!(told["plans"], Value::Null);
+}
+
+#[tokio::test]
+async fn mishaps_strike_when_they_are_told_to() {
+    let stage = Stage::new().await;
+    let id = stage.active_stream().await;
+    let path = format!("/_control/mishaps/deactivates?stream={id}");
+    assert_eq!(stage.call("POST", &path, Value::Null).await.status, 204);
+    assert_eq!(stage.call("POST", &path, Value::Null).await.status, 409);
+    let unknown = stage.call("POST", "/_control/mishaps/explodes", Value::Null).await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.text.contains("switches_off"), "{}", unknown.text);
+    let faults = json!({"mishaps": {"restarts": 100_000.0}, "calls": {"rate": 0.0}});
+    assert_eq!(stage.call("PUT", "/_control/faults", faults).await.status, 204);
+    let restarted = |run: &str| {
+        serde_json::from_str::<Value>(run).is_ok_and(|run| run["mishaps"][1].is_object())
+    };
+    loop {
+        let told = stage.call("GET", "/_truth?limit=0", Value::Null).await;
+        if told.text.lines().next().is_some_and(restarted) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn webhooks_go_where_they_are_told_to() {
+    let receiver = Receiver::answering(200).await;
+    let stage = Stage::new().await;
+    let url = json!({"url": receiver.url});
+    assert_eq!(stage.call("PUT", "/_control/webhook-url", url).await.status, 204);
+    let id = stage.active_stream().await;
+    stage.simulator.push(id).unwrap();
+    receiver.wait_for("live", |body| body["message"]["stream"]["live"] == true).await;
+}
