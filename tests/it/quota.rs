@@ -1,5 +1,7 @@
 //! The platform's quota of active live streams.
 
+use std::time::Duration;
+
 use domain::ids::Subject;
 use domain::quota::Quota;
 use serde_json::json;
@@ -12,6 +14,8 @@ use crate::system::{SOURCE, Setup, TestSystem, http, until};
 fn with_slots(slots: u32, is_known: bool) -> Setup {
     let mut setup = Setup::default();
     setup.simulator.active_quota = slots;
+    // The last one is waited for at the end of a test.
+    setup.policy.sweep = Duration::from_secs(2);
     if is_known {
         setup.policy.slots.insert(SOURCE.to_owned(), slots);
     }

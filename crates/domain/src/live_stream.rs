@@ -358,6 +358,8 @@ impl LiveStream {
             }
             // `decide` cancels the call, and its outcome tells.
             TimerKind::Call => {}
+            // A quota's.
+            TimerKind::Sweep => {}
         }
     }
 

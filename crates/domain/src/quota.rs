@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::call::{Call, CallResult};
-use crate::event::Event;
+use crate::event::{Event, TimerElapsed};
 use crate::ids::{LiveStreamId, Timestamp};
 use crate::slot::{SlotEvent, SlotReleased, SlotRequested};
+use crate::timer::TimerKind;
 
 mod decide;
 mod look;
 
-pub use look::{Look, QuotaWait};
+pub use look::{Look, Tick};
 
 /// A session's ticket, and its turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +149,7 @@ impl Quota {
             Event::CallFailed(failed) => {
                 self.look.end(failed.intent, at);
             }
-            Event::TimerElapsed(elapsed) => self.timer(elapsed.generation),
+            Event::TimerElapsed(elapsed) => self.timer(*elapsed),
             Event::Slot(SlotEvent::Granted(_) | SlotEvent::Queued(_))
             | Event::WebhookReceived(_)
             | Event::SessionRequested(_)
@@ -171,8 +172,7 @@ impl Quota {
             | Event::Unrecognized => {}
         }
         self.admit(at);
-        let wait = self.wait_for();
-        self.look.note(wait);
+        self.look.arm(!self.queue.is_empty(), self.is_taken());
     }
 
     /// Applies how many slots the configuration gives. Where that makes a first bound, what is
@@ -273,12 +273,18 @@ impl Quota {
         self.learned = self.learned.filter(binds);
     }
 
-    /// Time to look, unless the queue moved by itself.
-    fn timer(&mut self, generation: u64) {
-        if !self.look.is_due_at(generation, self.learned.is_some_and(|l| l.tried)) {
+    /// Time to look, and to try more than the bound that was learnt.
+    fn timer(&mut self, elapsed: TimerElapsed) {
+        let generation = elapsed.generation;
+        if elapsed.timer == TimerKind::Sweep {
+            let taken = self.is_taken();
+            return self.look.sweep_due(generation, taken);
+        }
+        let tried = self.learned.is_some_and(|learned| learned.tried);
+        if !self.look.queue_stands(generation, self.queue.is_empty(), tried) {
             return;
         }
-        if let Some(learned) = self.learned.as_mut().filter(|_| !self.queue.is_empty()) {
+        if let Some(learned) = self.learned.as_mut() {
             // Those that were tried were not refused: there is room for more.
             let step = if learned.tried { learned.step.saturating_mul(2) } else { learned.step };
             learned.step = step.clamp(1, MAX_STEP);
@@ -332,16 +338,9 @@ impl Quota {
         true
     }
 
-    /// What is waited for, and ended by a look if nothing is heard.
-    fn wait_for(&self) -> Option<QuotaWait> {
-        let taken = self.slots().is_some() && self.in_use() > 0;
-        if self.look.is_due() {
-            None
-        } else if !self.queue.is_empty() {
-            Some(QuotaWait::Slot)
-        } else {
-            taken.then_some(QuotaWait::Sweep)
-        }
+    /// Whether there is something to hold against what is active.
+    fn is_taken(&self) -> bool {
+        self.slots().is_some() && self.in_use() > 0
     }
 }
 

@@ -71,6 +71,7 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
             TimerKind::Grace => "the encoder's grace period is over".to_owned(),
             TimerKind::Poll => "nothing was heard for a while: time to ask".to_owned(),
             TimerKind::Call => "the call in flight had its time".to_owned(),
+            TimerKind::Sweep => "time to look at the active live streams".to_owned(),
             TimerKind::Steady => "the encoder had time to show that it is steady".to_owned(),
         },
         Event::LimitExceeded(exceeded) => exceeded.limit.words().to_owned(),

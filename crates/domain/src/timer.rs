@@ -22,6 +22,8 @@ pub enum TimerKind {
     Steady,
     /// The time that a call in flight still has when its session shall end.
     Call,
+    /// Time to hold the slots that are granted against what is active.
+    Sweep,
 }
 
 impl TimerKind {
@@ -32,6 +34,7 @@ impl TimerKind {
             Self::Poll => "poll",
             Self::Steady => "steady",
             Self::Call => "call",
+            Self::Sweep => "sweep",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Quota, QuotaWait};
+use super::Quota;
 use crate::call::Call;
 use crate::decide::backed_off;
 use crate::effect::{Effects, later};
@@ -40,11 +40,7 @@ impl Quota {
             let limit = policy.limits.of_call(true);
             to.call(self.look.number, Call::ObserveQuota { check }, limit);
         }
-        if let Some(wait) = self.look.wait
-            && before.is_none_or(|b| b.look.waits != self.look.waits)
-        {
-            to.timer(TimerKind::Poll, self.look.waits, later(at, self.pause(policy, wait, at)));
-        }
+        self.set_timers(policy, before, at, to);
     }
 
     /// Says what the configuration of this process gives, where the state has it otherwise.
@@ -85,14 +81,22 @@ impl Quota {
         doubted.map(|grant| grant.claim.live_stream).collect()
     }
 
-    /// How long to wait before the platform is asked: at once where it was not for long.
-    fn pause(&self, policy: &Policy, wait: QuotaWait, at: Timestamp) -> Duration {
-        let is_known = self.look.last.is_some_and(|last| at < later(last, policy.sweep));
-        match wait {
-            QuotaWait::Sweep => policy.sweep,
-            QuotaWait::Slot if !is_known => Duration::ZERO,
-            QuotaWait::Slot => backed_off(policy.slot, self.look.in_vain, 10),
+    /// Sets the timers that the fold asked for.
+    fn set_timers(&self, policy: &Policy, before: Option<&Self>, at: Timestamp, to: &mut Effects) {
+        let was = before.map(|b| b.look.clone()).unwrap_or_default();
+        let (queue, sweep) = (self.look.queue, self.look.sweep);
+        if queue.number != was.queue.number {
+            to.timer(TimerKind::Poll, queue.number, later(at, self.pause(policy, at)));
         }
+        if sweep.number != was.sweep.number {
+            to.timer(TimerKind::Sweep, sweep.number, later(at, policy.sweep));
+        }
+    }
+
+    /// How long a queue may stand before the platform is asked: not at all where it was not for long.
+    fn pause(&self, policy: &Policy, at: Timestamp) -> Duration {
+        let is_known = self.look.last.is_some_and(|last| at < later(last, policy.sweep));
+        if is_known { backed_off(policy.slot, self.look.in_vain, 10) } else { Duration::ZERO }
     }
 }
 

@@ -9,14 +9,32 @@ use uuid::Uuid;
 
 use crate::ids::{LiveStreamId, Timestamp};
 
-/// What a quota waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum QuotaWait {
-    /// A slot for those in the queue.
-    Slot,
-    /// The time to hold what is granted against what is active.
-    Sweep,
+/// A timer of a quota: one is pending at a time, so that a queue that forms and ends ten times a second
+/// does not leave ten timers a second behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Timers so far: the generation of the last one.
+    pub number: u64,
+    /// It has not fired.
+    pub pending: bool,
+}
+
+impl Tick {
+    /// Asks for a timer, unless one is pending or none is `needed`. Returns whether it asked.
+    fn arm(&mut self, needed: bool) -> bool {
+        let arms = needed && !self.pending;
+        if arms {
+            *self = Self { number: self.number + 1, pending: true };
+        }
+        arms
+    }
+
+    /// Whether timer `generation` is the pending one, which has fired now.
+    fn fire(&mut self, generation: u64) -> bool {
+        let is_it = self.pending && self.number == generation;
+        self.pending &= !is_it;
+        is_it
+    }
 }
 
 /// The looks of a quota.
@@ -37,13 +55,13 @@ pub struct Look {
     pub number: u64,
     /// Live streams that gave their slot back while it is made.
     pub released: Vec<LiveStreamId>,
-    /// What is waited for.
-    pub wait: Option<QuotaWait>,
-    /// Waits so far: the timer's generation.
-    pub waits: u64,
-    /// A slot came or went since the wait began.
+    /// When the queue is to have moved.
+    pub queue: Tick,
+    /// When what is granted is to be held against what is active.
+    pub sweep: Tick,
+    /// A slot came or went since the queue's timer was set.
     pub moved: bool,
-    /// Waits in a row in which nothing moved.
+    /// Timers in a row before which nothing moved.
     pub in_vain: u32,
 }
 
@@ -94,20 +112,23 @@ impl Look {
         std::mem::take(&mut self.released)
     }
 
-    /// Whether the timer of wait `generation` makes one due. Where the queue moved by itself the
-    /// wait begins anew, unless slots were `tried`: then the platform tells whether it had them.
-    pub(super) fn is_due_at(&mut self, generation: u64, tried: bool) -> bool {
-        if self.waits != generation || self.wait.is_none() {
+    /// Whether the queue's timer `generation` makes one due. Where the queue moved by itself, or there
+    /// is none any more, it does not, unless slots were `tried`: then the platform tells whether it
+    /// had them.
+    pub(super) fn queue_stands(&mut self, generation: u64, is_empty: bool, tried: bool) -> bool {
+        if !self.queue.fire(generation) || is_empty {
             return false;
         }
-        self.due = true;
-        if self.wait == Some(QuotaWait::Slot) {
-            let moved = std::mem::take(&mut self.moved) || tried;
-            self.in_vain = if moved { 0 } else { self.in_vain.saturating_add(1) };
-            self.due = tried || !moved;
-            self.wait = None;
-        }
-        self.due
+        let moved = std::mem::take(&mut self.moved) || tried;
+        self.in_vain = if moved { 0 } else { self.in_vain.saturating_add(1) };
+        let is_due = tried || !moved;
+        self.due |= is_due;
+        is_due
+    }
+
+    /// Applies that it is time for a sweep, unless nothing is `taken`.
+    pub(super) fn sweep_due(&mut self, generation: u64, taken: bool) {
+        self.due |= self.sweep.fire(generation) && taken;
     }
 
     /// Notes that a slot came back by itself.
@@ -115,12 +136,11 @@ impl Look {
         (self.moved, self.in_vain) = (true, 0);
     }
 
-    /// Notes what is waited for after an event.
-    pub(super) fn note(&mut self, wait: Option<QuotaWait>) {
-        if wait.is_some() && wait != self.wait {
-            self.waits += 1;
+    /// Sets the timers that are needed after an event: somebody `waits`, slots are `taken`.
+    pub(super) fn arm(&mut self, waits: bool, taken: bool) {
+        if self.queue.arm(waits && !self.is_due()) {
             self.moved = false;
         }
-        self.wait = wait;
+        self.sweep.arm(taken);
     }
 }
