@@ -356,10 +356,8 @@ impl LiveStream {
                     session.steady(elapsed.generation);
                 }
             }
-            // `decide` cancels the call, and its outcome tells.
-            TimerKind::Call => {}
-            // A quota's.
-            TimerKind::Sweep => {}
+            // `decide` cancels the call, and its outcome tells. A sweep is a quota's.
+            TimerKind::Call | TimerKind::Sweep => {}
         }
     }
 

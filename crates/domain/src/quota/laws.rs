@@ -67,11 +67,11 @@ fn stream(n: u8) -> LiveStreamId {
 }
 
 fn sender(event: Option<&Event>) -> Option<Uuid> {
-    match event {
-        Some(Event::Slot(SlotEvent::Requested(asked))) => Some(asked.session),
-        Some(Event::Slot(SlotEvent::Released(given))) => Some(given.session),
-        _ => None,
+    if let Some(Event::Slot(SlotEvent::Requested(asked))) = event {
+        return Some(asked.session);
     }
+    let Some(Event::Slot(SlotEvent::Released(given))) = event else { return None };
+    Some(given.session)
 }
 
 impl World {

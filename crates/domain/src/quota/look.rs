@@ -39,7 +39,6 @@ impl Tick {
 
 /// The looks of a quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
 pub struct Look {
     /// One is to be made.
     pub due: bool,

@@ -24,10 +24,9 @@ fn installation(slots: usize, is_known: bool) -> Scenario {
 }
 
 fn quota(s: &Scenario) -> Quota {
-    match s.state(&Subject::quota(SOURCE)).map(|state| &state.body) {
-        Some(Body::Quota(quota)) => quota.clone(),
-        other => panic!("no quota: {other:?}"),
-    }
+    let state = s.state(&Subject::quota(SOURCE)).map(|state| &state.body);
+    let Some(Body::Quota(quota)) = state else { panic!("no quota: {state:?}") };
+    quota.clone()
 }
 
 /// Sessions of `accounts`, in this order.
