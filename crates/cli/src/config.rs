@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use domain::timer::Policy;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use secrecy::{ExposeSecret, SecretString};
@@ -316,6 +318,8 @@ pub(crate) struct Source {
     /// secret authenticates.
     #[serde(default)]
     pub(crate) allow_from: Vec<String>,
+    /// Live streams of the account that may be active at a time; none: not known, a refusal tells.
+    pub(crate) active_streams: Option<NonZeroU32>,
     /// Requests in a second, of all processes together; none: no limit.
     pub(crate) rate_per_second: Option<f64>,
     /// Requests at once after a rest.
@@ -385,6 +389,13 @@ impl Config {
             return Ok(Some(url));
         }
         Ok(environment("DATABASE_URL").filter(|url| !url.is_empty()).map(SecretString::from))
+    }
+
+    /// How long sessions wait for what, and how many of each source run at a time.
+    pub(crate) fn policy(&self) -> Policy {
+        let slots = |s: &Source| Some((s.name.clone(), s.active_streams?.get()));
+        let slots = self.sources.iter().filter_map(slots).collect();
+        Policy { slots, ..self.session.policy() }
     }
 
     /// The sealing key, if one is configured.

@@ -65,6 +65,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         Event::Bound(_)
         | Event::VideoChanged(_)
         | Event::BroadcastChanged(_)
+        | Event::Slot(_)
         | Event::Unrecognized => false,
         Event::TimerElapsed(elapsed) => elapsed.timer == TimerKind::Grace,
         Event::WebhookReceived(_)

@@ -183,7 +183,7 @@ pub(crate) fn start_worker(
         poll: config.worker.poll,
         concurrency: config.worker.concurrency,
         grace: config.worker.grace,
-        policy: config.session.policy(),
+        policy: config.policy(),
         seal_after: config.history.seal_after,
         keys_for: config.history.keys_for,
         keep_job_history: config.jobs.keep_history,

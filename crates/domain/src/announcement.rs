@@ -24,6 +24,25 @@ pub struct SessionNews {
     pub note: Option<String>,
 }
 
+/// What is said of a session that waits for a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaNews {
+    /// The session.
+    pub session: Uuid,
+    /// Its live stream.
+    #[serde(default)]
+    pub live_stream: Option<LiveStreamId>,
+    /// The product's account.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Why it waits.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Its place in the queue, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<u64>,
+}
+
 /// What is said of a part of a recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNews {
@@ -96,7 +115,7 @@ pub enum Announcement {
     /// No part is waited for any more; the note says what is missing, if anything is.
     RecordingReady(SessionNews),
     /// No slot of the platform account is free: the session waits for one.
-    QuotaWaiting(SessionNews),
+    QuotaWaiting(QuotaNews),
     /// A live stream was cleaned up, or kept.
     CleanupDone(CleanupNews),
     /// Nothing is sent to an endpoint any more.
@@ -145,8 +164,8 @@ impl Announcement {
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
             | Self::SessionUnstable(n)
-            | Self::QuotaWaiting(n)
             | Self::RecordingReady(n) => n.account.as_deref(),
+            Self::QuotaWaiting(n) => n.account.as_deref(),
             Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => n.account.as_deref(),
             Self::CleanupDone(n) => n.account.as_deref(),
             Self::EndpointDisabled(_) => None,
@@ -185,9 +204,9 @@ impl Announcement {
             | Self::SessionStopped(n)
             | Self::SessionEnded(n)
             | Self::SessionFailed(n)
-            | Self::QuotaWaiting(n)
             | Self::SessionUnstable(n)
             | Self::RecordingReady(n) => json(n),
+            Self::QuotaWaiting(n) => json(n),
             Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => json(n),
             Self::CleanupDone(n) => json(n),
             Self::EndpointDisabled(n) => json(n),
@@ -212,7 +231,7 @@ impl Announcement {
             "SessionUnstable" => session().map(Self::SessionUnstable),
             "RecordingPartReady" => part().map(Self::RecordingPartReady),
             "RecordingPartOverdue" => part().map(Self::RecordingPartOverdue),
-            "QuotaWaiting" => session().map(Self::QuotaWaiting),
+            "QuotaWaiting" => serde_json::from_slice(bytes).ok().map(Self::QuotaWaiting),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
             "EndpointDisabled" => serde_json::from_slice(bytes).ok().map(Self::EndpointDisabled),
             _ => None,

@@ -97,6 +97,12 @@ pub enum Call {
         /// The video.
         video: VideoId,
     },
+    /// Ask which live streams of the account are active.
+    ObserveQuota {
+        /// Live streams to ask for one by one, where the list does not show them active.
+        #[serde(default)]
+        check: Vec<LiveStreamId>,
+    },
     /// Delete a live stream of ours, after guards, recordings first.
     DeleteLiveStream {
         /// The live stream.
@@ -111,7 +117,7 @@ pub enum Call {
 impl Call {
     /// All job kinds that make a platform call, in the order of a session's life. Nobody else may
     /// enqueue them: SQL `enqueue` refuses the same list.
-    pub const KINDS: [&str; 14] = [
+    pub const KINDS: [&str; 15] = [
         "create_live_stream",
         "clear_dvr",
         "update_live_stream",
@@ -125,6 +131,7 @@ impl Call {
         "fetch_video",
         "list_videos",
         "observe_live_stream",
+        "observe_quota",
         "delete_live_stream",
     ];
 
@@ -144,6 +151,7 @@ impl Call {
             Self::ObserveLiveStream { .. } => "observe_live_stream",
             Self::ListVideos { .. } => "list_videos",
             Self::FetchVideo { .. } => "fetch_video",
+            Self::ObserveQuota { .. } => "observe_quota",
             Self::DeleteLiveStream { .. } => "delete_live_stream",
         }
     }
@@ -152,7 +160,10 @@ impl Call {
     pub fn is_read(&self) -> bool {
         matches!(
             self,
-            Self::ObserveLiveStream { .. } | Self::ListVideos { .. } | Self::FetchVideo { .. }
+            Self::ObserveLiveStream { .. }
+                | Self::ListVideos { .. }
+                | Self::FetchVideo { .. }
+                | Self::ObserveQuota { .. }
         )
     }
 }
@@ -197,6 +208,13 @@ pub enum CallResult {
         /// The object.
         observed: Value,
     },
+    /// The active live streams of an account.
+    ActiveStreams {
+        /// All of them.
+        active: Vec<LiveStreamId>,
+        /// Those asked for one by one, which the platform said are not.
+        inactive: Vec<LiveStreamId>,
+    },
     /// The object is gone: deleted now or before.
     Gone,
     /// Done, with nothing to tell.
@@ -235,6 +253,7 @@ impl CallResult {
             }
             Self::RecordingStarted { .. }
             | Self::RecordingRefused { .. }
+            | Self::ActiveStreams { .. }
             | Self::Gone
             | Self::Done
             | Self::Deleted { .. }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::account::Account;
-use crate::announcement::{Announcement, CleanupNews, PartNews, SessionNews};
+use crate::announcement::{Announcement, CleanupNews, PartNews, QuotaNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::effect::{Effect, Effects, later};
 use crate::event::{Bound, Event, RecordedEvent, TimerElapsed};
 use crate::ids::{Subject, Timestamp, VideoId};
-use crate::limit::{Limit, LimitExceeded};
+use crate::limit::{Limit, LimitExceeded, Waiting};
 use crate::live_stream::LiveStream;
 use crate::plan::WaitFor;
 use crate::session::{Session, Status};
@@ -47,6 +47,10 @@ pub fn decide(
             after.decide(before, cause, &mut effects);
         }
         (_, Body::Account(Account { .. })) => {}
+        (before, Body::Quota(after)) => {
+            let before = if let Some(Body::Quota(b)) = before { Some(b) } else { None };
+            after.decide(policy, before, (cause, event), at, &mut effects);
+        }
     }
     effects.into_list()
 }
@@ -68,12 +72,14 @@ impl Change<'_> {
             self.announce_status(before, session, to);
             self.announce_unstable(before, session, to);
             self.announce_wait(before, session, to);
+            self.after.tell_quota(cause.subject.source(), before, session, to);
             self.set_grace(before, session, to);
             self.set_steady(before, session, to);
             self.judge_wait(session, to);
             self.judge_videos(session, to);
             self.judge_losses(session, to);
         }
+        self.after.return_slot(cause.subject.source(), self.event, to);
         self.bind(cause, to);
         self.announce_cleanup(to);
         if let Some(call) = self.after.next_call() {
@@ -186,7 +192,9 @@ impl Change<'_> {
 
     /// Finds that what a session waits for has not come in time.
     fn judge_wait(&self, session: &Session, to: &mut Effects) {
-        let Some(waiting) = session.waiting else { return };
+        // A slot that is granted has come, whatever becomes of it.
+        let is_over = |w: &Waiting| w.what == Limit::Slot && !session.lacks_slot();
+        let Some(waiting) = session.waiting.filter(|w| !is_over(w)) else { return };
         let Some(longest) = self.policy.limits.of(waiting.what) else { return };
         if self.at >= later(waiting.since, longest) {
             let (session, limit, since) = (session.id, waiting.what, waiting.since);
@@ -218,14 +226,16 @@ impl Change<'_> {
         }
     }
 
-    /// Says that a session waits for a slot, once for each wait.
+    /// Says that a session waits for a slot, once for each place in the queue that it is told.
     fn announce_wait(&self, before: Option<&Session>, session: &Session, to: &mut Effects) {
-        if session.lacks_slot() && !before.is_some_and(Session::lacks_slot) {
-            to.announce(Announcement::QuotaWaiting(SessionNews {
+        let place = session.slot.place;
+        if place.is_some() && before.and_then(|b| b.slot.place) != place {
+            to.announce(Announcement::QuotaWaiting(QuotaNews {
                 session: session.id,
                 live_stream: Some(self.after.id),
                 account: session.account.clone(),
                 note: session.waits_for_slot.clone(),
+                place,
             }));
         }
     }
@@ -258,7 +268,7 @@ impl Change<'_> {
         }
         let after = match wait.what {
             WaitFor::Effect => self.policy.settle,
-            WaitFor::Slot => self.policy.slot,
+            WaitFor::Slot => backed_off(self.policy.slot, wait.polls, 10),
             WaitFor::Loss => self.policy.watch,
             WaitFor::Encoder | WaitFor::Release => backed_off(self.policy.watch, wait.polls, 10),
             WaitFor::Videos => backed_off(self.policy.videos, wait.polls, 20),
@@ -332,6 +342,6 @@ impl Change<'_> {
 }
 
 /// A wait that doubles with each poll in vain, up to `most` times `first`.
-fn backed_off(first: Duration, polls: u32, most: u32) -> Duration {
+pub(crate) fn backed_off(first: Duration, polls: u32, most: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(polls).min(most))
 }

@@ -209,6 +209,11 @@ impl<'a> Effects<'a> {
         self.append_keyed(&Event::Announced(announcement), self.derive("append", n));
     }
 
+    /// Appends `event` to the subject at hand, once for `key`.
+    pub(crate) fn append_once(&mut self, event: &Event, key: Uuid) {
+        self.append_keyed(event, key);
+    }
+
     fn append_keyed(&mut self, event: &Event, key: Uuid) {
         let event = NewEvent::new(self.cause.subject.clone(), event, self.cause.received_at, key);
         self.list.push(Effect::Append(event.with_key(key).caused_by(self.cause)));

@@ -15,6 +15,7 @@ use crate::announcement::Announcement;
 use crate::call::{Call, CallResult};
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::limit::LimitExceeded;
+use crate::slot::SlotEvent;
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
 
@@ -353,6 +354,8 @@ pub enum Event {
     TimerElapsed(TimerElapsed),
     /// A session waited too long.
     LimitExceeded(LimitExceeded),
+    /// Told between live streams and their source's quota.
+    Slot(SlotEvent),
     /// A plain job did its work.
     JobCompleted(JobEnded),
     /// A plain job was given up.
@@ -387,6 +390,7 @@ impl Event {
             Self::CallFailed(_) => "CallFailed",
             Self::TimerElapsed(_) => "TimerElapsed",
             Self::LimitExceeded(_) => "LimitExceeded",
+            Self::Slot(s) => s.name(),
             Self::JobCompleted(_) => "JobCompleted",
             Self::JobDiscarded(_) => "JobDiscarded",
             Self::JobCancelled(_) => "JobCancelled",
@@ -415,6 +419,7 @@ impl Event {
             Self::CallFailed(b) => json(b),
             Self::TimerElapsed(b) => json(b),
             Self::LimitExceeded(b) => json(b),
+            Self::Slot(s) => s.body(),
             Self::JobCompleted(b) | Self::JobDiscarded(b) | Self::JobCancelled(b) => json(b),
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
@@ -433,7 +438,7 @@ impl Event {
     /// Reads a stored event for a fold alone: as [`decode`](Self::decode), except that a body which
     /// changes no state of the subject's kind is not parsed, and is [`Event::Unrecognized`].
     pub fn decode_for_fold(stored: StoredEvent<'_>) -> Self {
-        let kind = stored.subject.parts().map_or("", |(_, kind, _)| kind);
+        let kind = stored.subject.kind_and_id().map_or("", |(kind, _)| kind);
         if !is_folded(kind, stored.event_type) {
             return Self::Unrecognized;
         }
@@ -471,6 +476,9 @@ impl Event {
             "JobCompleted" => read(bytes, Self::JobCompleted),
             "JobDiscarded" => read(bytes, Self::JobDiscarded),
             "JobCancelled" => read(bytes, Self::JobCancelled),
+            name if name.starts_with("Slot") => {
+                SlotEvent::read(name, bytes).map_or(Self::Unrecognized, Self::Slot)
+            }
             name => Announcement::read(name, bytes).map_or(Self::Unrecognized, Self::Announced),
         }
     }
@@ -534,12 +542,16 @@ fn is_folded(kind: &str, name: &str) -> bool {
         "stream" => {
             let forwarded = matches!(name, "SessionBound" | "VideoChanged" | "BroadcastChanged");
             let other = matches!(name, "CleanupRequested" | "ReconcileRequested" | "TimerElapsed");
-            let other = other || name == "LimitExceeded";
+            let other = other || matches!(name, "LimitExceeded" | "SlotGranted" | "SlotQueued");
             told || call || command || forwarded || other
         }
         "video" => told || call || name == "Bound",
         "broadcast" => told || name == "Bound",
         "account" => matches!(name, "AccountDeleted" | "AccountErased"),
+        "quota" => {
+            let slot = matches!(name, "SlotRequested" | "SlotReleased" | "SlotsConfigured");
+            call || slot || name == "TimerElapsed"
+        }
         _ => false,
     }
 }

@@ -117,6 +117,11 @@ impl Subject {
         Self(format!("{source}/{kind}/{id}"))
     }
 
+    /// The subject of the quota of active live streams of `source`: its state is the semaphore.
+    pub fn quota(source: &str) -> Self {
+        Self(format!("{source}/quota"))
+    }
+
     /// Where webhooks go that name no object.
     pub fn unrecognized(source: &str) -> Self {
         Self(format!("{source}/unrecognized"))
@@ -151,6 +156,15 @@ impl Subject {
     pub fn parts(&self) -> Option<(&str, &str, &str)> {
         let mut parts = self.0.splitn(3, '/');
         Some((parts.next()?, parts.next()?, parts.next()?))
+    }
+
+    /// Kind and id, as of [`parts`](Self::parts); the one quota of a source has no id.
+    pub(crate) fn kind_and_id(&self) -> Option<(&str, &str)> {
+        let of_source = |text| self.0.strip_suffix(text).filter(|source| is_source_name(source));
+        if of_source("/quota").is_some() {
+            return Some(("quota", ""));
+        }
+        self.parts().map(|(_, kind, id)| (kind, id))
     }
 
     /// The source, the first part.

@@ -6,11 +6,12 @@
 //! anything outside its arguments; nothing here fails.
 //!
 //! * [`ids`], [`slice`](mod@slice): subjects, derived ids, the slice of a subject
-//! * [`event`], [`announcement`], [`call`], [`timer`], [`limit`]: what the log holds
+//! * [`event`], [`announcement`], [`call`], [`timer`], [`limit`], [`slot`]: what the log
+//!   holds
 //! * [`webhook`], [`redact`](mod@redact): the platform's bodies, read leniently, without secrets
 //! * [`personal`]: what may tell of a person, and how it is kept
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
-//!   [`account`]: state and its fold
+//!   [`account`], [`quota`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
 //! * [`message`], [`endpoint`]: what the product is told, and who hears it
 //! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
@@ -26,6 +27,7 @@ pub mod announcement;
 pub mod call;
 pub mod event;
 pub mod limit;
+pub mod slot;
 pub mod timer;
 
 pub mod personal;
@@ -35,6 +37,7 @@ pub mod webhook;
 pub mod account;
 pub mod broadcast;
 pub mod live_stream;
+pub mod quota;
 pub mod recording;
 pub mod request;
 pub mod session;

@@ -10,13 +10,14 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::event::{BroadcastChanged, CleanupRequested, Event, SessionBound, TimerElapsed};
 use crate::ids::{LiveStreamId, Timestamp, VideoId};
-use crate::plan::Watch;
+use crate::plan::{WaitFor, Watch};
 use crate::recording::Owners;
 use crate::session::Session;
 use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
 
 mod outcome;
+mod slot;
 
 /// How far the platform's clock and ours may differ, and a stop may lag.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
@@ -158,6 +159,7 @@ impl LiveStream {
             Event::CallSucceeded(done) => self.call_succeeded(done, at),
             Event::CallFailed(failed) => self.call_failed(failed),
             Event::TimerElapsed(elapsed) => self.timer(*elapsed),
+            Event::Slot(slot) => self.slot_told(slot),
             Event::SessionRequested(_)
             | Event::AccountDeleted(_)
             | Event::AccountErased(_)
@@ -184,6 +186,7 @@ impl LiveStream {
         for session in &mut self.sessions {
             session.settle(on_air, at);
         }
+        self.settle_slots();
         let running = self.running().map(|session| session.id);
         for session in &mut self.sessions {
             session.note_waiting(running == Some(session.id), on_air, at);
@@ -331,8 +334,10 @@ impl LiveStream {
     fn timer(&mut self, elapsed: TimerElapsed) {
         match elapsed.timer {
             TimerKind::Poll => {
-                let is_mine = elapsed.generation == self.watch.number;
-                self.poll_due |= is_mine && self.watch.now.is_some();
+                match self.watch.now.filter(|_| elapsed.generation == self.watch.number) {
+                    Some(WaitFor::Slot) => self.ask_for_slot_again(),
+                    now => self.poll_due |= now.is_some(),
+                }
             }
             TimerKind::Grace => {
                 if !self.is_on_air()
@@ -351,8 +356,8 @@ impl LiveStream {
                     session.steady(elapsed.generation);
                 }
             }
-            // `decide` cancels the call, and its outcome tells.
-            TimerKind::Call => {}
+            // `decide` cancels the call, and its outcome tells. A sweep is a quota's.
+            TimerKind::Call | TimerKind::Sweep => {}
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::announcement::{Announcement, CleanupNews, PartNews, SessionNews, topic};
+use crate::announcement::{Announcement, CleanupNews, PartNews, QuotaNews, SessionNews, topic};
 use crate::event::{Event, RecordedEvent};
 use crate::ids::Timestamp;
 
@@ -127,8 +127,8 @@ fn data(source: &str, announcement: &Announcement) -> Value {
         | Announcement::SessionEnded(news)
         | Announcement::SessionFailed(news)
         | Announcement::SessionUnstable(news)
-        | Announcement::QuotaWaiting(news)
         | Announcement::RecordingReady(news) => session(source, news),
+        Announcement::QuotaWaiting(news) => quota(source, news),
         Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
             part(source, news)
         }
@@ -143,6 +143,13 @@ fn session(source: &str, news: &SessionNews) -> Value {
     json!({
         "session": news.session, "source": source, "live_stream_id": news.live_stream,
         "account": news.account, "note": news.note,
+    })
+}
+
+fn quota(source: &str, news: &QuotaNews) -> Value {
+    json!({
+        "session": news.session, "source": source, "live_stream_id": news.live_stream,
+        "account": news.account, "note": news.note, "place": news.place,
     })
 }
 

@@ -134,7 +134,7 @@ impl LiveStream {
         } else if session.broadcast.is_none() {
             let (name, earlier) = (session.name.clone(), session.broadcasts_given_up.clone());
             Some(Call::CreateBroadcast { live_stream, name, earlier })
-        } else if !session.activated && session.waits_for_slot.is_none() {
+        } else if !session.activated && session.slot.granted {
             Some(Call::ActivateLiveStream { live_stream })
         } else {
             None
@@ -259,7 +259,7 @@ impl LiveStream {
         if session.activated { Some(encoder) } else { otherwise }
     }
 
-    fn waits_for_videos(&self) -> bool {
+    pub(crate) fn waits_for_videos(&self) -> bool {
         self.sessions.iter().any(|s| s.is_off_air() && !s.recording.is_done())
     }
 
@@ -267,9 +267,6 @@ impl LiveStream {
     /// live stream itself. A session that runs and earlier ones with videos take turns.
     fn poll_call(&self) -> Call {
         let live_stream = self.id;
-        if self.running().is_some_and(Session::lacks_slot) {
-            return Call::ActivateLiveStream { live_stream };
-        }
         if self.running().is_some_and(Session::holds_slot_in_vain) {
             return Call::DeactivateLiveStream { live_stream };
         }

@@ -87,6 +87,7 @@ impl Request {
             | Event::BroadcastChanged(_)
             | Event::TimerElapsed(_)
             | Event::LimitExceeded(_)
+            | Event::Slot(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)

@@ -15,9 +15,11 @@ use crate::recording::{Part, Recording};
 use crate::webhook::BroadcastObserved;
 
 mod encoder;
+mod slot;
 mod wait;
 
 pub use encoder::{Interruption, Losses};
+pub use slot::Slot;
 
 /// Where a session stands, for people and products. Derived from the rest of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,9 +153,12 @@ pub struct Session {
     /// Somebody else gave the broadcast its label: it is left alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub label_by_hand: bool,
-    /// The platform had no slot free for it, in the platform's words.
+    /// Why it waits for a slot: in the platform's words, where it was refused one.
     #[serde(default)]
     pub waits_for_slot: Option<String>,
+    /// Its part in the queue for slots.
+    #[serde(default, skip_serializing_if = "Slot::is_none")]
+    pub slot: Slot,
     /// The live stream is active for it.
     pub activated: bool,
     /// When it first went on air.
@@ -204,6 +209,7 @@ impl Session {
             broadcasts_given_up: Vec::new(),
             label_by_hand: false,
             waits_for_slot: None,
+            slot: Slot::default(),
             activated: false,
             went_live_at: None,
             interruption: None,
@@ -237,11 +243,6 @@ impl Session {
         self.is_over() && !self.recording.misses_any()
     }
 
-    /// Whether all it waits for is a free slot of the account's quota.
-    pub(crate) fn lacks_slot(&self) -> bool {
-        self.waits_for_slot.is_some() && !self.activated && !self.end && self.failure.is_none()
-    }
-
     /// Commands to show it, whatever somebody else made of its broadcast.
     pub(crate) fn command_go_live(&mut self) {
         self.go_live = true;
@@ -258,7 +259,7 @@ impl Session {
     pub(crate) fn command_retry(&mut self) {
         self.failure = None;
         self.label_by_hand = false;
-        self.waits_for_slot = None;
+        self.ask_for_slot_again();
         self.recording.refused = None;
         self.recording.starts = 0;
     }
@@ -370,6 +371,7 @@ impl Session {
             | CallResult::Done
             | CallResult::Deleted { .. }
             | CallResult::Deferred { .. }
+            | CallResult::ActiveStreams { .. }
             | CallResult::Kept { .. } => self.recording.started(&[]),
         }
     }
@@ -411,7 +413,9 @@ impl Session {
             Call::DeleteBroadcast { .. } => self.broadcast_deleted(),
             Call::ClearDvr { .. } => self.dvr_cleared = true,
             Call::FetchVideo { video } => self.recording.fetched(*video),
-            Call::ObserveLiveStream { .. } | Call::ListVideos { .. } => {}
+            Call::ObserveLiveStream { .. }
+            | Call::ListVideos { .. }
+            | Call::ObserveQuota { .. } => {}
             Call::CreateLiveStream { .. }
             | Call::UpdateLiveStream { .. }
             | Call::CreateBroadcast { .. }

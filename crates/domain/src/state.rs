@@ -7,7 +7,9 @@ use crate::broadcast::Broadcast;
 use crate::event::{Event, RecordedEvent, StoredEvent};
 use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
+use crate::quota::Quota;
 use crate::request::Request;
+use crate::slot::SlotEvent;
 use crate::video::Video;
 
 /// The folded state of a subject.
@@ -33,6 +35,8 @@ pub enum Body {
     Broadcast(Broadcast),
     /// An account of the product.
     Account(Account),
+    /// The quota of active live streams of a source.
+    Quota(Quota),
 }
 
 /// Applies `event` to the state of its subject. `None`: the subject has no state, because nothing
@@ -59,6 +63,7 @@ pub fn evolve_in_place(state: &mut Option<State>, stored: StoredEvent<'_>, event
         Body::Video(video) => video.evolve(event),
         Body::Broadcast(broadcast) => broadcast.evolve(event),
         Body::Account(account) => account.evolve(event, at),
+        Body::Quota(quota) => quota.evolve(event, at),
     }
 }
 
@@ -80,13 +85,14 @@ fn opens(kind: &str, event: &Event) -> bool {
         }
         "video" | "broadcast" => webhook || matches!(event, Event::Bound(_)),
         "account" => matches!(event, Event::AccountDeleted(_) | Event::AccountErased(_)),
+        "quota" => matches!(event, Event::Slot(SlotEvent::Requested(_))),
         _ => false,
     }
 }
 
 /// The state before a subject's first event.
 fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
-    let (_, kind, id) = stored.subject.parts()?;
+    let (kind, id) = stored.subject.kind_and_id()?;
     if !opens(kind, event) {
         return None;
     }
@@ -100,6 +106,7 @@ fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
         "video" => Some(Body::Video(Video::new(VideoId(number()?)))),
         "broadcast" => Some(Body::Broadcast(Broadcast::new(BroadcastId(number()?)))),
         "account" => Some(Body::Account(Account::new(id))),
+        "quota" => Some(Body::Quota(Quota::default())),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Events in words, one line each, for people who look at a timeline. Says what is known and
 //! nothing of the payload that may be secret.
 
-use crate::announcement::{Announcement, PartNews, SessionNews};
+use crate::announcement::{Announcement, PartNews, QuotaNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::event::{Event, RecordedEvent, SessionRequested};
 use crate::timer::TimerKind;
@@ -25,7 +25,8 @@ pub fn sort(event: &Event) -> &'static str {
         Event::SessionBound(_)
         | Event::Bound(_)
         | Event::VideoChanged(_)
-        | Event::BroadcastChanged(_) => "forwarded",
+        | Event::BroadcastChanged(_)
+        | Event::Slot(_) => "forwarded",
         Event::CallIntended(_) | Event::LimitExceeded(_) => "decided",
         Event::CallSucceeded(_) => "called",
         Event::CallFailed(_) => "failed",
@@ -70,9 +71,11 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
             TimerKind::Grace => "the encoder's grace period is over".to_owned(),
             TimerKind::Poll => "nothing was heard for a while: time to ask".to_owned(),
             TimerKind::Call => "the call in flight had its time".to_owned(),
+            TimerKind::Sweep => "time to look at the active live streams".to_owned(),
             TimerKind::Steady => "the encoder had time to show that it is steady".to_owned(),
         },
         Event::LimitExceeded(exceeded) => exceeded.limit.words().to_owned(),
+        Event::Slot(slot) => slot.words(),
         Event::JobCompleted(job) => format!("{} is done", job.kind),
         Event::JobDiscarded(job) => {
             format!("{} was given up: {}", job.kind, quoted(job.error.as_deref().unwrap_or("")))
@@ -177,6 +180,9 @@ fn answered(result: &CallResult) -> String {
             Some(seen) => video(seen.id.0, seen.status, &seen.renditions),
             None => "video told".to_owned(),
         },
+        CallResult::ActiveStreams { active, .. } => {
+            format!("{} live streams are active", active.len())
+        }
         CallResult::Gone => "it is gone".to_owned(),
         CallResult::Done => "done".to_owned(),
         CallResult::Deleted { videos } => {
@@ -212,7 +218,10 @@ fn announced(announcement: &Announcement) -> String {
             format!("part {} of the recording can be played: video {}", news.part, news.video)
         }
         Announcement::RecordingReady(news) => noted("the recording is complete", news),
-        Announcement::QuotaWaiting(news) => noted("waits for a free slot of the account", news),
+        Announcement::QuotaWaiting(QuotaNews { place: Some(place), .. }) => {
+            format!("number {place} of those that wait for a slot of the account")
+        }
+        Announcement::QuotaWaiting(_) => "waits for a free slot of the account".to_owned(),
         Announcement::EndpointDisabled(news) => {
             format!("endpoint {} is told nothing any more: {}", news.endpoint, quoted(&news.reason))
         }

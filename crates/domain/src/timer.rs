@@ -3,6 +3,7 @@
 //! A timer carries the generation of the wait it belongs to. None is ever cancelled: a stale one
 //! is appended too and changes nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub enum TimerKind {
     Steady,
     /// The time that a call in flight still has when its session shall end.
     Call,
+    /// Time to hold the slots that are granted against what is active.
+    Sweep,
 }
 
 impl TimerKind {
@@ -31,6 +34,7 @@ impl TimerKind {
             Self::Poll => "poll",
             Self::Steady => "steady",
             Self::Call => "call",
+            Self::Sweep => "sweep",
         }
     }
 }
@@ -44,9 +48,13 @@ pub struct Policy {
     /// After a call of ours whose effect has not been seen: ask after this long. The platform's
     /// effects take 3 to 10 s.
     pub settle: Duration,
-    /// While the account's quota has no free slot: try this often. One is freed when some session
-    /// ends, and nothing tells of it.
+    /// While the account's quota has no free slot: look for one after this long, doubling up to ten
+    /// times that. Slots that our own sessions free are passed on at once.
     pub slot: Duration,
+    /// The slots of active live streams that each source has, where that is known.
+    pub slots: BTreeMap<String, u32>,
+    /// While nobody waits for a slot: hold those that are granted against the platform this often.
+    pub sweep: Duration,
     /// While an encoder is expected or on air: ask this often.
     pub watch: Duration,
     /// While videos are being processed: ask after this long, doubling up to 20 times that.
@@ -124,6 +132,8 @@ impl Default for Policy {
             grace: Duration::from_secs(20),
             settle: Duration::from_secs(12),
             slot: Duration::from_secs(30),
+            slots: BTreeMap::new(),
+            sweep: Duration::from_hours(1),
             watch: Duration::from_secs(30),
             videos: Duration::from_secs(30),
             steady: Duration::from_mins(1),
@@ -141,6 +151,8 @@ impl Policy {
             grace: scale(self.grace),
             settle: scale(self.settle),
             slot: scale(self.slot),
+            slots: self.slots.clone(),
+            sweep: scale(self.sweep),
             watch: scale(self.watch),
             videos: scale(self.videos),
             steady: scale(self.steady),

@@ -86,6 +86,7 @@ impl Video {
             | Event::BroadcastChanged(_)
             | Event::TimerElapsed(_)
             | Event::LimitExceeded(_)
+            | Event::Slot(_)
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)

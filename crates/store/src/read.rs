@@ -1,6 +1,8 @@
 //! What the API and the commands read: sessions, live streams, progress. Never on a hot path.
 
 use domain::ids::{LiveStreamId, Subject, Timestamp};
+use domain::quota::Quota;
+use domain::state::Body;
 use domain::view::{RequestRow, SessionDetail};
 use serde_json::Value;
 use uuid::Uuid;
@@ -210,6 +212,24 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         row.map(SessionRow::view).transpose()
+    }
+
+    /// The quota of active live streams of a source; `None`: nobody has asked for a slot yet.
+    pub async fn quota(&self, source: &str) -> Result<Option<Quota>, Error> {
+        let subject = Subject::quota(source);
+        let slice = self.slice_of(&subject);
+        let mut states = self.load_states(slice, std::slice::from_ref(&subject)).await?;
+        let body = states.remove(&subject).map(|state| state.body);
+        Ok(if let Some(Body::Quota(quota)) = body { Some(quota) } else { None })
+    }
+
+    /// The place of a session in the queue for a slot, from 1; `None`: it does not wait for one.
+    pub async fn slot_place(&self, session: &SessionView) -> Result<Option<u64>, Error> {
+        let waits = session.detail.as_ref().is_some_and(|d| d.waits_for_slot.is_some());
+        if !waits {
+            return Ok(None);
+        }
+        Ok(self.quota(&session.source).await?.and_then(|quota| quota.place(session.id)))
     }
 
     /// Lists live streams by id and source, those behind `after`; `source` and `account` narrow.

@@ -1,5 +1,5 @@
 //! Gauges of jobs: how many there are by kind, queue and state, and how long the oldest that may
-//! start has waited.
+//! start has waited; and of the quotas of the sources, which are looked at beside.
 //!
 //! They come from *samples*: each process looks at the slices it holds, one after another, so that
 //! the processes together see each slice once and nobody leads. A sample costs what it reads, so
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::leases::{Leases, chain};
+use crate::metrics::QuotaGauges;
 
 /// Rest after a sample, in its own time.
 const REST: u32 = 49;
@@ -32,7 +33,7 @@ const FIRST: i16 = 0;
 
 /// What the last samples found.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Gauges(Arc<Mutex<Seen>>);
+pub(crate) struct Gauges(Arc<Mutex<Seen>>, QuotaGauges);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -82,6 +83,7 @@ async fn look(ctx: &Context, leases: &Leases) -> Result<(), Error> {
     gauges.lock().hold(&held);
     let tables = if held.contains(&FIRST) { ctx.store().job_tables().await? } else { Vec::new() };
     gauges.lock().tables = tables;
+    gauges.1.look(ctx, &held).await?;
     for slice in held {
         let begun = Instant::now();
         let sample = ctx.store().sample_jobs(slice).await?;
@@ -170,7 +172,8 @@ impl Collector for Gauges {
         tell("jobs_sample_age_seconds", "Age of the oldest of the samples behind these", &age)?;
         tell("jobs_sample_capped", "Slices with more jobs than were counted", &capped)?;
         tell("table_live_rows", "Rows of a table, as PostgreSQL estimates them", &live)?;
-        tell("table_dead_rows", "Rows of a table that vacuum has not removed yet", &dead)
+        tell("table_dead_rows", "Rows of a table that vacuum has not removed yet", &dead)?;
+        self.1.encode(&mut encoder)
     }
 }
 

@@ -29,6 +29,7 @@ mod http_call;
 mod list_videos;
 mod maintain;
 mod observe_live_stream;
+mod observe_quota;
 mod personal;
 mod set_broadcast_status;
 mod start_recording;
@@ -206,7 +207,7 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
 /// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
 /// nobody whether they ran once or twice. What a mark is for besides, counting the processes that a
 /// job took with it, is given up for them.
-const UNMARKED: [&str; 3] = ["observe_live_stream", "list_videos", "fetch_video"];
+const UNMARKED: [&str; 4] = ["observe_live_stream", "list_videos", "fetch_video", "observe_quota"];
 
 /// Whether the start of a job of `kind` is marked before it runs.
 pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
@@ -291,6 +292,7 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
         }
         Call::ListVideos { live_stream } => list_videos::run(&call_ctx, live_stream).await,
         Call::FetchVideo { video } => fetch_video::run(&call_ctx, video).await,
+        Call::ObserveQuota { check } => observe_quota::run(&call_ctx, &check).await,
         Call::DeleteLiveStream { live_stream, run: _, delete_recordings } => {
             delete_live_stream::run(&call_ctx, live_stream, delete_recordings).await
         }

@@ -23,8 +23,10 @@ use crate::progress::{Progress, SliceProgress};
 use crate::schedules;
 
 mod jobs;
+mod quota;
 
 pub(crate) use jobs::JobMetrics;
+pub(crate) use quota::QuotaGauges;
 
 /// A slice of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -108,14 +108,21 @@ name = "{SOURCE}"
 base_url = "{platform}"
 token = "{token}"
 wrap_create = {wrap_create}
+{active_streams}
 
 [[sources.webhook_tokens]]
 token = "{path}"{http_call}
 "#,
+        active_streams = active_streams(&setup.policy),
         session = session(&setup.policy),
         lease = ms(setup.lease),
         spool = spool.display(),
     )
+}
+
+/// The slots of the source, where they are known.
+fn active_streams(policy: &Policy) -> String {
+    policy.slots.get(SOURCE).map(|n| format!("active_streams = {n}")).unwrap_or_default()
 }
 
 /// The section `session`: how long is waited for what.
@@ -125,6 +132,7 @@ fn session(policy: &Policy) -> String {
         ("grace", policy.grace),
         ("settle", policy.settle),
         ("slot", policy.slot),
+        ("slot_sweep", policy.sweep),
         ("watch", policy.watch),
         ("videos", policy.videos),
         ("steady", policy.steady),

@@ -87,8 +87,10 @@ struct Course {
     gaps: Vec<Gap>,
     recording_refused: Option<String>,
     recording_warnings: Vec<String>,
-    /// The platform had no slot free for it, in the platform's words.
+    /// Why it waits for a slot, in the platform's words where it was refused one.
     waits_for_slot: Option<String>,
+    /// Its place in the queue for slots, from 1.
+    slot_place: Option<u64>,
     problems: Vec<String>,
     moments: Vec<Reached>,
     /// The platform call that runs.
@@ -149,13 +151,18 @@ pub(super) async fn show(
         Some(at) => Some(api.store().time_of(at).await?),
         None => None,
     };
+    let slot_place = match at {
+        // How the queue stood in the past nobody asks.
+        Some(_) => None,
+        None => api.store().slot_place(&view).await?,
+    };
     let page = Page { after: Told::default(), limit: TIMELINE, until };
     let page = timeline::read(&api, &view, request.as_ref(), page).await?;
     Ok(Json(Whole {
         session: Session::of(&view),
         options: request.map(|request| Options::of(request.state.request.options)),
         playback: live_stream.map(Playback::of).unwrap_or_default(),
-        course: view.detail.map(Course::of).unwrap_or_default(),
+        course: Course { slot_place, ..view.detail.map(Course::of).unwrap_or_default() },
         timeline: page.events,
         timeline_next: page.next,
     }))
@@ -221,6 +228,7 @@ impl Course {
             recording_refused: detail.recording_refused,
             recording_warnings: detail.recording_warnings,
             waits_for_slot: detail.waits_for_slot,
+            slot_place: None,
             problems: detail.problems,
             moments: detail.moments.into_iter().map(Reached::of).collect(),
             in_flight: detail.in_flight,

@@ -14,6 +14,7 @@ use domain::announcement::Announcement;
 use domain::call::Call;
 use domain::event::{Event, RecordedEvent};
 use domain::ids::{Subject, Timestamp, VideoId};
+use domain::slot::SlotEvent;
 use serde::Serialize;
 use store::SessionView;
 use uuid::Uuid;
@@ -259,9 +260,14 @@ impl Span {
                 | Event::SessionRequested(_)
                 | Event::SessionBound(_) => false,
                 Event::LimitExceeded(exceeded) => exceeded.session == self.session,
+                Event::Slot(SlotEvent::Granted(told)) => told.session == self.session,
+                Event::Slot(SlotEvent::Queued(told)) => told.session == self.session,
                 Event::WebhookReceived(_)
                 | Event::Bound(_)
                 | Event::BroadcastChanged(_)
+                | Event::Slot(
+                    SlotEvent::Requested(_) | SlotEvent::Released(_) | SlotEvent::Configured(_),
+                )
                 | Event::TimerElapsed(_)
                 | Event::ReconcileRequested(_)
                 | Event::JobCompleted(_)
@@ -283,8 +289,8 @@ impl Span {
             | Announcement::SessionEnded(news)
             | Announcement::SessionFailed(news)
             | Announcement::SessionUnstable(news)
-            | Announcement::QuotaWaiting(news)
             | Announcement::RecordingReady(news) => news.session,
+            Announcement::QuotaWaiting(news) => news.session,
             Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
                 news.session
             }
@@ -312,6 +318,7 @@ impl Span {
             | Call::StopRecording { .. }
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
+            | Call::ObserveQuota { .. }
             | Call::DeleteLiveStream { .. } => !self.is_off_air,
         }
     }

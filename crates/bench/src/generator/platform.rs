@@ -146,6 +146,10 @@ impl Platform {
                 (CallResult::Video { observed: self.video(video.0) }, None)
             }
             Call::FetchVideo { .. } => (CallResult::Gone, None),
+            Call::ObserveQuota { .. } => {
+                let (active, inactive) = (Vec::new(), Vec::new());
+                (CallResult::ActiveStreams { active, inactive }, None)
+            }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => (CallResult::Done, None),
             Call::DeleteLiveStream { .. } => (CallResult::Deleted { videos: Vec::new() }, None),
         }

@@ -70,6 +70,11 @@ async fn show(store: &Store, key: Option<&SealingKey>, id: Uuid, at: Option<AsOf
     if let Some(live_stream) = session.live_stream {
         say(format!("stream    {live_stream}"));
     }
+    if at.is_none()
+        && let Some(place) = store.slot_place(&session).await?
+    {
+        say(format!("waits     for a slot, as number {place}"));
+    }
     if let Some(reason) = &session.failure {
         say(format!("failed    {reason}"));
     }

@@ -147,6 +147,7 @@ async fn add_simulator(config: &mut Config, home: &Home) -> Result<Simulator> {
         password: None,
         password_file: None,
         wrap_create: false,
+        active_streams: None,
         rate_per_second: None,
         burst: None,
         allow_from: Vec::new(),

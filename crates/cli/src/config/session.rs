@@ -3,6 +3,7 @@
 //! Keys that begin with `max_` are the longest waits, and zero means without a limit. Not its job:
 //! what follows when a wait is over, which the domain decides.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::timer::{Limits, Policy};
@@ -20,9 +21,13 @@ pub(crate) struct Session {
     /// Ask the platform this long after a call whose effect was not heard of.
     #[serde(deserialize_with = "duration")]
     pub(crate) settle: Duration,
-    /// Try this often while the account's quota has no free slot.
+    /// Look for a slot after this long while the account's quota has none free, and less and less
+    /// often.
     #[serde(deserialize_with = "duration")]
     pub(crate) slot: Duration,
+    /// Hold the slots that are granted against the platform this often.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) slot_sweep: Duration,
     /// Ask this often while an encoder is expected or on air.
     #[serde(deserialize_with = "duration")]
     pub(crate) watch: Duration,
@@ -66,6 +71,7 @@ impl Default for Session {
             grace: policy.grace,
             settle: policy.settle,
             slot: policy.slot,
+            slot_sweep: policy.sweep,
             watch: policy.watch,
             videos: policy.videos,
             loop_window: limits.loop_window,
@@ -82,12 +88,14 @@ impl Default for Session {
 }
 
 impl Session {
-    /// The same as the domain takes it.
+    /// The same as the domain takes it; the slots of sources stand with them.
     pub(crate) fn policy(&self) -> Policy {
         Policy {
             grace: self.grace,
             settle: self.settle,
             slot: self.slot,
+            slots: BTreeMap::new(),
+            sweep: self.slot_sweep,
             watch: self.watch,
             videos: self.videos,
             steady: self.steady,

@@ -31,6 +31,8 @@ struct FlatCall<'a> {
     delete_recordings: Option<bool>,
     #[serde(default)]
     earlier: Vec<Uuid>,
+    #[serde(default)]
+    check: Vec<LiveStreamId>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
         "observe_live_stream" => Call::ObserveLiveStream { live_stream: live_stream? },
         "list_videos" => Call::ListVideos { live_stream: live_stream? },
         "fetch_video" => Call::FetchVideo { video: call.video? },
+        "observe_quota" => Call::ObserveQuota { check: call.check },
         "delete_live_stream" => Call::DeleteLiveStream {
             live_stream: live_stream?,
             run: call.run?,
@@ -175,6 +178,7 @@ mod tests {
             Call::ObserveLiveStream { live_stream },
             Call::ListVideos { live_stream },
             Call::FetchVideo { video: VideoId(3) },
+            Call::ObserveQuota { check: vec![live_stream] },
             Call::DeleteLiveStream { live_stream, run: Uuid::nil(), delete_recordings: true },
         ];
         assert_eq!(calls.len(), Call::KINDS.len());

@@ -123,6 +123,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         "list_videos",
         "fetch_video",
         "delete_live_stream",
+        "observe_quota",
     ] {
         assert_eq!(call(&format!(r#"{{"kind":"{kind}",{ids},{run}}}"#)), kind);
     }
@@ -138,6 +139,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         r#"{"type":"done"}"#,
         r#"{"type":"deleted","videos":[1]}"#,
         r#"{"type":"kept","reason":"r"}"#,
+        r#"{"type":"active_streams","active":[1],"inactive":[2]}"#,
     ] {
         let read: CallResult = serde_json::from_str(result).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), result);

@@ -73,7 +73,8 @@ impl LiveStream {
             | Call::SetBroadcastStatus { .. }
             | Call::StartRecording { .. }
             | Call::StopRecording { .. }
-            | Call::DeleteBroadcast { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
+            | Call::DeleteBroadcast { .. }
+            | Call::ObserveQuota { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
             Call::ObserveLiveStream { .. } => self.on(caller, |s| {
                 s.call_failed(&call, reason);
                 s.loss_asked_in_vain();
@@ -96,7 +97,7 @@ impl LiveStream {
             self.observe(&seen, at);
         }
         match &call {
-            Call::CreateLiveStream { .. } => {}
+            Call::CreateLiveStream { .. } | Call::ObserveQuota { .. } => {}
             Call::UpdateLiveStream { .. } => self.on(caller, |s| s.configured = true),
             Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
             Call::CreateBroadcast { .. } => {
@@ -130,7 +131,7 @@ impl LiveStream {
             (seen.active == Some(false)).then_some("the platform left it inactive")
         };
         if let Some(reason) = refused {
-            return self.on(caller, |s| s.waits_for_slot = Some(reason.to_owned()));
+            return self.on(caller, |s| s.slot_refused(reason));
         }
         self.active = Some(true);
         if !self.is_on_air() {
@@ -140,6 +141,7 @@ impl LiveStream {
         self.on(caller, |s| {
             s.activated = true;
             s.waits_for_slot = None;
+            s.slot.place = None;
         });
     }
 
@@ -244,7 +246,8 @@ impl LiveStream {
             Call::ListVideos { .. } => self.list_failed(),
             Call::CreateLiveStream { .. }
             | Call::CreateBroadcast { .. }
-            | Call::StartRecording { .. } => {
+            | Call::StartRecording { .. }
+            | Call::ObserveQuota { .. } => {
                 self.on(caller, |s| s.call_failed(call, "the platform does not know its object"));
             }
         }

@@ -109,6 +109,11 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("CallFailed", NONE),
     ("TimerElapsed", NONE),
     ("LimitExceeded", NONE),
+    ("SlotRequested", NEWS),
+    ("SlotReleased", NONE),
+    ("SlotGranted", NONE),
+    ("SlotQueued", NONE),
+    ("SlotsConfigured", NONE),
     // Of our own kinds of plain jobs, which are about live streams.
     ("JobCompleted", NONE),
     ("JobDiscarded", NONE),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::live_stream::LiveStream;
+use crate::quota::Quota;
 use crate::recording::{Part, Recording};
 use crate::session::{Session, Status};
 use crate::state::{Body, State};
@@ -24,6 +25,17 @@ pub(super) fn assert_kept(before: Option<&State>, after: &State) {
             assert!(!was_deleted || after.seen.status == VideoStatus::Deleted, "resurrected");
         }
         (_, Body::Video(_) | Body::Request(_) | Body::Broadcast(_) | Body::Account(_)) => {}
+        (_, Body::Quota(quota)) => of_quota(quota),
+    }
+}
+
+fn of_quota(quota: &Quota) {
+    let granted = quota.grants.iter().map(|grant| &grant.claim);
+    let sessions: BTreeSet<_> = granted.chain(&quota.queue).map(|claim| claim.session).collect();
+    assert_eq!(sessions.len(), quota.grants.len() + quota.queue.len(), "one claim each");
+    assert!(quota.queue.is_sorted_by_key(|claim| (claim.round, claim.order)), "in order");
+    if let Some(slots) = quota.slots().filter(|_| !quota.just_granted.is_empty()) {
+        assert!(quota.in_use() <= usize::try_from(slots).unwrap_or(usize::MAX), "{quota:?}");
     }
 }
 
@@ -55,6 +67,7 @@ fn of_session(session: &Session) {
         assert!(session.went_live_at.is_some(), "only what was on air is interrupted");
         assert!(!i.confirmed || i.lasts && i.asked, "confirmed by time and by asking");
     }
+    assert!(!session.is_off_air() || !session.slot.open, "off air, and keeps no slot");
     of_recording(&session.recording);
 }
 

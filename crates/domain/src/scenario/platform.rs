@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use crate::call::{Call, CallResult};
-use crate::ids::Timestamp;
+use crate::ids::{LiveStreamId, Timestamp};
 
 /// What the platform answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Platform {
     broadcasts: i64,
     scripted: BTreeMap<&'static str, VecDeque<Answer>>,
     held: BTreeSet<&'static str>,
+    /// Live streams that may be active; none: any number.
+    pub slots: Option<usize>,
 }
 
 impl Platform {
@@ -113,6 +115,11 @@ impl Platform {
         Some(scripted.unwrap_or_else(|| self.obey(call, now)))
     }
 
+    /// The live streams that are active.
+    pub fn active(&self) -> impl Iterator<Item = LiveStreamId> {
+        self.streams.iter().filter(|(_, truth)| truth.active).map(|(id, _)| LiveStreamId(*id))
+    }
+
     /// Does what is called for.
     pub fn obey(&mut self, call: &Call, now: Timestamp) -> Answer {
         Answer::Done(match call {
@@ -125,6 +132,11 @@ impl Platform {
             Call::UpdateLiveStream { live_stream, .. }
             | Call::ObserveLiveStream { live_stream } => self.told(live_stream.0),
             Call::ActivateLiveStream { live_stream } => {
+                let others = self.active().filter(|id| *id != *live_stream).count();
+                if self.slots.is_some_and(|slots| others >= slots) {
+                    let reason = "limit of active streams exceeded".to_owned();
+                    return Answer::Done(CallResult::Deferred { reason });
+                }
                 self.set(live_stream.0, |s| s.active = true);
                 self.told(live_stream.0)
             }
@@ -155,6 +167,11 @@ impl Platform {
                 .videos
                 .get(&video.0)
                 .map_or(CallResult::Gone, |video| CallResult::Video { observed: video.clone() }),
+            Call::ObserveQuota { check } => {
+                let active: Vec<LiveStreamId> = self.active().collect();
+                let inactive = check.iter().copied().filter(|id| !active.contains(id)).collect();
+                CallResult::ActiveStreams { active, inactive }
+            }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
             Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
         })

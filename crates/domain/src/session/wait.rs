@@ -26,7 +26,7 @@ impl Session {
             None
         } else if self.failure.is_some() {
             Some(Limit::Retry)
-        } else if self.lacks_slot() {
+        } else if self.awaits_slot() {
             Some(Limit::Slot)
         } else if self.is_interrupted() {
             Some(Limit::Return)
@@ -56,6 +56,7 @@ impl Session {
             Limit::Losses => self.losses.are_too_many(exceeded.since),
             Limit::Slot | Limit::Encoder | Limit::Return | Limit::Retry
                 if self.waiting != Some(is_of) => {}
+            Limit::Slot if !self.lacks_slot() => {}
             Limit::Slot => {
                 self.waits_for_slot = None;
                 self.fail("activate_live_stream", exceeded.limit.words());

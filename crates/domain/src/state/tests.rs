@@ -18,6 +18,7 @@ use crate::event::{
 };
 use crate::ids::{Subject, derived_id, intent_id};
 use crate::scenario::{Answer, SOURCE, Scenario};
+use crate::slot::{SlotEvent, SlotGranted, SlotQueued, SlotRequested, SlotsConfigured};
 use crate::timer::{Policy, TimerKind};
 use crate::view::{Row, RowKey, leaving, rows};
 use crate::webhook;
@@ -25,7 +26,7 @@ use crate::webhook;
 const STREAM: i64 = 320_423;
 
 /// Decisions that are told again until they are folded, and stored once for their keys.
-const ONCE: [&str; 2] = ["CallIntended", "LimitExceeded"];
+const ONCE: [&str; 3] = ["CallIntended", "LimitExceeded", "SlotsConfigured"];
 
 /// The bodies of all webhooks in the fixtures.
 fn webhooks() -> Vec<Vec<u8>> {
@@ -65,6 +66,7 @@ fn arb_call() -> impl Strategy<Value = Call> {
         Call::ObserveLiveStream { live_stream },
         Call::ListVideos { live_stream },
         Call::FetchVideo { video },
+        Call::ObserveQuota { check: Vec::new() },
         Call::DeleteLiveStream { live_stream, run: Uuid::nil(), delete_recordings: false },
     ])
 }
@@ -106,6 +108,11 @@ fn arb_result() -> impl Strategy<Value = CallResult> {
         Just(CallResult::Done),
         Just(CallResult::Deleted { videos: Vec::new() }),
         Just(CallResult::Kept { reason: "k".to_owned() }),
+        Just(CallResult::Deferred { reason: "d".to_owned() }),
+        Just(CallResult::ActiveStreams {
+            active: vec![LiveStreamId(STREAM), LiveStreamId(7)],
+            inactive: Vec::new(),
+        }),
     ]
 }
 
@@ -123,6 +130,22 @@ fn arb_bound() -> impl Strategy<Value = Event> {
         let live_stream = LiveStreamId(STREAM);
         let observed = None;
         Event::SessionBound(SessionBound { request, live_stream, created, observed, go_live, end })
+    })
+}
+
+fn arb_slot() -> impl Strategy<Value = SlotEvent> {
+    (0..3_u8, 0..3_u64, any::<bool>(), 0..3_u8).prop_map(|(n, ticket, flag, kind)| {
+        let (session, live_stream, account) = (session(n), LiveStreamId(STREAM), None);
+        match kind {
+            0 => SlotEvent::Granted(SlotGranted { session, ticket }),
+            1 => SlotEvent::Queued(SlotQueued { session, ticket, place: ticket + 1 }),
+            _ if ticket == 0 => SlotEvent::Configured(SlotsConfigured { slots: flag.then_some(1) }),
+            _ => {
+                let (refused, place) = (flag, None);
+                let asked = SlotRequested { session, live_stream, account, ticket, refused, place };
+                SlotEvent::Requested(asked)
+            }
+        }
     })
 }
 
@@ -160,6 +183,7 @@ fn arb_event() -> impl Strategy<Value = Event> {
             let timer = if grace { TimerKind::Grace } else { TimerKind::Poll };
             Event::TimerElapsed(TimerElapsed { timer, generation })
         }),
+        2 => arb_slot().prop_map(Event::Slot),
         1 => Just(Event::Unrecognized),
     ]
 }
@@ -207,6 +231,7 @@ fn subjects() -> Vec<Subject> {
         object("account", "user-17"),
         object("restream", "1"),
         object("unrecognized", ""),
+        Subject::quota(SOURCE),
     ]
 }
 
@@ -268,6 +293,7 @@ proptest! {
             let mut outcome = outcome;
             for calls in 0.. {
                 prop_assert!(calls < 30, "calls without end: {:?}", walk.stream());
+                walk.grant();
                 let Some(call) = walk.stream().and_then(LiveStream::next_call) else { break };
                 let intent = derived_id("walk", &[&walk.n.to_string()]);
                 walk.apply(&Event::CallIntended(CallIntended { intent, call: call.clone() }));
@@ -296,7 +322,7 @@ proptest! {
             let effects = decide(&Policy::default(), known.as_ref(), &cause, &webhook, after.as_ref());
             let due = |state: &Option<State>| match state.as_ref().map(|s| &s.body) {
                 Some(Body::LiveStream(stream)) => stream.next_call(),
-                Some(Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_))
+                Some(Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_))
                 | None => None,
             };
             // A call that was due before is named again and kept once by its intent, and so is a
@@ -339,10 +365,24 @@ impl Walk {
         self.n += 1;
     }
 
+    /// Gives the session its slot that waits for one.
+    fn grant(&mut self) {
+        let Some(running) = self.stream().and_then(LiveStream::running) else { return };
+        if running.lacks_slot() {
+            let (session, ticket) = (running.id, running.slot.ticket);
+            let granted = SlotEvent::Granted(SlotGranted { session, ticket });
+            self.apply(&Event::Slot(granted));
+        }
+    }
+
     fn stream(&self) -> Option<&LiveStream> {
         match &self.state.as_ref()?.body {
             Body::LiveStream(stream) => Some(stream),
-            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) => None,
+            Body::Request(_)
+            | Body::Video(_)
+            | Body::Broadcast(_)
+            | Body::Account(_)
+            | Body::Quota(_) => None,
         }
     }
 }
@@ -368,6 +408,9 @@ fn obedient(call: &Call) -> CallResult {
         Call::StartRecording { .. } => CallResult::RecordingStarted { warnings: Vec::new() },
         Call::StopRecording { .. } => CallResult::RecordingStopped { video: None },
         Call::ListVideos { .. } => CallResult::Videos { observed: Vec::new() },
+        Call::ObserveQuota { .. } => {
+            CallResult::ActiveStreams { active: Vec::new(), inactive: Vec::new() }
+        }
         Call::CreateLiveStream { .. }
         | Call::UpdateLiveStream { .. }
         | Call::ClearDvr { .. }
@@ -408,7 +451,7 @@ proptest! {
         prop_assert!(s.calls().len() < 1000);
         let open: Vec<_> = s.states().filter_map(|(_, state)| match &state.body {
             Body::LiveStream(stream) => Some(stream),
-            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) => None,
+            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_) => None,
         }).flat_map(|stream| &stream.sessions).filter(|session| {
             session.recording.parts.iter().all(crate::recording::Part::is_final) && !session.is_over()
         }).collect();

@@ -154,6 +154,7 @@ async fn jobs_that_only_decisions_make_are_refused() {
         "stop_recording",
         "delete_broadcast",
         "observe_live_stream",
+        "observe_quota",
         "list_videos",
         "fetch_video",
         "delete_live_stream",

@@ -1,5 +1,5 @@
-//! Lets the encoder in. Takes a slot of the account's quota; that there is none is an outcome, so
-//! that the session can be ended while it waits.
+//! Lets the encoder in, with a slot that the quota of the source granted. That the platform has none
+//! all the same is an outcome, so that the session waits for its turn and can be ended meanwhile.
 
 use domain::call::CallResult;
 use domain::ids::LiveStreamId;

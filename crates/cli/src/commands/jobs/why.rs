@@ -201,6 +201,7 @@ fn tells_of(event: &RecordedEvent, job: Uuid) -> bool {
         }
         Event::WebhookReceived(_)
         | Event::LimitExceeded(_)
+        | Event::Slot(_)
         | Event::SessionRequested(_)
         | Event::GoLiveRequested(_)
         | Event::EndRequested(_)
