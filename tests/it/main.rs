@@ -33,6 +33,7 @@ mod quota;
 mod rebuild;
 mod reuse;
 mod secrets;
+mod sources;
 mod takeover;
 mod tutorial;
 mod webhooks;

@@ -90,6 +90,7 @@ impl Request {
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)
+            | Event::Cleanup(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }

@@ -254,6 +254,7 @@ impl Span {
                 Event::CallSucceeded(done) => self.calls.contains(&done.intent),
                 Event::CallFailed(failed) => self.calls.contains(&failed.intent),
                 Event::CleanupRequested(_)
+                | Event::Cleanup(_)
                 | Event::AccountDeleted(_)
                 | Event::AccountErased(_)
                 | Event::SessionRequested(_)
@@ -288,7 +289,9 @@ impl Span {
             Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
                 news.session
             }
-            Announcement::CleanupDone(_) | Announcement::EndpointDisabled(_) => return false,
+            Announcement::CleanupDone(_)
+            | Announcement::CleanupFinished(_)
+            | Announcement::EndpointDisabled(_) => return false,
         };
         let is_mine = session == self.session;
         self.is_off_air |= is_mine && matches!(announcement, Announcement::SessionStopped(_));
@@ -312,7 +315,8 @@ impl Span {
             | Call::StopRecording { .. }
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
-            | Call::DeleteLiveStream { .. } => !self.is_off_air,
+            | Call::DeleteLiveStream { .. }
+            | Call::DeleteRecordings { .. } => !self.is_off_air,
         }
     }
 }

@@ -148,6 +148,9 @@ impl Platform {
             Call::FetchVideo { .. } => (CallResult::Gone, None),
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => (CallResult::Done, None),
             Call::DeleteLiveStream { .. } => (CallResult::Deleted { videos: Vec::new() }, None),
+            Call::DeleteRecordings { videos, .. } => {
+                (CallResult::RecordingsDeleted { videos: videos.clone(), kept: Vec::new() }, None)
+            }
         }
     }
 

@@ -157,6 +157,9 @@ impl Platform {
                 .map_or(CallResult::Gone, |video| CallResult::Video { observed: video.clone() }),
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
             Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
+            Call::DeleteRecordings { videos, .. } => {
+                CallResult::RecordingsDeleted { videos: videos.clone(), kept: Vec::new() }
+            }
         })
     }
 
