@@ -94,8 +94,11 @@ async fn start(
 fn policy(fields: &mut Fields) -> CleanupPolicy {
     let name = fields.required_text("policy", 63);
     CleanupPolicy::named(&name).unwrap_or_else(|| {
-        let known = CleanupPolicy::ALL.map(CleanupPolicy::name).join(", ");
-        fields.wrong("policy", format!("must be one of {known}"));
+        // One that is missing is told already.
+        if !name.is_empty() {
+            let known = CleanupPolicy::ALL.map(CleanupPolicy::name).join(", ");
+            fields.wrong("policy", format!("must be one of {known}"));
+        }
         CleanupPolicy::default()
     })
 }

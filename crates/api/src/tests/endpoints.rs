@@ -200,7 +200,7 @@ async fn deliveries_are_listed_with_how_they_stand() {
         (&of("session.ready")["attempts"], &of("endpoint.test")["message"]),
         (&json!(0), &Value::Null)
     );
-    let none = |path: String| async { app.get(&path).await.ok(200)["deliveries"].clone() };
+    let none = async |path: String| app.get(&path).await.ok(200)["deliveries"].clone();
     assert_eq!(none(format!("{}/deliveries", path(&other))).await, json!([]));
     assert_eq!(none(format!("{}/deliveries?undelivered=true", path(&made))).await, json!([]));
     let odd = app.get(&format!("{}/deliveries?undelivered=maybe", path(&made))).await;

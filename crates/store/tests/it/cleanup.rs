@@ -124,7 +124,6 @@ async fn recordings_of_ended_sessions_are_paged_without_what_is_deleted() {
     let less = ended(&db, 2, 50, &parts(&[(21, "viewable")])).await;
     ended(&db, 3, 90, &parts(&[])).await;
     ended(&db, 4, 10, &parts(&[(41, "ready")])).await;
-    db.sql("UPDATE tallylight.session SET status = 'processing' WHERE live_stream_id = 9").await;
     // Deleted since the session left its live stream's state.
     let slice = db.store.slice_of(&Subject::video("main", VideoId(13)));
     sqlx::query("INSERT INTO tallylight.video VALUES ($1, 'main', 13, 1, 'deleted', NULL, 1)")

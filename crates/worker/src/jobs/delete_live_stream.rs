@@ -174,7 +174,9 @@ async fn capture(
     stream: &Stream,
     videos: &[Video],
 ) -> Result<Result<(), String>, JobError> {
-    let to = call.ctx.now();
+    let now = call.ctx.now();
+    // The platform's clock may be ahead, and a span has a length.
+    let to = stream.created_at.map_or(now, |made| made.max(now)) + SHORTEST;
     let earliest = earlier(to, KEPT_BY_PLATFORM);
     let from = stream.created_at.unwrap_or(earliest).clamp(earliest, to);
     let interval = ((to - from).to_std().unwrap_or_default() / SAMPLES).max(SHORTEST);
@@ -204,7 +206,7 @@ async fn capture(
     let subject = Subject::live_stream(call.job.subject.source(), deletion.live_stream);
     let slice = call.ctx.store().slice_of(&subject);
     let event = Event::Cleanup(CleanupEvent::Captured(captured));
-    let mut event = NewEvent::new(subject, &event, to, key).with_key(key);
+    let mut event = NewEvent::new(subject, &event, now, key).with_key(key);
     event.causation_id = call.job.causation_id;
     event.correlation_id = call.job.correlation_id;
     call.ctx.store().append_one(event).await?;
