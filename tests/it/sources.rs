@@ -1,7 +1,7 @@
 //! Two platform accounts in one installation: what happens to one is nothing to the other.
 
 use serde_json::{Value, json};
-use simulator::Simulator;
+use simulator::{Effect, ErrorShape, Faults, Refusal, Rule, Simulator};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ const NEW: &str = "trial-new-0123456789abcdef";
 struct Two {
     system: TestSystem,
     trial: Simulator,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Two {
@@ -45,12 +45,14 @@ impl Two {
         );
         let system = TestSystem::start(Setup { http_call: source, ..setup }).await;
         trial.set_webhook_url(Some(webhook_url(&system, TRIAL, OLD)));
-        Self { system, trial, directory }
+        Self { system, trial, _directory: directory }
     }
 
     /// Somebody revokes the token of the second account.
     fn revoke(&self) {
-        std::fs::write(self.directory.path().join("token"), "2_revoked").unwrap();
+        let refusal = Refusal::new(401, ErrorShape::E, "Bad permanent token");
+        let rules = vec![Rule::always("* /**", Effect::Status(refusal))];
+        self.trial.faults(Faults { rules, ..Faults::default() });
     }
 
     /// Starts a cleanup run that looks through one account; returns its job and its path.

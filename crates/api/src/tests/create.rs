@@ -209,8 +209,9 @@ async fn the_users_country_chooses_the_region_by_the_rules_of_the_source() {
     .into_iter()
     .enumerate()
     {
-        let session = app.start_session(&format!("key-{n}"), &body).await.ok(201).clone();
-        assert_eq!(session["options"]["transcoding_region"], region, "{body}");
+        let id = app.session(&format!("key-{n}"), &body).await;
+        let shown = app.get(&format!("/v1/sessions/{id}")).await.ok(200).clone();
+        assert_eq!(shown["options"]["transcoding_region"], region, "{body}");
     }
     let odd = app.start_session("odd", &json!({"name": "n", "country": "1"})).await;
     assert_eq!(odd.wrong_fields(), ["country"]);
