@@ -32,20 +32,29 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
     .await;
 
     let before = system.changes().len();
-    let listed = cleanup(&system, json!({"inactive_days": 0, "dry_run": true})).await;
+    let listed = cleanup(&system, json!({"policy": "inactive", "after_days": 0})).await;
     let mut candidates: Vec<i64> = ids(&listed);
     candidates.sort_unstable();
     assert_eq!(candidates, [gone, disowned]);
     system.until_nothing_is_due().await;
     assert_eq!(system.changes().len(), before, "a dry run deletes nothing");
 
-    let args = json!({"inactive_days": 0, "dry_run": false, "delete_recordings": true});
-    cleanup(&system, args).await;
-    until("both proposals are decided", async || {
-        let events = system.events().await;
-        (events.iter().filter(|e| e.event_type == "CleanupDone").count() == 2).then_some(())
-    })
-    .await;
+    let body = json!({
+        "policy": "inactive", "after_days": 0, "dry_run": false, "delete_recordings": true,
+    });
+    let done = cleanup(&system, body).await;
+    assert_eq!(
+        (&done["deleted"], &done["videos_deleted"], &done["spared"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let spared =
+        done["candidates"].as_array().unwrap().iter().find(|c| c["live_stream_id"] == disowned);
+    let why = spared.unwrap()["outcome"]["reason"].as_str().unwrap();
+    assert!(why.contains("tag"), "{why}");
+    let shown = system.command(&["cleanup", "show", done["run"].as_str().unwrap()]).await;
+    assert!(shown.contains("1 live streams and 1 videos deleted, 1 kept after all"), "{shown}");
+    let told = system.command(&["cleanup", "run", "--policy", "orphans"]).await;
+    assert!(told.contains("orphans on gcore-main: finished, dry run"), "{told}");
     let deleted: Vec<String> = system.changes()[before..]
         .iter()
         .map(|request| format!("{} {}", request.method, request.path))
@@ -102,16 +111,53 @@ async fn call(system: &TestSystem, method: reqwest::Method, path: &str, body: &V
     request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
 }
 
-/// Runs a cleanup job and returns what it told.
-async fn cleanup(system: &TestSystem, args: Value) -> Value {
-    let body = json!({"kind": "clean_up_inactive", "args": args});
-    let enqueued = system.api.post("/v1/jobs", &body, None).await.ok();
-    let id: Uuid = enqueued["id"].as_str().unwrap().parse().unwrap();
-    system.until_done(id).await
+/// Makes a run and returns its report, once all of it is over.
+async fn cleanup(system: &TestSystem, body: Value) -> Value {
+    let started = system.api.post("/v1/cleanup/runs", &body, None).await.ok();
+    let path = format!("/v1/cleanup/runs/{}", started["runs"][0]["run"].as_str().unwrap());
+    until("the run is over", async || {
+        let answer = system.api.get(&path).await;
+        (answer.status == 200).then_some(())?;
+        let report = answer.ok();
+        (report["status"] == "finished").then_some(report)
+    })
+    .await
 }
 
-/// The live streams that a cleanup listed.
-fn ids(listed: &Value) -> Vec<i64> {
-    let candidates = listed["candidates"].as_array().unwrap().iter();
-    candidates.map(|candidate| candidate["live_stream_id"].as_i64().unwrap()).collect()
+/// The live streams that a cleanup proposed.
+fn ids(report: &Value) -> Vec<i64> {
+    let candidates = report["candidates"].as_array().unwrap().iter();
+    let proposed = candidates.filter(|candidate| candidate["proposed"] == true);
+    proposed.map(|candidate| candidate["live_stream_id"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn recordings_past_their_time_go_and_their_live_streams_stay() {
+    let rules = "\n[sources.cleanup]\nkeep_recordings = \"1ms\"\n\
+                 [sources.cleanup.keep_recordings_of]\nacme = \"forever\"\n";
+    let setup = Setup { http_call: rules.to_owned(), ..Setup::default() };
+    let system = TestSystem::start(setup).await;
+    let mut streams = Vec::new();
+    for (key, account) in [("one", "beta"), ("two", "beta"), ("three", "acme")] {
+        let session = system.request(key, json!({"account": account})).await;
+        let stream = system.until_ready(session).await;
+        system.show(session, stream).await;
+        system.finish(session).await;
+        streams.push(stream);
+    }
+    let report = cleanup(&system, json!({"policy": "recordings"})).await;
+    let mut proposed = ids(&report);
+    proposed.sort_unstable();
+    assert_eq!(proposed, streams[..2], "acme's are kept: {report}");
+    assert_eq!((&report["looked_at"], &report["kept"]), (&json!(3), &json!(1)));
+
+    let before = system.changes().len();
+    let body = json!({"policy": "recordings", "dry_run": false, "cap": 1});
+    let report = cleanup(&system, body).await;
+    assert_eq!((&report["proposed"], &report["left"]), (&json!(1), &json!(1)), "{report}");
+    assert_eq!((&report["deleted"], &report["videos_deleted"]), (&json!(0), &json!(1)), "{report}");
+    let made = system.changes();
+    assert_eq!(made.len(), before + 1, "one video is deleted and no live stream");
+    assert!(made[before].path.starts_with("/streaming/videos/"), "{}", made[before].path);
+    system.end().await;
 }

@@ -34,6 +34,7 @@ mod rebuild;
 mod reuse;
 mod scenarios;
 mod secrets;
+mod sources;
 mod takeover;
 mod tutorial;
 mod webhooks;

@@ -1,10 +1,11 @@
 //! Settings of the API, and what makes them unusable. Reads no environment: the caller fills it in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use domain::effect::{FORWARD, RELAY, TIMER};
 use domain::endpoint::DELIVER;
 use domain::ids::is_source_name;
+use domain::region::RegionRules;
 use store::SealingKey;
 
 use crate::error::ConfigError;
@@ -17,6 +18,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// The platform accounts, by name. The only one is the default of every request.
     pub sources: Vec<String>,
+    /// Which transcoding region a user's country has, by source.
+    pub regions: HashMap<String, RegionRules>,
     /// The kinds of plain jobs that the workers of this installation run.
     pub known_kinds: Vec<String>,
     /// Opens the sealed push addresses; none: they are not handed out.
@@ -35,6 +38,7 @@ impl Default for Config {
         Self {
             tokens: Vec::new(),
             sources: Vec::new(),
+            regions: HashMap::new(),
             known_kinds: Vec::new(),
             sealing_key: None,
             body_limit: 256 * 1024,

@@ -12,13 +12,13 @@ use domain::ids::{Timestamp, is_account_id};
 use domain::personal::Pseudonym;
 use serde::Serialize;
 use serde_json::Value;
-use store::{EndpointChange, NewEndpoint, SealingKey};
+use store::{AddedEndpoint, EndpointChange, NewEndpoint, SealingKey};
 use uuid::Uuid;
 
 use crate::Api;
 use crate::auth::needs;
 use crate::error::Problem;
-use crate::extract::{Body, Segment};
+use crate::extract::{Body, IdempotencyKey, Segment};
 use crate::fields::Fields;
 use crate::token::Scope;
 
@@ -42,6 +42,7 @@ pub(crate) fn routes() -> Router<Api> {
         )
         .route("/v1/endpoints/{id}/rotate", write(post(rotate)))
         .route("/v1/endpoints/{id}/test", write(post(send::test)))
+        .route("/v1/endpoints/{id}/deliveries", read(get(send::deliveries)))
         .route("/v1/endpoints/{id}/redeliver", write(post(send::redeliver)))
 }
 
@@ -94,6 +95,7 @@ async fn show(State(api): State<Api>, segment: Segment) -> Result<Json<Endpoint>
 
 async fn add(
     State(api): State<Api>,
+    IdempotencyKey(once): IdempotencyKey,
     Body(mut fields): Body,
 ) -> Result<(StatusCode, Json<WithSecret>), Problem> {
     let url = fields.required_text("url", MAX_URL);
@@ -107,9 +109,18 @@ async fn add(
         sources: lists.sources.unwrap_or_default(),
     };
     let new = NewEndpoint { url, description, filter };
-    let added = api.store().add_endpoint(key(&api)?, &new).await.map_err(refused);
-    let (id, secret) = added?;
-    Ok((StatusCode::CREATED, Json(with_secret(&api, id, &secret).await?)))
+    let Some(once) = once else {
+        let added = api.store().add_endpoint(key(&api)?, &new).await.map_err(refused);
+        let (id, secret) = added?;
+        return Ok((StatusCode::CREATED, Json(with_secret(&api, id, &secret).await?)));
+    };
+    let added = api.store().add_endpoint_once(key(&api)?, &new, &once).await.map_err(refused);
+    let (status, id, secret) = match added? {
+        AddedEndpoint::New(id, secret) => (StatusCode::CREATED, id, secret),
+        AddedEndpoint::Again(id, secret) => (StatusCode::OK, id, secret),
+        AddedEndpoint::Reused => return Err(Problem::key_reused()),
+    };
+    Ok((status, Json(with_secret(&api, id, &secret).await?)))
 }
 
 async fn change(

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 mod accounts;
 mod auth;
+mod cleanup;
 mod config;
 mod cursor;
 mod endpoints;
@@ -166,6 +167,7 @@ pub fn router(api: Api) -> Router {
     let guarded = Router::new()
         .merge(sessions::routes())
         .merge(accounts::routes())
+        .merge(cleanup::routes())
         .merge(live_streams::routes())
         .merge(installation::routes())
         .merge(jobs::routes())

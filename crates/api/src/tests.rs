@@ -3,6 +3,7 @@
 
 mod access;
 mod batches;
+mod cleanup;
 mod commands;
 mod create;
 mod endpoints;

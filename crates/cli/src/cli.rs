@@ -8,11 +8,13 @@ use clap::{Args, Parser, Subcommand};
 use store::AsOf;
 use uuid::Uuid;
 
+mod cleanup;
 mod endpoints;
 mod jobs;
 mod schedules;
 mod simulator;
 
+pub(crate) use cleanup::{Cleanup, CleanupRun};
 pub(crate) use endpoints::{Endpoints, EndpointsAdd, EndpointsRedeliver};
 pub(crate) use jobs::{Dead, Enqueue, Jobs, Paused};
 pub(crate) use schedules::{Schedules, SchedulesAdd};
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Erase what is held of an account of the product
     #[command(subcommand)]
     Accounts(Accounts),
+    /// Delete what nobody needs on the platform, or only say what would be deleted
+    #[command(subcommand)]
+    Cleanup(Cleanup),
     /// Look at events that could not be applied, try them again, skip them
     #[command(subcommand)]
     Parked(Parked),

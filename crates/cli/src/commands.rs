@@ -10,6 +10,7 @@ use crate::telemetry;
 
 mod accounts;
 mod backup;
+mod cleanup;
 pub(crate) mod db;
 mod doctor;
 mod endpoints;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Session(command) => session::run(config("warn")?, command).await,
         Command::Events(command) => events::run(config("warn")?, command).await,
         Command::Accounts(command) => accounts::run(config("warn")?, command).await,
+        Command::Cleanup(command) => cleanup::run(config("warn")?, command).await,
         Command::Parked(command) => parked::run(config("warn")?, command).await,
         Command::Status => status::run(config("warn")?).await,
         Command::Jobs(command) => jobs::run(config("warn")?, command).await,

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +16,10 @@ use serde::{Deserialize, Deserializer};
 
 mod calls;
 mod session;
+mod sources;
 mod webhooks;
+
+pub(crate) use sources::{Source, WebhookToken};
 
 use session::Session;
 
@@ -289,57 +291,6 @@ impl From<JobHistory> for store::JobHistory {
     }
 }
 
-/// A platform account.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Source {
-    /// Its name: part of subjects and of the webhook's path. Never change it.
-    pub(crate) name: String,
-    /// The platform's address.
-    #[serde(default = "platform_url")]
-    pub(crate) base_url: String,
-    /// A permanent API token.
-    pub(crate) token: Option<SecretString>,
-    /// A file that holds it.
-    pub(crate) token_file: Option<PathBuf>,
-    /// A user, where there is no permanent token.
-    pub(crate) username: Option<String>,
-    /// The user's password.
-    pub(crate) password: Option<SecretString>,
-    /// A file that holds it.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Send the body of a create inside `{"stream": ..}`.
-    #[serde(default)]
-    pub(crate) wrap_create: bool,
-    /// Secrets of the webhook's path: two while one is replaced.
-    #[serde(default)]
-    pub(crate) webhook_tokens: Vec<WebhookToken>,
-    /// Networks its webhooks may come from, as CIDR ranges; empty: any. It narrows, the path's
-    /// secret authenticates.
-    #[serde(default)]
-    pub(crate) allow_from: Vec<String>,
-    /// Live streams of the account that may be active at a time; none: not known, a refusal tells.
-    pub(crate) active_streams: Option<NonZeroU32>,
-    /// Requests in a second, of all processes together; none: no limit.
-    pub(crate) rate_per_second: Option<f64>,
-    /// Requests at once after a rest.
-    pub(crate) burst: Option<f64>,
-}
-
-/// A secret of the webhook's path. One of `token`, `token_file`, `sha256`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WebhookToken {
-    /// The secret itself, at least 16 characters.
-    pub(crate) token: Option<SecretString>,
-    /// A file that holds it.
-    pub(crate) token_file: Option<PathBuf>,
-    /// Its SHA-256, hexadecimal.
-    pub sha256: Option<String>,
-    /// Until when it is accepted, RFC 3339.
-    pub(crate) not_after: Option<domain::ids::Timestamp>,
-}
-
 /// Log output.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -375,11 +326,13 @@ impl Config {
             Some(path) => path.to_owned(),
             None => PathBuf::from("tallylight.toml"),
         };
-        Figment::new()
+        let config: Self = Figment::new()
             .merge(Toml::file(file))
             .merge(Env::prefixed("TALLYLIGHT__").split("__"))
             .extract()
-            .context("read the configuration")
+            .context("read the configuration")?;
+        config.check_sources().context("read the configuration")?;
+        Ok(config)
     }
 
     /// The database's address from the configuration or `DATABASE_URL`; `None`: managed.
@@ -482,10 +435,6 @@ fn key_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
         return Err(serde::de::Error::custom(why));
     }
     Ok(age)
-}
-
-fn platform_url() -> String {
-    "https://api.gcore.com".to_owned()
 }
 
 fn loopback(port: u16) -> SocketAddr {

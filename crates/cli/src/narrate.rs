@@ -74,6 +74,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::AccountDeleted(_)
         | Event::AccountErased(_)
         | Event::CleanupRequested(_)
+        | Event::Cleanup(_)
         | Event::ReconcileRequested(_)
         | Event::SessionBound(_)
         | Event::CallIntended(_)

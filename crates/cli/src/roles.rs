@@ -140,6 +140,7 @@ pub(crate) async fn start_api(
     let settings = api::Config {
         tokens: config.api.tokens.iter().map(api_token).collect::<Result<_>>()?,
         sources: config.sources.iter().map(|source| source.name.clone()).collect(),
+        regions: config.region_rules(),
         known_kinds: worker::jobs::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
         sealing_key: key,
         plain_endpoints: config.webhooks.private,
@@ -192,6 +193,7 @@ pub(crate) fn start_worker(
         disable_endpoints_after: Some(config.webhooks.disable_after)
             .filter(|after| !after.is_zero()),
         rates: config.rates()?,
+        cleanup: config.cleanup_rules(),
         sample_every: Some(config.worker.sample_every).filter(|every| !every.is_zero()),
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()
@@ -250,16 +252,20 @@ fn networks(texts: &[String], key: &str) -> Result<Vec<ingest::Cidr>> {
 fn source_tokens(source: &Source) -> Result<SourceTokens> {
     let name = &source.name;
     let mut tokens = Vec::new();
-    for token in &source.webhook_tokens {
+    for (at, token) in source.webhook_tokens.iter().enumerate() {
         let given = config::secret(token.token.as_ref(), token.token_file.as_ref())?;
         let mut path_token = match (&given, &token.sha256) {
             (Some(secret), None) => PathToken::of(secret.expose_secret())
                 .with_context(|| format!("read a webhook token of source \"{name}\""))?,
-            (None, Some(sha256)) => PathToken { sha256: config::digest(sha256)?, not_after: None },
+            (None, Some(sha256)) => PathToken::of_digest(
+                config::digest(sha256)
+                    .with_context(|| format!("read a webhook token of source \"{name}\""))?,
+            ),
             _ => {
                 bail!("a webhook token of source \"{name}\" needs one of token, token_file, sha256")
             }
         };
+        path_token.name = token.name(at);
         path_token.not_after = token.not_after;
         tokens.push(path_token);
     }
@@ -273,7 +279,7 @@ fn batch_token(token: &config::BatchToken) -> Result<BatchToken> {
     let mut secret = match (&given, &token.sha256) {
         (Some(secret), None) => PathToken::of(secret.expose_secret())
             .with_context(|| format!("read the ingest token \"{name}\""))?,
-        (None, Some(sha256)) => PathToken { sha256: config::digest(sha256)?, not_after: None },
+        (None, Some(sha256)) => PathToken::of_digest(config::digest(sha256)?),
         _ => bail!("the ingest token \"{name}\" needs one of token, token_file, sha256"),
     };
     secret.not_after = token.not_after;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cleanup::CleanupPolicy;
 use crate::event::{json, storable};
 use crate::ids::{LiveStreamId, VideoId};
 
@@ -73,9 +74,35 @@ pub struct CleanupNews {
     pub deleted: bool,
     /// Why it was, or why it was kept.
     pub reason: String,
+    /// Recordings that were deleted, before it or without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub videos: Vec<VideoId>,
     /// The product's account of its latest session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+}
+
+/// What is said of a cleanup run that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupRunNews {
+    /// The run.
+    pub run: Uuid,
+    /// What it looked for.
+    pub policy: CleanupPolicy,
+    /// It deleted nothing.
+    pub dry_run: bool,
+    /// Candidates that were looked at.
+    pub looked_at: u64,
+    /// Of these, proposed.
+    pub proposed: u64,
+    /// Of these, left for the next run.
+    pub left: u64,
+    /// Live streams that were deleted.
+    pub deleted: u64,
+    /// Videos that were deleted.
+    pub videos_deleted: u64,
+    /// Candidates that were kept, at once or after all.
+    pub kept: u64,
 }
 
 /// What is said of an endpoint that messages are sent to.
@@ -118,6 +145,8 @@ pub enum Announcement {
     QuotaWaiting(QuotaNews),
     /// A live stream was cleaned up, or kept.
     CleanupDone(CleanupNews),
+    /// A cleanup run is over.
+    CleanupFinished(CleanupRunNews),
     /// Nothing is sent to an endpoint any more.
     EndpointDisabled(EndpointNews),
 }
@@ -127,7 +156,7 @@ pub enum Announcement {
 pub const PREFIXES: [&str; 5] = ["Session", "Recording", "Quota", "Cleanup", "Endpoint"];
 
 /// Every announcement: its name in the log, and the name by which the product knows it.
-pub const TOPICS: [(&str, &str); 15] = [
+pub const TOPICS: [(&str, &str); 16] = [
     ("SessionReady", "session.ready"),
     ("SessionTestStarted", "session.test_started"),
     ("SessionWentLive", "session.live"),
@@ -142,6 +171,7 @@ pub const TOPICS: [(&str, &str); 15] = [
     ("RecordingReady", "recording.ready"),
     ("QuotaWaiting", "quota.waiting"),
     ("CleanupDone", "cleanup.done"),
+    ("CleanupFinished", "cleanup.finished"),
     ("EndpointDisabled", "endpoint.disabled"),
 ];
 
@@ -168,7 +198,7 @@ impl Announcement {
             Self::QuotaWaiting(n) => n.account.as_deref(),
             Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => n.account.as_deref(),
             Self::CleanupDone(n) => n.account.as_deref(),
-            Self::EndpointDisabled(_) => None,
+            Self::CleanupFinished(_) | Self::EndpointDisabled(_) => None,
         }
     }
 
@@ -189,6 +219,7 @@ impl Announcement {
             Self::RecordingReady(_) => "RecordingReady",
             Self::QuotaWaiting(_) => "QuotaWaiting",
             Self::CleanupDone(_) => "CleanupDone",
+            Self::CleanupFinished(_) => "CleanupFinished",
             Self::EndpointDisabled(_) => "EndpointDisabled",
         }
     }
@@ -209,6 +240,7 @@ impl Announcement {
             Self::QuotaWaiting(n) => json(n),
             Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => json(n),
             Self::CleanupDone(n) => json(n),
+            Self::CleanupFinished(n) => json(n),
             Self::EndpointDisabled(n) => json(n),
         }
     }
@@ -233,6 +265,7 @@ impl Announcement {
             "RecordingPartOverdue" => part().map(Self::RecordingPartOverdue),
             "QuotaWaiting" => serde_json::from_slice(bytes).ok().map(Self::QuotaWaiting),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
+            "CleanupFinished" => serde_json::from_slice(bytes).ok().map(Self::CleanupFinished),
             "EndpointDisabled" => serde_json::from_slice(bytes).ok().map(Self::EndpointDisabled),
             _ => None,
         }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::cleanup::CleanupPolicy;
 use crate::event::SessionOptions;
-use crate::ids::{BroadcastId, LiveStreamId, VideoId};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::personal::without_echo;
 
 /// A platform call to make.
@@ -111,13 +112,31 @@ pub enum Call {
         run: Uuid,
         /// Delete its recordings too.
         delete_recordings: bool,
+        /// The policy, by which the guards differ.
+        #[serde(default, skip_serializing_if = "CleanupPolicy::is_default")]
+        policy: CleanupPolicy,
+        /// Only if it was made before, as an orphan; its recordings only if all of them were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_before: Option<Timestamp>,
+    },
+    /// Delete recordings of a live stream of ours, after guards.
+    DeleteRecordings {
+        /// The live stream.
+        live_stream: LiveStreamId,
+        /// The cleanup run.
+        run: Uuid,
+        /// The recordings.
+        videos: Vec<VideoId>,
+        /// Only those that were made before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_before: Option<Timestamp>,
     },
 }
 
 impl Call {
     /// All job kinds that make a platform call, in the order of a session's life. Nobody else may
     /// enqueue them: SQL `enqueue` refuses the same list.
-    pub const KINDS: [&str; 15] = [
+    pub const KINDS: [&str; 16] = [
         "create_live_stream",
         "clear_dvr",
         "update_live_stream",
@@ -133,6 +152,7 @@ impl Call {
         "observe_live_stream",
         "observe_quota",
         "delete_live_stream",
+        "delete_recordings",
     ];
 
     /// The job kind that makes this call.
@@ -153,6 +173,7 @@ impl Call {
             Self::FetchVideo { .. } => "fetch_video",
             Self::ObserveQuota { .. } => "observe_quota",
             Self::DeleteLiveStream { .. } => "delete_live_stream",
+            Self::DeleteRecordings { .. } => "delete_recordings",
         }
     }
 
@@ -224,6 +245,14 @@ pub enum CallResult {
         /// The videos.
         videos: Vec<VideoId>,
     },
+    /// Recordings were deleted, now or before.
+    RecordingsDeleted {
+        /// The videos.
+        videos: Vec<VideoId>,
+        /// Why others were kept, for people.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<String>,
+    },
     /// The account has no room for it now, such as no free slot of the quota. The planner waits
     /// and decides anew, so that a session can be ended meanwhile.
     Deferred {
@@ -257,6 +286,7 @@ impl CallResult {
             | Self::Gone
             | Self::Done
             | Self::Deleted { .. }
+            | Self::RecordingsDeleted { .. }
             | Self::Deferred { .. }
             | Self::Kept { .. } => self,
         }

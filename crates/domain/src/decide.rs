@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::account::Account;
-use crate::announcement::{Announcement, CleanupNews, PartNews, QuotaNews, SessionNews};
-use crate::call::{Call, CallResult};
+use crate::announcement::{Announcement, PartNews, QuotaNews, SessionNews};
+use crate::call::Call;
 use crate::effect::{Effect, Effects, later};
 use crate::event::{Bound, Event, RecordedEvent, TimerElapsed};
 use crate::ids::{Subject, Timestamp, VideoId};
@@ -51,6 +49,10 @@ pub fn decide(
             let before = if let Some(Body::Quota(b)) = before { Some(b) } else { None };
             after.decide(policy, before, (cause, event), at, &mut effects);
         }
+        (before, Body::Cleanup(after)) => {
+            let before = if let Some(Body::Cleanup(b)) = before { Some(b) } else { None };
+            after.decide(before, &mut effects);
+        }
     }
     effects.into_list()
 }
@@ -81,7 +83,8 @@ impl Change<'_> {
         }
         self.after.return_slot(cause.subject.source(), self.event, to);
         self.bind(cause, to);
-        self.announce_cleanup(to);
+        self.settle_cleanup(cause, to);
+        self.stop_deletion(to);
         if let Some(call) = self.after.next_call() {
             let limit = self.policy.limits.of_call(self.after.can_do_without(&call));
             to.call(self.after.calls, call, limit);
@@ -300,46 +303,12 @@ impl Change<'_> {
         }
     }
 
-    /// Says what became of a cleanup: turned down at once, or the outcome of its call.
-    fn announce_cleanup(&self, to: &mut Effects) {
-        let (run, deleted, reason) = if let Event::CleanupRequested(request) = self.event {
-            let refusal = self.before.and_then(LiveStream::cleanup_refusal);
-            let Some(reason) = refusal else { return };
-            (request.run, false, reason.to_owned())
-        } else {
-            let Some(run) = self.deletion_that_ended() else { return };
-            (run, self.after.deleted, self.reason_of_outcome())
-        };
-        let account = self.after.account.clone();
-        let news = CleanupNews { run, live_stream: self.after.id, deleted, reason, account };
-        to.announce(Announcement::CleanupDone(news));
-    }
-
-    /// Why a live stream was kept, else why it was to be deleted.
-    fn reason_of_outcome(&self) -> String {
-        if let Event::CallFailed(failed) = self.event {
-            return failed.reason.clone();
-        }
-        if let Event::CallSucceeded(done) = self.event
-            && let CallResult::Kept { reason } = &done.result
-        {
-            return reason.clone();
-        }
-        let request = self.before.and_then(|b| b.cleanup.as_ref());
-        request.map(|r| r.reason.clone()).unwrap_or_default()
-    }
-
-    /// The cleanup run whose call to delete was in flight before this event and is not now.
-    fn deletion_that_ended(&self) -> Option<Uuid> {
-        let was = self.before?.in_flight.as_ref()?;
-        let Call::DeleteLiveStream { run, .. } = was.call else { return None };
-        self.after.in_flight.is_none().then_some(run)
-    }
-
     fn session_before(&self, session: &Session) -> Option<&Session> {
         self.before?.sessions.iter().find(|s| s.id == session.id)
     }
 }
+
+mod cleanup;
 
 /// A wait that doubles with each poll in vain, up to `most` times `first`.
 pub(crate) fn backed_off(first: Duration, polls: u32, most: u32) -> Duration {

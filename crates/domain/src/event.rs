@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::announcement::Announcement;
 use crate::call::{Call, CallResult};
+use crate::cleanup::CleanupEvent;
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::limit::LimitExceeded;
 use crate::slot::SlotEvent;
@@ -25,6 +26,7 @@ mod calls;
 mod meta;
 mod version;
 
+pub use crate::cleanup::CleanupRequested;
 pub use meta::{Meta, is_traceparent};
 #[cfg(test)]
 pub(crate) use version::current_types;
@@ -280,17 +282,6 @@ pub struct AccountErased {
     pub account: String,
 }
 
-/// A cleanup run proposes to delete this live stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CleanupRequested {
-    /// The run.
-    pub run: Uuid,
-    /// Why it qualifies, for people.
-    pub reason: String,
-    /// Delete its recordings too, before it.
-    pub delete_recordings: bool,
-}
-
 /// What is known of a live stream may be out of date or out of order: ask the platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcileRequested {
@@ -362,6 +353,8 @@ pub enum Event {
     JobDiscarded(JobEnded),
     /// A job was cancelled.
     JobCancelled(JobEnded),
+    /// Of a cleanup run.
+    Cleanup(CleanupEvent),
     /// What the product hears.
     Announced(Announcement),
     /// A type or a body that this build cannot read: kept, counted, without effect.
@@ -394,6 +387,7 @@ impl Event {
             Self::JobCompleted(_) => "JobCompleted",
             Self::JobDiscarded(_) => "JobDiscarded",
             Self::JobCancelled(_) => "JobCancelled",
+            Self::Cleanup(c) => c.name(),
             Self::Announced(a) => a.name(),
             Self::Unrecognized => "Unrecognized",
         }
@@ -421,6 +415,7 @@ impl Event {
             Self::LimitExceeded(b) => json(b),
             Self::Slot(s) => s.body(),
             Self::JobCompleted(b) | Self::JobDiscarded(b) | Self::JobCancelled(b) => json(b),
+            Self::Cleanup(c) => c.body(),
             Self::Announced(a) => a.body(),
             Self::Unrecognized => Vec::new(),
         };
@@ -479,7 +474,11 @@ impl Event {
             name if name.starts_with("Slot") => {
                 SlotEvent::read(name, bytes).map_or(Self::Unrecognized, Self::Slot)
             }
-            name => Announcement::read(name, bytes).map_or(Self::Unrecognized, Self::Announced),
+            name => {
+                let announced = Announcement::read(name, bytes).map(Self::Announced);
+                let cleanup = || CleanupEvent::read(name, bytes).map(Self::Cleanup);
+                announced.or_else(cleanup).unwrap_or(Self::Unrecognized)
+            }
         }
     }
 
@@ -545,12 +544,15 @@ fn is_folded(kind: &str, name: &str) -> bool {
             let other = other || matches!(name, "LimitExceeded" | "SlotGranted" | "SlotQueued");
             told || call || command || forwarded || other
         }
-        "video" => told || call || name == "Bound",
+        "video" => told || call || matches!(name, "Bound" | "VideoDeleted"),
         "broadcast" => told || name == "Bound",
         "account" => matches!(name, "AccountDeleted" | "AccountErased"),
         "quota" => {
             let slot = matches!(name, "SlotRequested" | "SlotReleased" | "SlotsConfigured");
             call || slot || name == "TimerElapsed"
+        }
+        "cleanup" => {
+            matches!(name, "CleanupStarted" | "CleanupJudged" | "CleanupListed" | "CleanupSettled")
         }
         _ => false,
     }

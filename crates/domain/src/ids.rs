@@ -112,6 +112,11 @@ impl Subject {
         Self(format!("{source}/account/{account}"))
     }
 
+    /// The subject of a cleanup run on `source`.
+    pub fn cleanup(source: &str, run: Uuid) -> Self {
+        Self(format!("{source}/cleanup/{run}"))
+    }
+
     /// The subject of another kind of platform object, as a webhook names it.
     pub fn object(source: &str, kind: &str, id: i64) -> Self {
         Self(format!("{source}/{kind}/{id}"))

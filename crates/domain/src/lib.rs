@@ -11,9 +11,10 @@
 //! * [`webhook`], [`redact`](mod@redact): the platform's bodies, read leniently, without secrets
 //! * [`personal`]: what may tell of a person, and how it is kept
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
-//!   [`account`], [`quota`]: state and its fold
+//!   [`account`], [`quota`], [`cleanup`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
 //! * [`message`], [`endpoint`]: what the product is told, and who hears it
+//! * [`region`]: which transcoding region a user's country has
 //! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
 //! * [`view`]: rows of the projections; [`summary`]: events in words
 //!
@@ -36,6 +37,7 @@ pub mod webhook;
 
 pub mod account;
 pub mod broadcast;
+pub mod cleanup;
 pub mod live_stream;
 pub mod quota;
 pub mod recording;
@@ -49,6 +51,7 @@ pub mod message;
 pub mod decide;
 pub mod effect;
 pub mod plan;
+pub mod region;
 pub mod retry;
 pub mod schedule;
 pub mod state;

@@ -135,7 +135,10 @@ impl LiveStream {
         self.let_sessions_leave();
         match event {
             Event::WebhookReceived(webhook) => {
-                if let Observation::LiveStream(seen) = &webhook.observation {
+                // Nothing resurrects it: what is told of it now was on its way.
+                if let Observation::LiveStream(seen) = &webhook.observation
+                    && !self.deleted
+                {
                     self.observe(seen, at);
                 }
             }
@@ -149,7 +152,7 @@ impl LiveStream {
                 self.command(exceeded.session, |s| s.limit_exceeded(exceeded));
             }
             Event::CleanupRequested(request) => {
-                if self.cleanup_refusal().is_none() {
+                if self.cleanup_refusal(request).is_none() {
                     self.cleanup = Some(request.clone());
                 }
             }
@@ -167,6 +170,7 @@ impl LiveStream {
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)
+            | Event::Cleanup(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }
@@ -268,12 +272,14 @@ impl LiveStream {
 
     /// Why a proposal to delete the live stream is turned down at once, if it is. The job that
     /// deletes asks the platform besides.
-    pub(crate) fn cleanup_refusal(&self) -> Option<&'static str> {
-        if self.deleted {
+    pub(crate) fn cleanup_refusal(&self, request: &CleanupRequested) -> Option<&'static str> {
+        // Recordings outlive their live stream.
+        let is_whole = request.videos.is_empty();
+        if self.deleted && is_whole {
             Some("it is deleted already")
         } else if !self.sessions.iter().all(Session::is_over) {
             Some("it has an open session")
-        } else if self.is_on_air() {
+        } else if self.is_on_air() && is_whole {
             Some("an encoder sends to it")
         } else if self.cleanup.is_some() {
             Some("another cleanup run is deleting it")

@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::announcement::{Announcement, CleanupNews, PartNews, QuotaNews, SessionNews, topic};
+use crate::announcement::{
+    Announcement, CleanupNews, CleanupRunNews, PartNews, QuotaNews, SessionNews, topic,
+};
 use crate::event::{Event, RecordedEvent};
 use crate::ids::Timestamp;
 
@@ -49,7 +51,12 @@ pub struct MessageId {
 impl MessageId {
     /// The id of the message that `stored` is told by.
     pub fn of(stored: &RecordedEvent) -> Self {
-        Self { slice: stored.slice, position: stored.position, check: check(stored.event_id) }
+        Self::at(stored.slice, stored.position, stored.event_id)
+    }
+
+    /// The id of the message that the event of this id, slice and position is told by.
+    pub fn at(slice: i16, position: i64, event_id: Uuid) -> Self {
+        Self { slice, position, check: check(event_id) }
     }
 
     /// Reads an id; `None`: it is none of an announcement.
@@ -133,6 +140,7 @@ fn data(source: &str, announcement: &Announcement) -> Value {
             part(source, news)
         }
         Announcement::CleanupDone(news) => cleanup(source, news),
+        Announcement::CleanupFinished(news) => cleanup_run(source, news),
         Announcement::EndpointDisabled(news) => {
             json!({ "endpoint": news.endpoint, "reason": news.reason })
         }
@@ -163,7 +171,16 @@ fn part(source: &str, news: &PartNews) -> Value {
 fn cleanup(source: &str, news: &CleanupNews) -> Value {
     json!({
         "run": news.run, "source": source, "live_stream_id": news.live_stream,
-        "account": news.account, "deleted": news.deleted, "reason": news.reason,
+        "account": news.account, "deleted": news.deleted, "video_ids": news.videos,
+        "reason": news.reason,
+    })
+}
+
+fn cleanup_run(source: &str, news: &CleanupRunNews) -> Value {
+    json!({
+        "run": news.run, "source": source, "policy": news.policy, "dry_run": news.dry_run,
+        "looked_at": news.looked_at, "proposed": news.proposed, "left": news.left,
+        "deleted": news.deleted, "videos_deleted": news.videos_deleted, "kept": news.kept,
     })
 }
 

@@ -217,15 +217,17 @@ impl LiveStream {
         list.then_some(Call::ListVideos { live_stream: self.id })
     }
 
-    /// Deletes a live stream that a cleanup run proposed, if nothing came between.
+    /// Deletes what a cleanup run proposed, if nothing came between.
     fn cleanup_call(&self) -> Option<Call> {
         let all_over = self.sessions.iter().all(Session::is_over);
         let request = self.cleanup.as_ref().filter(|_| all_over)?;
-        Some(Call::DeleteLiveStream {
-            live_stream: self.id,
-            run: request.run,
-            delete_recordings: request.delete_recordings,
-        })
+        let (live_stream, run, made_before) = (self.id, request.run, request.made_before);
+        if !request.videos.is_empty() {
+            let videos = request.videos.clone();
+            return Some(Call::DeleteRecordings { live_stream, run, videos, made_before });
+        }
+        let (delete_recordings, policy) = (request.delete_recordings, request.policy);
+        Some(Call::DeleteLiveStream { live_stream, run, delete_recordings, policy, made_before })
     }
 
     /// Whether the file of a stopped recording has not shown itself: its flag still set, or its

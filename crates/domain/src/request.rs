@@ -91,6 +91,7 @@ impl Request {
             | Event::JobCompleted(_)
             | Event::JobDiscarded(_)
             | Event::JobCancelled(_)
+            | Event::Cleanup(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
         }

@@ -14,13 +14,14 @@ use uuid::Uuid;
 
 use crate::announcement::Announcement;
 use crate::call::{Call, CallResult};
+use crate::cleanup::CleanupPolicy;
 use crate::decide::decide;
 use crate::effect::{CallArgs, Effect, FORWARD, ForwardArgs, NewJob, TIMER};
 use crate::event::{
     AccountDeleted, CallFailed, CallSucceeded, CleanupRequested, Event, NewEvent,
     ReconcileRequested, RecordedEvent, SessionRef, SessionRequested, TimerElapsed,
 };
-use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id, session_id};
+use crate::ids::{LiveStreamId, Subject, Timestamp, VideoId, derived_id, session_id};
 use crate::live_stream::LiveStream;
 use crate::redact::redact_platform;
 use crate::session::{Session, Status};
@@ -157,11 +158,22 @@ impl Scenario {
     /// Proposes to delete a live stream; returns the run.
     pub fn clean_up(&mut self, live_stream: i64) -> Uuid {
         let run = derived_id("run", &[&self.log.len().to_string()]);
-        let reason = "idle for 30 days, its account deleted".to_owned();
-        let request = CleanupRequested { run, reason, delete_recordings: false };
+        self.clean_up_by(live_stream, run, &[]);
+        run
+    }
+
+    /// Proposes for a run to delete a live stream, or these recordings of it.
+    pub fn clean_up_by(&mut self, live_stream: i64, run: Uuid, videos: &[i64]) {
+        let request = CleanupRequested {
+            run,
+            reason: "idle for 30 days, its account deleted".to_owned(),
+            delete_recordings: false,
+            policy: CleanupPolicy::default(),
+            made_before: None,
+            videos: videos.iter().copied().map(VideoId).collect(),
+        };
         let subject = Subject::live_stream(SOURCE, LiveStreamId(live_stream));
         self.event(subject, &Event::CleanupRequested(request));
-        run
     }
 
     /// Asks for a look at a live stream, as ingest does after it stored webhooks late.

@@ -370,6 +370,7 @@ impl Session {
             | CallResult::Gone
             | CallResult::Done
             | CallResult::Deleted { .. }
+            | CallResult::RecordingsDeleted { .. }
             | CallResult::Deferred { .. }
             | CallResult::ActiveStreams { .. }
             | CallResult::Kept { .. } => self.recording.started(&[]),
@@ -421,7 +422,8 @@ impl Session {
             | Call::CreateBroadcast { .. }
             | Call::ActivateLiveStream { .. }
             | Call::SetBroadcastStatus { .. }
-            | Call::DeleteLiveStream { .. } => {
+            | Call::DeleteLiveStream { .. }
+            | Call::DeleteRecordings { .. } => {
                 // A last try without an answer may have worked: then there is a slot to free.
                 self.activated |= matches!(call, Call::ActivateLiveStream { .. });
                 if !self.end {

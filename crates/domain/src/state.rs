@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::broadcast::Broadcast;
+use crate::cleanup::CleanupEvent;
+use crate::cleanup::run::CleanupRun;
 use crate::event::{Event, RecordedEvent, StoredEvent};
 use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
@@ -37,6 +39,8 @@ pub enum Body {
     Account(Account),
     /// The quota of active live streams of a source.
     Quota(Quota),
+    /// A cleanup run.
+    Cleanup(CleanupRun),
 }
 
 /// Applies `event` to the state of its subject. `None`: the subject has no state, because nothing
@@ -64,6 +68,11 @@ pub fn evolve_in_place(state: &mut Option<State>, stored: StoredEvent<'_>, event
         Body::Broadcast(broadcast) => broadcast.evolve(event),
         Body::Account(account) => account.evolve(event, at),
         Body::Quota(quota) => quota.evolve(event, at),
+        Body::Cleanup(run) => {
+            if let Event::Cleanup(event) = event {
+                run.evolve(event, at);
+            }
+        }
     }
 }
 
@@ -83,9 +92,11 @@ fn opens(kind: &str, event: &Event) -> bool {
             );
             webhook || told
         }
+        "video" if matches!(event, Event::Cleanup(CleanupEvent::VideoDeleted(_))) => true,
         "video" | "broadcast" => webhook || matches!(event, Event::Bound(_)),
         "account" => matches!(event, Event::AccountDeleted(_) | Event::AccountErased(_)),
         "quota" => matches!(event, Event::Slot(SlotEvent::Requested(_))),
+        "cleanup" => matches!(event, Event::Cleanup(CleanupEvent::Started(_))),
         _ => false,
     }
 }
@@ -107,6 +118,10 @@ fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
         "broadcast" => Some(Body::Broadcast(Broadcast::new(BroadcastId(number()?)))),
         "account" => Some(Body::Account(Account::new(id))),
         "quota" => Some(Body::Quota(Quota::default())),
+        "cleanup" => {
+            let Event::Cleanup(CleanupEvent::Started(started)) = event else { return None };
+            Some(Body::Cleanup(CleanupRun::new(started, stored.received_at)))
+        }
         _ => None,
     }
 }

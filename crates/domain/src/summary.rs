@@ -1,7 +1,7 @@
 //! Events in words, one line each, for people who look at a timeline. Says what is known and
 //! nothing of the payload that may be secret.
 
-use crate::announcement::{Announcement, PartNews, QuotaNews, SessionNews};
+use crate::announcement::{Announcement, CleanupRunNews, PartNews, QuotaNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::event::{Event, RecordedEvent, SessionRequested};
 use crate::timer::TimerKind;
@@ -32,6 +32,7 @@ pub fn sort(event: &Event) -> &'static str {
         Event::CallFailed(_) => "failed",
         Event::TimerElapsed(_) => "timer",
         Event::JobCompleted(_) | Event::JobDiscarded(_) | Event::JobCancelled(_) => "job",
+        Event::Cleanup(_) => "cleanup",
         Event::Announced(_) => "state",
         Event::Unrecognized => "unknown",
     }
@@ -83,6 +84,7 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::JobCancelled(job) => {
             format!("{} was cancelled: {}", job.kind, quoted(job.error.as_deref().unwrap_or("")))
         }
+        Event::Cleanup(cleanup) => quoted(&cleanup.words()),
         Event::Announced(announcement) => announced(announcement),
         Event::Unrecognized => "an event that this version cannot read".to_owned(),
     }
@@ -188,6 +190,12 @@ fn answered(result: &CallResult) -> String {
         CallResult::Deleted { videos } => {
             format!("live stream deleted, {} videos before it", videos.len())
         }
+        CallResult::RecordingsDeleted { videos, kept } if kept.is_empty() => {
+            format!("{} videos deleted", videos.len())
+        }
+        CallResult::RecordingsDeleted { videos, kept } => {
+            format!("{} videos deleted, kept: {}", videos.len(), quoted(&kept.join("; ")))
+        }
         CallResult::Deferred { reason } => format!("no room now: {}", quoted(reason)),
         CallResult::Kept { reason } => format!("live stream kept: {}", quoted(reason)),
     }
@@ -226,8 +234,19 @@ fn announced(announcement: &Announcement) -> String {
             format!("endpoint {} is told nothing any more: {}", news.endpoint, quoted(&news.reason))
         }
         Announcement::CleanupDone(news) => {
-            let what = if news.deleted { "deleted" } else { "kept" };
+            let what = match (news.deleted, news.videos.len()) {
+                (true, _) => "deleted".to_owned(),
+                (false, 0) => "kept".to_owned(),
+                (false, n) => format!("rid of {n} videos"),
+            };
             format!("live stream {} {what}: {}", news.live_stream, quoted(&news.reason))
+        }
+        Announcement::CleanupFinished(news) => {
+            let CleanupRunNews { policy, deleted, videos_deleted, kept, left, .. } = news;
+            format!(
+                "cleanup by {policy} is over: {deleted} live streams and {videos_deleted} videos \
+                 deleted, {kept} kept, {left} left"
+            )
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, CallResult};
+use crate::cleanup::CleanupEvent;
 use crate::effect::Effects;
 use crate::event::{Event, RecordedEvent, VideoChanged};
 use crate::ids::{LiveStreamId, Subject, VideoId};
@@ -92,6 +93,11 @@ impl Video {
             | Event::JobCancelled(_)
             | Event::Announced(_)
             | Event::Unrecognized => {}
+            Event::Cleanup(cleanup) => {
+                if let CleanupEvent::VideoDeleted(_) = cleanup {
+                    self.seen.status = VideoStatus::Deleted;
+                }
+            }
         }
     }
 

@@ -238,7 +238,7 @@ pub fn rows(subject: &Subject, state: &State) -> Vec<Row> {
             id: account.id.clone(),
             deleted_at: account.deleted_at,
         })],
-        Body::Broadcast(_) | Body::Quota(_) => Vec::new(),
+        Body::Broadcast(_) | Body::Quota(_) | Body::Cleanup(_) => Vec::new(),
     }
 }
 

@@ -14,8 +14,9 @@ use crate::{Cidr, Error};
 /// beyond guessing; 43 (256 bits) are what we generate.
 const SHORTEST_TOKEN: usize = 16;
 
-/// Valid tokens per source: the one in use and, during a rotation, its successor.
-pub(crate) const TOKENS_PER_SOURCE: usize = 2;
+/// Tokens per source: the one in use and, during a rotation, its successor; and room for senders
+/// that are moved one by one.
+pub(crate) const TOKENS_PER_SOURCE: usize = 4;
 
 /// Largest body limit that can be set. Bodies are held in memory and in one database parameter.
 const LARGEST_BODY_LIMIT: usize = 16 << 20;
@@ -94,7 +95,7 @@ impl Config {
 pub struct SourceTokens {
     /// Its name, such as `gcore-main`.
     pub source: String,
-    /// One token, or two while the sender is being moved from one to the other.
+    /// One token, or several while senders are being moved from one to the next.
     pub tokens: Vec<PathToken>,
     /// Networks it may send from; empty: from anywhere. Narrows only: the token authenticates.
     pub networks: Vec<Cidr>,
@@ -114,6 +115,8 @@ pub struct BatchToken {
 /// A secret path segment, or a bearer token, as its digest.
 #[derive(Clone)]
 pub struct PathToken {
+    /// Its name in numbers and logs; not secret.
+    pub name: String,
     /// SHA-256 of the secret's text. No salt: the secret is random and long.
     pub sha256: [u8; 32],
     /// The last moment at which it is taken; none: until it is removed.
@@ -135,7 +138,19 @@ impl PathToken {
         if !secret.bytes().all(is_plain) {
             return Err(Error::TokenCharacters);
         }
-        Ok(Self { sha256: Sha256::digest(secret.as_bytes()).into(), not_after: None })
+        Ok(Self::of_digest(Sha256::digest(secret.as_bytes()).into()))
+    }
+
+    /// The token whose text has this SHA-256, without an end and without a name.
+    pub fn of_digest(sha256: [u8; 32]) -> Self {
+        Self { name: String::new(), sha256, not_after: None }
+    }
+
+    /// The same token, called `name`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// The same token, taken up to and including `moment`.
@@ -149,7 +164,10 @@ impl PathToken {
 /// Without the digest: a weak secret could be found from it.
 impl fmt::Debug for PathToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PathToken").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("PathToken")
+            .field("name", &self.name)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,7 +197,7 @@ mod tests {
     #[test]
     fn a_token_does_not_print_its_digest() {
         let token = PathToken::of(SECRET).unwrap();
-        assert_eq!(format!("{token:?}"), "PathToken { not_after: None, .. }");
+        assert_eq!(format!("{token:?}"), "PathToken { name: \"\", not_after: None, .. }");
     }
 
     #[test]
@@ -187,7 +205,7 @@ mod tests {
         assert!(config("gcore-main", 2).check().is_ok());
         assert!(matches!(config("Gcore", 1).check(), Err(Error::SourceName { .. })));
         assert!(matches!(config("a", 0).check(), Err(Error::TokenCount { count: 0, .. })));
-        assert!(matches!(config("a", 3).check(), Err(Error::TokenCount { count: 3, .. })));
+        assert!(matches!(config("a", 5).check(), Err(Error::TokenCount { count: 5, .. })));
         let mut twice = config("a", 1);
         twice.sources.push(twice.sources[0].clone());
         assert!(matches!(twice.check(), Err(Error::SourceTwice { .. })));

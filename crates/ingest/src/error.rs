@@ -30,13 +30,15 @@ pub enum Error {
         source_name: String,
     },
     /// Two entries for one source.
-    #[error("take source {source_name} twice: give it one entry with up to two tokens")]
+    #[error("take source {source_name} twice: give it one entry with all its tokens")]
     SourceTwice {
         /// The source.
         source_name: String,
     },
     /// None, or more than a rotation needs.
-    #[error("take {count} tokens for source {source_name}: give it one, or two while it rotates")]
+    #[error(
+        "take {count} tokens for source {source_name}: give it one, and up to 4 while it rotates"
+    )]
     TokenCount {
         /// The source.
         source_name: String,

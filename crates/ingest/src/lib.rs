@@ -85,7 +85,7 @@ impl Ingest {
         draining: CancellationToken,
     ) -> Result<Self, Error> {
         config.check()?;
-        let sources = Sources::new(&config.sources);
+        let sources = Sources::new(&config.sources, lanes.metrics());
         let health = Health::new(store, draining, config.max_queue_age);
         let repeats = Repeats::default();
         Ok(Self { inner: Arc::new(Inner { config, sources, lanes, repeats, health }) })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -17,10 +17,18 @@ use crate::lanes::Pulse;
 /// One label: how a request ended.
 type Outcome = [(&'static str, &'static str); 1];
 
+/// A secret of a source's path, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Secret {
+    source: String,
+    secret: String,
+}
+
 /// The numbers of one endpoint and its lanes.
 #[derive(Debug)]
 pub struct Metrics {
     requests: Family<Outcome, Counter>,
+    secrets: Family<Secret, Counter>,
     /// Webhooks answered 200.
     pub stored: Counter,
     /// Requests with an unknown source, a wrong token or one that has ended.
@@ -98,6 +106,7 @@ impl Metrics {
             spool_records: Gauge::default(),
             ages: Ages::default(),
             requests,
+            secrets: Family::default(),
         }
     }
 
@@ -120,6 +129,8 @@ impl Metrics {
         counter("append_retries", "Appends repeated", &self.append_retries);
         counter("spool_lost_records", "Unreadable spool records", &self.spool_lost_records);
         registry.register("ingest_requests", "Requests by how they ended", self.requests.clone());
+        let secrets = self.secrets.clone();
+        registry.register("webhook_secret_uses", "Requests by the secret in their path", secrets);
         let (events, seconds) = (self.append_batch_events.clone(), self.append_seconds.clone());
         registry.register("append_batch_events", "Events of a committed call", events);
         registry.register("append_seconds", "Time of a committed call", seconds);
@@ -127,6 +138,12 @@ impl Metrics {
         registry.register("spool_bytes", "Length of all spool files", bytes);
         registry.register("spool_records", "Spooled batches not committed", records);
         registry.register_collector(Box::new(self.ages.clone()));
+    }
+
+    /// Requests that came with a secret of a source, by its name.
+    pub(crate) fn secret(&self, source: &str, secret: &str) -> Counter {
+        let (source, secret) = (source.to_owned(), secret.to_owned());
+        self.secrets.get_or_create_owned(&Secret { source, secret })
     }
 
     /// The spool has this much now.

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 
 use domain::ids::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::TOKENS_PER_SOURCE;
-use crate::{Cidr, PathToken, SourceTokens};
+use crate::{Cidr, Metrics, PathToken, SourceTokens};
 
 /// Who may send.
 #[derive(Debug)]
@@ -27,30 +28,60 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Networks it may send from; empty: any.
     pub(crate) networks: Vec<Cidr>,
-    tokens: [Option<PathToken>; TOKENS_PER_SOURCE],
+    tokens: [Option<Known>; TOKENS_PER_SOURCE],
+}
+
+/// A token, and how often it was used.
+#[derive(Debug)]
+struct Known {
+    token: PathToken,
+    used: Counter,
+}
+
+/// A source that was admitted, by one of its tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admitted<'a> {
+    /// The source.
+    pub(crate) source: &'a Source,
+    /// How often this token was used: an operator sees when an old one is not any more.
+    pub(crate) used: &'a Counter,
 }
 
 impl Sources {
-    /// Prepares checked settings.
-    pub(crate) fn new(sources: &[SourceTokens]) -> Self {
-        let by_name = sources.iter().map(|s| (s.source.clone(), Source::new(s))).collect();
-        Self { by_name, nobody: Source::new(&SourceTokens::default()) }
+    /// Prepares checked settings; what each token is used for is counted in `metrics`.
+    pub(crate) fn new(sources: &[SourceTokens], metrics: &Metrics) -> Self {
+        let of = |source: &SourceTokens| (source.source.clone(), Source::new(source, metrics));
+        let nobody = Source::new(&SourceTokens::default(), metrics);
+        Self { by_name: sources.iter().map(of).collect(), nobody }
     }
 
     /// The source named `name`, if `token` is one of its tokens at `now`.
-    pub(crate) fn admit(&self, name: &str, token: &str, now: Timestamp) -> Option<&Source> {
+    pub(crate) fn admit(&self, name: &str, token: &str, now: Timestamp) -> Option<Admitted<'_>> {
         let source = self.by_name.get(name).unwrap_or(&self.nobody);
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let admitted = source.tokens.iter().map(|t| matches(t.as_ref(), &digest, now));
-        let admitted = admitted.fold(Choice::from(0), |any, one| any | one);
-        bool::from(admitted).then_some(source)
+        // Every token is compared, whichever of them it is.
+        let (mut admitted, mut which) = (Choice::from(0), 0_u8);
+        for (at, known) in (0_u8..).zip(&source.tokens) {
+            let is_it = matches(known.as_ref().map(|known| &known.token), &digest, now);
+            which.conditional_assign(&at, is_it);
+            admitted |= is_it;
+        }
+        if !bool::from(admitted) {
+            return None;
+        }
+        let known = source.tokens.get(usize::from(which))?.as_ref()?;
+        Some(Admitted { source, used: &known.used })
     }
 }
 
 impl Source {
     /// Fills up to the same number of tokens.
-    fn new(source: &SourceTokens) -> Self {
-        let mut tokens = source.tokens.iter().cloned();
+    fn new(source: &SourceTokens, metrics: &Metrics) -> Self {
+        let known = |token: &PathToken| Known {
+            token: token.clone(),
+            used: metrics.secret(&source.source, &token.name),
+        };
+        let mut tokens = source.tokens.iter().map(known);
         Self {
             name: source.source.clone(),
             networks: source.networks.clone(),
@@ -81,25 +112,35 @@ mod tests {
     }
 
     fn sources() -> Sources {
-        let tokens = vec![PathToken::of(OLD).unwrap().until(noon()), PathToken::of(NEW).unwrap()];
+        let old = PathToken::of(OLD).unwrap().named("old").until(noon());
+        let tokens = vec![old, PathToken::of(NEW).unwrap().named("new")];
         let main = SourceTokens { source: "main".to_owned(), tokens, networks: Vec::new() };
         let other = SourceTokens {
             source: "other".to_owned(),
             tokens: vec![PathToken::of("other-0123456789abcdef").unwrap()],
             networks: Vec::new(),
         };
-        Sources::new(&[main, other])
+        Sources::new(&[main, other], &Metrics::new())
     }
 
     #[test]
     fn both_tokens_are_taken_until_the_old_one_ends() {
         let sources = sources();
         for token in [OLD, NEW] {
-            assert_eq!(sources.admit("main", token, noon()).unwrap().name, "main");
+            assert_eq!(sources.admit("main", token, noon()).unwrap().source.name, "main");
         }
         let later = noon() + Duration::from_millis(1);
         assert!(sources.admit("main", OLD, later).is_none());
         assert!(sources.admit("main", NEW, later).is_some());
+    }
+
+    #[test]
+    fn each_use_is_counted_for_the_token_that_was_used() {
+        let sources = sources();
+        let used = |token| sources.admit("main", token, noon()).unwrap().used.inc();
+        assert_eq!([used(OLD), used(NEW), used(NEW)], [0, 0, 1]);
+        assert!(sources.admit("main", "neither-0123456789ab", noon()).is_none());
+        assert_eq!([used(OLD), used(NEW)], [1, 2]);
     }
 
     #[test]

@@ -35,10 +35,12 @@ pub(crate) async fn receive(
     let remote = caller(config, &request);
     // A path that cannot be read is one that we do not know.
     let (name, token) = path.map_or_else(|_| Default::default(), |Path(parts)| parts);
-    let Some(source) = sources.admit(&name, &token, (config.clock)()) else {
+    let Some(admitted) = sources.admit(&name, &token, (config.clock)()) else {
         metrics.not_found.inc();
         return Err(Problem::NOT_FOUND);
     };
+    let source = admitted.source;
+    admitted.used.inc();
     check_network(source, remote).inspect_err(|_| _ = metrics.outside_networks.inc())?;
     let (parts, body) = request.into_parts();
     let body = read(body, config, config.body_limit).await;

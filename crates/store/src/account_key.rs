@@ -127,7 +127,7 @@ impl Store {
 
     /// What an account is called in rows: by its pseudonym, and by its id where it was stored before
     /// there were keys.
-    pub(crate) async fn names_of(&self, account: &str) -> Result<Vec<String>, Error> {
+    pub async fn names_of(&self, account: &str) -> Result<Vec<String>, Error> {
         let pseudonym = self.pseudonym_of(account).await?;
         let pseudonym = pseudonym.map(|pseudonym| pseudonym.to_string());
         Ok(pseudonym.into_iter().chain([account.to_owned()]).collect())

@@ -16,9 +16,13 @@ use crate::consumer::micros;
 use crate::{Error, SealingKey, Store};
 
 mod deliver;
+mod deliveries;
+mod once;
 mod resend;
 
 pub use deliver::{Failing, Hearing, Receiver};
+pub use deliveries::Delivery;
+pub use once::AddedEndpoint;
 pub use resend::{Again, Resent};
 
 /// Most endpoints of an installation: each of them costs a look at every announcement.
@@ -166,6 +170,10 @@ fn place(id: Uuid) -> String {
     format!("endpoint:{id}")
 }
 
+fn too_many() -> Error {
+    Error::Invalid { reason: format!("there are {MOST_ENDPOINTS} endpoints: remove one first") }
+}
+
 fn not_opened(id: Uuid) -> Error {
     Error::Seal { subject: place(id) }
 }
@@ -195,15 +203,29 @@ impl Store {
         key: &SealingKey,
         new: &NewEndpoint,
     ) -> Result<(Uuid, Secret), Error> {
+        let id = Uuid::now_v7();
+        let secret = self.insert_endpoint(key, new, id, None).await?.ok_or_else(too_many)?;
+        Ok((id, secret))
+    }
+
+    /// Inserts an endpoint, and makes its secret. `None`: one of this id is there already.
+    async fn insert_endpoint(
+        &self,
+        key: &SealingKey,
+        new: &NewEndpoint,
+        id: Uuid,
+        request: Option<Uuid>,
+    ) -> Result<Option<Secret>, Error> {
         check_url(&new.url)?;
         let Filter { types, accounts, sources } = &new.filter;
         check_lists(types, [Some(types), Some(accounts), Some(sources)])?;
-        let id = Uuid::now_v7();
         let (secret, sealed) = make_secret(key, id)?;
         let added = sqlx::query!(
-            "INSERT INTO tallylight.endpoint (id, url, description, types, accounts, sources, secret)
-             SELECT $1, $2, $3, $4, $5, $6, $7
-              WHERE (SELECT count(*) FROM tallylight.endpoint) < $8",
+            "INSERT INTO tallylight.endpoint
+                    (id, url, description, types, accounts, sources, secret, request)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $9
+              WHERE (SELECT count(*) FROM tallylight.endpoint) < $8
+             ON CONFLICT (id) DO NOTHING",
             id,
             new.url,
             new.description,
@@ -212,14 +234,15 @@ impl Store {
             sources,
             sealed,
             MOST_ENDPOINTS,
+            request,
         )
         .execute(&self.pool)
         .await?;
-        if added.rows_affected() == 0 {
-            let reason = format!("there are {MOST_ENDPOINTS} endpoints: remove one first");
-            return Err(Error::Invalid { reason });
+        if added.rows_affected() == 1 {
+            return Ok(Some(secret));
         }
-        Ok((id, secret))
+        let is_there = self.endpoint(id).await?.is_some();
+        if is_there { Ok(None) } else { Err(too_many()) }
     }
 
     /// All endpoints, the oldest first.

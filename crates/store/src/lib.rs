@@ -16,6 +16,7 @@ use uuid::Uuid;
 mod account_key;
 mod as_of;
 mod backup;
+mod cleanup;
 mod consumer;
 mod digest;
 mod distribute;
@@ -53,12 +54,13 @@ pub mod testing;
 pub use account_key::{AccountKey, Keyring};
 pub use as_of::{AsOf, SessionThen};
 pub use backup::{OwnerConnection, Present, libpq_environment};
+pub use cleanup::AfterSession;
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
 pub use endpoints::{
-    Again, Disabled, Endpoint, EndpointChange, Failing, Hearing, MOST_ENDPOINTS, NewEndpoint,
-    Receiver, Resent, SECRET_GRACE,
+    AddedEndpoint, Again, Delivery, Disabled, Endpoint, EndpointChange, Failing, Hearing,
+    MOST_ENDPOINTS, NewEndpoint, Receiver, Resent, SECRET_GRACE,
 };
 pub use enqueue_many::PlainJob;
 pub use erasure::{Erased, Holdings};
@@ -83,8 +85,7 @@ pub use partitions::Partitions;
 pub use rate::{Bucket, Tokens};
 pub use react::{Committed, Reacting, Reaction};
 pub use read::{
-    CleanupCandidate, HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus,
-    VideoView,
+    HealthFacts, LiveStreamView, Page, SessionFilter, SessionView, SliceStatus, VideoView,
 };
 pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, Rebuilt};
 pub use schedules::{DueSchedule, Fire, Fired, Kept, NewSchedule, Schedule};

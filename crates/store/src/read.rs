@@ -89,19 +89,6 @@ pub struct VideoView {
     pub status: String,
 }
 
-/// A live stream that may be cleaned up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CleanupCandidate {
-    /// The platform account.
-    pub source: String,
-    /// The live stream.
-    pub live_stream: LiveStreamId,
-    /// Its account, which was deleted.
-    pub account: String,
-    /// Since when it is idle.
-    pub idle_since: Timestamp,
-}
-
 /// Progress of the consumer `react` on a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceStatus {
@@ -283,40 +270,6 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.map(LiveStreamView::from))
-    }
-
-    /// Live streams of this installation that have been idle for `days` or longer and whose
-    /// account was deleted, the longest idle first.
-    pub async fn cleanup_candidates(
-        &self,
-        source: &str,
-        days: i32,
-        limit: i64,
-    ) -> Result<Vec<CleanupCandidate>, Error> {
-        let rows = sqlx::query!(
-            r#"SELECT l.live_stream_id, a.account, l.idle_since AS "idle_since!"
-                 FROM tallylight.live_stream l
-                 JOIN tallylight.account a ON a.source = l.source AND a.account = l.account
-                WHERE l.source = $1 AND a.deleted_at IS NOT NULL AND NOT l.deleted
-                  AND NOT l.live AND l.active IS NOT TRUE AND l.installation = $2
-                  AND l.idle_since <= now() - make_interval(days => $3)
-                ORDER BY l.idle_since, l.live_stream_id LIMIT $4"#,
-            source,
-            self.installation,
-            days,
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| CleanupCandidate {
-                source: source.to_owned(),
-                live_stream: LiveStreamId(r.live_stream_id),
-                account: r.account,
-                idle_since: r.idle_since,
-            })
-            .collect())
     }
 
     /// Videos recorded from a live stream.

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp};
 use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
@@ -18,11 +19,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished,
-    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
-    Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
+    AfterSession, Appended, AppendedAll, Begin, Bucket, Cancellation, Child, Committed, Consumer,
+    DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished, Finishes,
+    Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
+    PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
+    Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -327,13 +328,32 @@ pub trait Work: Log {
         sealing: Option<&'a SealingKey>,
         wanted: &'a BTreeSet<Pseudonym>,
     ) -> Answer<'a, Keyring>;
-    /// As [`Store::cleanup_candidates`](crate::Store::cleanup_candidates).
-    fn cleanup_candidates<'a>(
+    /// As [`Store::inactive_live_streams`](crate::Store::inactive_live_streams).
+    fn inactive_live_streams<'a>(
         &'a self,
         source: &'a str,
-        days: i32,
         limit: i64,
-    ) -> Answer<'a, Vec<CleanupCandidate>>;
+    ) -> Answer<'a, Vec<InactiveFacts>>;
+    /// As [`Store::ended_recordings`](crate::Store::ended_recordings).
+    fn ended_recordings<'a>(
+        &'a self,
+        source: &'a str,
+        ended_by: Timestamp,
+        after: Option<AfterSession>,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordingFacts>>;
+    /// As [`Store::maker_of`](crate::Store::maker_of).
+    fn maker_of<'a>(
+        &'a self,
+        source: &'a str,
+        live_stream: LiveStreamId,
+        key: Uuid,
+        made_at: Timestamp,
+    ) -> Answer<'a, Maker>;
+    /// As [`Store::is_caught_up`](crate::Store::is_caught_up).
+    fn is_caught_up(&self, within: Duration) -> Answer<'_, bool>;
+    /// As [`Store::names_of`](crate::Store::names_of).
+    fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>>;
     /// As [`Store::ensure_partitions`](crate::Store::ensure_partitions).
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
     /// As [`Store::keep_job_history`](crate::Store::keep_job_history).

@@ -1,7 +1,9 @@
 //! Settings of a worker process.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use domain::cleanup::Rules;
 use domain::ids::Timestamp;
 use domain::timer::Policy;
 use platform::outbound::Outbound;
@@ -51,6 +53,8 @@ pub struct Config {
     pub disable_endpoints_after: Option<Duration>,
     /// How fast targets may be called, by all processes together.
     pub rates: Rates,
+    /// What cleanup may delete, by source; one that is missing has the default rules.
+    pub cleanup: HashMap<String, Rules>,
     /// The clock that dates what this process observes.
     pub clock: fn() -> Timestamp,
     /// Chance, from 0 to 1: it spreads what is tried again.
@@ -79,6 +83,7 @@ impl Default for Config {
             endpoints: Outbound::default(),
             disable_endpoints_after: Some(Duration::from_hours(5 * 24)),
             rates: Rates::default(),
+            cleanup: HashMap::new(),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),
         }

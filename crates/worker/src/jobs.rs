@@ -16,13 +16,14 @@ use crate::claimed::ClaimedJob;
 use crate::context::Context;
 
 mod activate_live_stream;
-mod clean_up_inactive;
+mod clean_up;
 mod clear_dvr;
 mod create_broadcast;
 mod create_live_stream;
 mod deactivate_live_stream;
 mod delete_broadcast;
 mod delete_live_stream;
+mod delete_recordings;
 mod deliver_webhook;
 mod fetch_video;
 mod http_call;
@@ -37,7 +38,9 @@ mod stop_recording;
 mod update_live_stream;
 mod verify;
 
-pub use clean_up_inactive::CleanUpInactive;
+use delete_live_stream::Deletion;
+
+pub use clean_up::CleanUp;
 
 /// Wait when the platform's quota is full: a slot is freed when some session ends.
 const QUOTA_WAIT: Duration = Duration::from_secs(30);
@@ -49,8 +52,8 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 4] =
-    [clean_up_inactive::KIND, http_call::KIND, maintain::KIND, verify::KIND];
+pub const KINDS: [&str; 5] =
+    [clean_up::KIND, clean_up::OLD_KIND, http_call::KIND, maintain::KIND, verify::KIND];
 
 /// Kinds of plain jobs that only decisions enqueue.
 const DECIDED: [&str; 1] = [deliver_webhook::KIND];
@@ -235,7 +238,8 @@ pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         return script.run_with(crate::testing::Run::of(job), steps).await;
     }
     match job.kind.as_str() {
-        clean_up_inactive::KIND => clean_up_inactive::run(ctx, job).await,
+        clean_up::KIND => clean_up::run(ctx, job).await,
+        clean_up::OLD_KIND => clean_up::run_old(ctx, job).await,
         deliver_webhook::KIND => deliver_webhook::run(ctx, job).await,
         http_call::KIND => http_call::run(ctx, job).await,
         maintain::KIND => maintain::run(ctx, job).await,
@@ -293,8 +297,12 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
         Call::ListVideos { live_stream } => list_videos::run(&call_ctx, live_stream).await,
         Call::FetchVideo { video } => fetch_video::run(&call_ctx, video).await,
         Call::ObserveQuota { check } => observe_quota::run(&call_ctx, &check).await,
-        Call::DeleteLiveStream { live_stream, run: _, delete_recordings } => {
-            delete_live_stream::run(&call_ctx, live_stream, delete_recordings).await
+        Call::DeleteLiveStream { live_stream, run, delete_recordings, policy, made_before } => {
+            let deletion = Deletion { live_stream, run, delete_recordings, policy, made_before };
+            delete_live_stream::run(&call_ctx, &deletion).await
+        }
+        Call::DeleteRecordings { live_stream, run: _, videos, made_before } => {
+            delete_recordings::run(&call_ctx, live_stream, &videos, made_before).await
         }
     }
 }

@@ -6,13 +6,13 @@ use axum::http::StatusCode;
 use domain::ids::Timestamp;
 use domain::message::MessageId;
 use serde::Serialize;
-use store::{Again, Resent};
+use store::{Again, Delivery, Resent};
 use uuid::Uuid;
 
 use super::{find, id};
 use crate::Api;
 use crate::error::Problem;
-use crate::extract::{Body, Segment};
+use crate::extract::{Body, Params, Segment};
 
 /// A test on its way.
 #[derive(Debug, Serialize)]
@@ -28,6 +28,36 @@ pub(super) struct Redelivered {
     messages: u64,
     /// There are more: ask again with this as `since`.
     next_since: Option<Timestamp>,
+}
+
+/// Longest list of deliveries.
+const MAX_DELIVERIES: i64 = 500;
+
+/// The latest deliveries to an endpoint.
+#[derive(Debug, Serialize)]
+pub(super) struct Deliveries {
+    deliveries: Vec<Delivery>,
+}
+
+/// Lists what waits for an endpoint, what was given up, and what is kept of what has ended.
+pub(super) async fn deliveries(
+    State(api): State<Api>,
+    segment: Segment,
+    Params(mut fields): Params,
+) -> Result<Json<Deliveries>, Problem> {
+    let undelivered = match fields.text("undelivered", 5).as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            fields.wrong("undelivered", "must be true or false");
+            false
+        }
+    };
+    let limit = fields.integer("limit", 1..=MAX_DELIVERIES).unwrap_or(100);
+    fields.finish()?;
+    let endpoint = find(&api, id(&segment)?).await?.id;
+    let deliveries = api.store().deliveries(endpoint, undelivered, limit).await?;
+    Ok(Json(Deliveries { deliveries }))
 }
 
 /// Sends a message that only tries the endpoint, also a disabled one.

@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use domain::event::{Event, SessionOptions, SessionRequested};
 use domain::ids::{LiveStreamId, Subject, derived_id, is_account_id, session_id};
 use domain::personal::{ERASED, Sealed};
+use domain::region::is_country;
 use serde_json::Value;
 
 use super::{find, read_request, show};
@@ -92,17 +93,19 @@ fn as_stored(request: &SessionRequested) -> Option<SessionRequested> {
 /// Reads a body.
 fn read(mut fields: Fields, config: &Config, key: &str) -> Result<SessionRequested, Problem> {
     let source = fields.required_source(config);
+    let live_stream = fields.integer("live_stream_id", 1..=i64::MAX).map(LiveStreamId);
+    let transcoding_region = region(&mut fields, config, &source, live_stream.is_some());
     let request = SessionRequested {
         session: session_id(&source, key),
         source,
         account: account(&mut fields),
         name: name(&mut fields),
-        live_stream: fields.integer("live_stream_id", 1..=i64::MAX).map(LiveStreamId),
+        live_stream,
         options: SessionOptions {
             record: fields.flag("record", true),
             auto_go_live: fields.flag("auto_go_live", false),
             dvr: fields.flag("dvr", false),
-            transcoding_region: fields.text("transcoding_region", 63),
+            transcoding_region,
             quality_set_id: fields.integer("quality_set_id", 1..=i64::MAX),
             client_user_id: fields.integer("client_user_id", 0..=i64::MAX),
             data: data(&mut fields),
@@ -111,6 +114,18 @@ fn read(mut fields: Fields, config: &Config, key: &str) -> Result<SessionRequest
     };
     fields.finish()?;
     Ok(request)
+}
+
+/// The region that is asked for, else the one that the source's rules have for the user's country.
+/// A live stream that is reused keeps its region, unless one of them is told.
+fn region(fields: &mut Fields, config: &Config, source: &str, is_reuse: bool) -> Option<String> {
+    let asked = fields.text("transcoding_region", 63);
+    let country = fields.text("country", 2);
+    if country.as_deref().is_some_and(|country| !is_country(country)) {
+        fields.wrong("country", "must be two letters by ISO 3166-1, such as DE");
+    }
+    let rules = config.regions.get(source).filter(|_| !is_reuse || country.is_some());
+    asked.or_else(|| rules?.region(country.as_deref()).map(str::to_owned))
 }
 
 fn name(fields: &mut Fields) -> String {

@@ -255,6 +255,7 @@ impl Span {
                 Event::CallSucceeded(done) => self.calls.contains(&done.intent),
                 Event::CallFailed(failed) => self.calls.contains(&failed.intent),
                 Event::CleanupRequested(_)
+                | Event::Cleanup(_)
                 | Event::AccountDeleted(_)
                 | Event::AccountErased(_)
                 | Event::SessionRequested(_)
@@ -294,7 +295,9 @@ impl Span {
             Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
                 news.session
             }
-            Announcement::CleanupDone(_) | Announcement::EndpointDisabled(_) => return false,
+            Announcement::CleanupDone(_)
+            | Announcement::CleanupFinished(_)
+            | Announcement::EndpointDisabled(_) => return false,
         };
         let is_mine = session == self.session;
         self.is_off_air |= is_mine && matches!(announcement, Announcement::SessionStopped(_));
@@ -319,7 +322,8 @@ impl Span {
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
             | Call::ObserveQuota { .. }
-            | Call::DeleteLiveStream { .. } => !self.is_off_air,
+            | Call::DeleteLiveStream { .. }
+            | Call::DeleteRecordings { .. } => !self.is_off_air,
         }
     }
 }

@@ -56,6 +56,9 @@ fn endpoints() -> Vec<(Method, String, Scope)> {
         (post(), format!("/v1/endpoints/{ID}/rotate"), Scope::EndpointsWrite),
         (post(), format!("/v1/endpoints/{ID}/test"), Scope::EndpointsWrite),
         (post(), format!("/v1/endpoints/{ID}/redeliver"), Scope::EndpointsWrite),
+        (get(), format!("/v1/endpoints/{ID}/deliveries"), Scope::EndpointsRead),
+        (post(), "/v1/cleanup/runs".to_owned(), Scope::JobsWrite),
+        (get(), format!("/v1/cleanup/runs/{ID}"), Scope::JobsRead),
     ]
 }
 

@@ -191,6 +191,33 @@ async fn of_several_sources_one_has_to_be_named() {
 }
 
 #[tokio::test]
+async fn the_users_country_chooses_the_region_by_the_rules_of_the_source() {
+    let rules = domain::region::RegionRules {
+        default: Some("ed1".to_owned()),
+        countries: [("US".to_owned(), "ny1".to_owned())].into(),
+    };
+    let regions = [(SOURCE.to_owned(), rules)].into();
+    let app = App::with(Config { regions, ..config() }).await;
+    for (n, (body, region)) in [
+        (json!({"name": "n"}), json!("ed1")),
+        (json!({"name": "n", "country": "us"}), json!("ny1")),
+        (json!({"name": "n", "country": "LU"}), json!("ed1")),
+        (json!({"name": "n", "country": "US", "transcoding_region": "eu"}), json!("eu")),
+        (json!({"name": "n", "live_stream_id": 7}), serde_json::Value::Null),
+        (json!({"name": "n", "live_stream_id": 7, "country": "US"}), json!("ny1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = app.session(&format!("key-{n}"), &body).await;
+        let shown = app.get(&format!("/v1/sessions/{id}")).await.ok(200).clone();
+        assert_eq!(shown["options"]["transcoding_region"], region, "{body}");
+    }
+    let odd = app.start_session("odd", &json!({"name": "n", "country": "1"})).await;
+    assert_eq!(odd.wrong_fields(), ["country"]);
+}
+
+#[tokio::test]
 async fn markup_in_names_is_plain_text_in_json() {
     let app = App::start().await;
     let name = "<script>alert('x')</script>\" & co";

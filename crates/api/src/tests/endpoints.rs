@@ -159,3 +159,51 @@ async fn a_test_and_a_redelivery_are_jobs() {
     app.of_endpoint(Method::PATCH, &path(&made), &json!({"enabled": false})).await.ok(200);
     post("redeliver", one).await.problem(409, "endpoint-disabled");
 }
+
+#[tokio::test]
+async fn one_idempotency_key_is_one_endpoint() {
+    let app = App::start().await;
+    let add = async |body: &Value| {
+        let request = request(Method::POST, "/v1/endpoints", Scope::EndpointsWrite)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", "shop-1")
+            .body(Body::from(body.to_string()));
+        app.send(request.unwrap()).await
+    };
+    let body = json!({"url": "https://shop.example/", "types": ["session.*"]});
+    let first = add(&body).await.ok(201).clone();
+    assert_eq!(*add(&body).await.ok(200), first, "the same secret: the answer may have been lost");
+    let other = json!({"url": "https://shop.example/", "types": ["recording.*"]});
+    add(&other).await.problem(422, "idempotency-key-reused");
+    // What became of it since is no other request.
+    app.of_endpoint(Method::PATCH, &path(&first), &json!({"types": ["cleanup.*"]})).await.ok(200);
+    assert_eq!(add(&body).await.ok(200)["types"], json!(["cleanup.*"]));
+    assert_eq!(app.store.endpoints().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_with_how_they_stand() {
+    let app = App::start().await;
+    let made = app.endpoint(&json!({"url": "https://a.example/"})).await;
+    let other = app.endpoint(&json!({"url": "https://b.example/"})).await;
+    app.announce(1, Announcement::SessionReady).await;
+    let told = app.get("/v1/events").await.ok(200)["events"][0].clone();
+    let again = json!({"message": told["id"]});
+    app.post(&format!("{}/redeliver", path(&made)), &again).await.ok(202);
+    app.post(&format!("{}/test", path(&made)), &json!({})).await.ok(202);
+    let listed = app.get(&format!("{}/deliveries", path(&made))).await.ok(200).clone();
+    let listed = listed["deliveries"].as_array().unwrap();
+    let of = |topic: &str| listed.iter().find(|d| d["type"] == topic).unwrap().clone();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert_eq!(of("session.ready")["message"], told["id"]);
+    assert_eq!(
+        (&of("session.ready")["attempts"], &of("endpoint.test")["message"]),
+        (&json!(0), &Value::Null)
+    );
+    let none = async |path: String| app.get(&path).await.ok(200)["deliveries"].clone();
+    assert_eq!(none(format!("{}/deliveries", path(&other))).await, json!([]));
+    assert_eq!(none(format!("{}/deliveries?undelivered=true", path(&made))).await, json!([]));
+    let odd = app.get(&format!("{}/deliveries?undelivered=maybe", path(&made))).await;
+    assert_eq!(odd.wrong_fields(), ["undelivered"]);
+    app.get(&format!("/v1/endpoints/{}/deliveries", Uuid::nil())).await.problem(404, "not-found");
+}

@@ -91,6 +91,7 @@ pub(crate) fn config() -> Config {
         body_limit: 8 * 1024,
         listeners: 20,
         plain_endpoints: false,
+        regions: HashMap::new(),
     }
 }
 

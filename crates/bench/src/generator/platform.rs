@@ -152,6 +152,9 @@ impl Platform {
             }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => (CallResult::Done, None),
             Call::DeleteLiveStream { .. } => (CallResult::Deleted { videos: Vec::new() }, None),
+            Call::DeleteRecordings { videos, .. } => {
+                (CallResult::RecordingsDeleted { videos: videos.clone(), kept: Vec::new() }, None)
+            }
         }
     }
 

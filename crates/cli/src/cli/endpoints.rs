@@ -36,6 +36,17 @@ pub(crate) enum Endpoints {
         /// Its id
         id: Uuid,
     },
+    /// List what waits for it, what was given up, and what is kept of what has ended
+    Deliveries {
+        /// Its id
+        id: Uuid,
+        /// Only what failed: it waits for its next try, or was given up
+        #[arg(long)]
+        undelivered: bool,
+        /// Most rows
+        #[arg(long, default_value_t = 50)]
+        limit: i64,
+    },
     /// Send it messages once more
     Redeliver(EndpointsRedeliver),
     /// Remove it; what waits for it is sent no more

@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
+use domain::ids::Timestamp;
 use store::{HealthFacts, SliceStatus, Store};
 
 use crate::commands::status;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::database::Database;
 use crate::output::say;
 
@@ -83,6 +84,21 @@ fn check_config(config: &Config, managed: bool, findings: &mut Findings) {
         } else {
             good(format!("source {name} at {}", source.base_url));
         }
+        check_secrets(source, managed, findings);
+    }
+}
+
+/// Secrets of a webhook's path that have ended: one can go, all of them are too few.
+fn check_secrets(source: &Source, managed: bool, findings: &mut Findings) {
+    let (name, now) = (&source.name, Timestamp::from(SystemTime::now()));
+    let tokens = source.webhook_tokens.iter().enumerate();
+    let ended = tokens.filter(|(_, token)| token.not_after.is_some_and(|end| end < now));
+    let ended: Vec<String> = ended.map(|(at, token)| token.name(at)).collect();
+    if !ended.is_empty() && ended.len() == source.webhook_tokens.len() && !managed {
+        findings.wrong(format!("source {name}: every webhook token has ended, add a new one"));
+    } else if !ended.is_empty() {
+        let ended = ended.join(", ");
+        note(format!("source {name}: webhook tokens that have ended and can go: {ended}"));
     }
 }
 

@@ -45,6 +45,9 @@ impl Desk<'_> {
             Endpoints::Disable { id } => self.enable(id, false).await,
             Endpoints::Rotate { id } => self.rotate(id).await,
             Endpoints::Test { id } => self.test(id).await,
+            Endpoints::Deliveries { id, undelivered, limit } => {
+                self.deliveries(id, undelivered, limit).await
+            }
             Endpoints::Redeliver(options) => self.redeliver(options).await,
             Endpoints::Remove { id } => {
                 check(self.store.remove_endpoint(id).await?, id)?;
@@ -52,6 +55,29 @@ impl Desk<'_> {
                 Ok(())
             }
         }
+    }
+
+    async fn deliveries(&self, id: Uuid, undelivered: bool, limit: i64) -> Result<()> {
+        check(self.store.endpoint(id).await?.is_some(), id)?;
+        let deliveries = self.store.deliveries(id, undelivered, limit).await?;
+        if deliveries.is_empty() {
+            say("no deliveries: what was accepted is kept with jobs.history = \"all\" only");
+        }
+        for delivery in deliveries {
+            let topic = delivery.topic.as_deref().unwrap_or("-");
+            let message = delivery.message.as_deref().unwrap_or("-");
+            let status = delivery.last_status.map_or("-".to_owned(), |status| status.to_string());
+            say(format!(
+                "{}  {topic}  {message}  {}  {} tries  last status {status}",
+                delivery.enqueued_at.format("%F %T UTC"),
+                delivery.state,
+                delivery.attempts,
+            ));
+            if let Some(error) = &delivery.last_error {
+                say(format!("    {error}"));
+            }
+        }
+        Ok(())
     }
 
     fn key(&self) -> Result<&SealingKey> {

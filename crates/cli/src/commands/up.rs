@@ -125,7 +125,7 @@ fn complete(config: &mut Config, home: &Home) -> Result<bool> {
 }
 
 fn path_token(secret: SecretString) -> WebhookToken {
-    WebhookToken { token: Some(secret), token_file: None, sha256: None, not_after: None }
+    WebhookToken { token: Some(secret), ..WebhookToken::default() }
 }
 
 /// Starts the simulated platform and makes it a source.
@@ -142,16 +142,8 @@ async fn add_simulator(config: &mut Config, home: &Home) -> Result<Simulator> {
         name: SIMULATED.to_owned(),
         base_url: simulator.base_url(),
         token: Some(SecretString::from(token)),
-        token_file: None,
-        username: None,
-        password: None,
-        password_file: None,
-        wrap_create: false,
-        active_streams: None,
-        rate_per_second: None,
-        burst: None,
-        allow_from: Vec::new(),
         webhook_tokens: vec![path_token(home.secret("webhook-secret")?)],
+        ..Source::default()
     });
     Ok(simulator)
 }

@@ -53,6 +53,7 @@ fn what_is_about_no_account_passes_no_list_of_accounts() {
         live_stream: LiveStreamId(1),
         deleted: true,
         reason: String::new(),
+        videos: Vec::new(),
         account: Some("a".to_owned()),
     };
     assert!(of_account.hears("main", &Announcement::CleanupDone(cleanup)));

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{CallIntended, CallSucceeded, SessionOptions};
 use crate::call::{Call, CallResult};
-use crate::ids::{BroadcastId, LiveStreamId, VideoId};
+use crate::cleanup::CleanupPolicy;
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::webhook::seen::Seen;
 
 #[derive(Deserialize)]
@@ -29,6 +30,11 @@ struct FlatCall<'a> {
     status: Option<String>,
     run: Option<Uuid>,
     delete_recordings: Option<bool>,
+    #[serde(default)]
+    policy: CleanupPolicy,
+    made_before: Option<Timestamp>,
+    #[serde(default)]
+    videos: Vec<VideoId>,
     #[serde(default)]
     earlier: Vec<Uuid>,
     #[serde(default)]
@@ -97,6 +103,14 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             live_stream: live_stream?,
             run: call.run?,
             delete_recordings: call.delete_recordings?,
+            policy: call.policy,
+            made_before: call.made_before,
+        },
+        "delete_recordings" => Call::DeleteRecordings {
+            live_stream: live_stream?,
+            run: call.run?,
+            videos: call.videos,
+            made_before: call.made_before,
         },
         _ => return None,
     };
@@ -179,7 +193,19 @@ mod tests {
             Call::ListVideos { live_stream },
             Call::FetchVideo { video: VideoId(3) },
             Call::ObserveQuota { check: vec![live_stream] },
-            Call::DeleteLiveStream { live_stream, run: Uuid::nil(), delete_recordings: true },
+            Call::DeleteLiveStream {
+                live_stream,
+                run: Uuid::nil(),
+                delete_recordings: true,
+                policy: CleanupPolicy::Orphans,
+                made_before: Some(Timestamp::default()),
+            },
+            Call::DeleteRecordings {
+                live_stream,
+                run: Uuid::nil(),
+                videos: vec![VideoId(3)],
+                made_before: None,
+            },
         ];
         assert_eq!(calls.len(), Call::KINDS.len());
         for call in calls {

@@ -107,7 +107,8 @@ fn what_is_written_is_what_was_read() {
 fn every_call_and_every_result_has_a_stable_form() {
     let call = |json: &str| serde_json::from_str::<Call>(json).unwrap().kind();
     let ids = r#""live_stream":1,"broadcast":2,"video":3,"name":"n","status":"live","options":{}"#;
-    let run = r#""run":"00000000-0000-0000-0000-000000000000","delete_recordings":true"#;
+    let run =
+        r#""run":"00000000-0000-0000-0000-000000000000","delete_recordings":true,"videos":[3]"#;
     for kind in [
         "create_live_stream",
         "update_live_stream",
@@ -124,6 +125,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         "fetch_video",
         "delete_live_stream",
         "observe_quota",
+        "delete_recordings",
     ] {
         assert_eq!(call(&format!(r#"{{"kind":"{kind}",{ids},{run}}}"#)), kind);
     }
@@ -138,6 +140,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         r#"{"type":"gone"}"#,
         r#"{"type":"done"}"#,
         r#"{"type":"deleted","videos":[1]}"#,
+        r#"{"type":"recordings_deleted","videos":[1]}"#,
         r#"{"type":"kept","reason":"r"}"#,
         r#"{"type":"active_streams","active":[1],"inactive":[2]}"#,
     ] {

@@ -78,6 +78,13 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("CleanupDone", 1),
         ("QuotaWaiting", 1),
         ("EndpointDisabled", 1),
+        ("CleanupStarted", 1),
+        ("CleanupJudged", 1),
+        ("CleanupListed", 1),
+        ("CleanupSettled", 1),
+        ("CleanupFinished", 1),
+        ("LiveStreamCaptured", 1),
+        ("VideoDeleted", 1),
     ],
     upcasters: &[
         // Personal values may be sealed: a build that does not know that would send them to the

@@ -50,7 +50,7 @@ impl LiveStream {
         let Some((call, caller)) = self.take_call(failed.intent) else { return };
         let reason = failed.reason.as_str();
         match &call {
-            Call::DeleteLiveStream { .. } => self.cleanup = None,
+            Call::DeleteLiveStream { .. } | Call::DeleteRecordings { .. } => self.cleanup = None,
             Call::FetchVideo { video } => {
                 if let Some(session) = self.session_of(*video) {
                     session.call_failed(&call, reason);
@@ -117,7 +117,16 @@ impl LiveStream {
             Call::FetchVideo { video } => self.fetched(*video, result),
             Call::DeleteLiveStream { .. } => {
                 self.cleanup = None;
-                self.deleted |= matches!(result, CallResult::Deleted { .. });
+                if let CallResult::Deleted { videos } = result {
+                    self.deleted = true;
+                    self.recordings_gone(videos);
+                }
+            }
+            Call::DeleteRecordings { .. } => {
+                self.cleanup = None;
+                if let CallResult::RecordingsDeleted { videos, .. } = result {
+                    self.recordings_gone(videos);
+                }
             }
         }
     }
@@ -210,6 +219,15 @@ impl LiveStream {
         }
     }
 
+    /// Videos were deleted by a cleanup run.
+    fn recordings_gone(&mut self, videos: &[VideoId]) {
+        for video in videos {
+            if let Some(session) = self.session_of(*video) {
+                session.recording.gone(*video);
+            }
+        }
+    }
+
     fn list_failed(&mut self) {
         let off_air = |s: &&mut Session| s.is_off_air();
         self.sessions.iter_mut().filter(off_air).for_each(|s| s.recording.list_failed());
@@ -244,6 +262,7 @@ impl LiveStream {
             Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
             Call::StopRecording { .. } => self.on(caller, |s| s.recording.stopped(false, None)),
             Call::ListVideos { .. } => self.list_failed(),
+            Call::DeleteRecordings { .. } => self.cleanup = None,
             Call::CreateLiveStream { .. }
             | Call::CreateBroadcast { .. }
             | Call::StartRecording { .. }

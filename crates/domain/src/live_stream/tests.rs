@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::announcement::Announcement;
 use crate::call::CallResult;
-use crate::ids::{LiveStreamId, VideoId};
+use crate::ids::{LiveStreamId, VideoId, derived_id};
 use crate::scenario::{Answer, Scenario};
 use crate::session::Status;
 
@@ -274,14 +274,56 @@ fn cleanup_is_refused_while_a_session_is_open_or_an_encoder_sends() {
 }
 
 #[test]
-fn a_failed_deletion_does_not_fail_the_session_that_came_meanwhile() {
+fn a_session_that_comes_stops_a_deletion_that_runs() {
     let (mut s, _) = processing();
     s.tell_video(VIDEO, "ready");
     s.platform.hold("delete_live_stream");
-    s.clean_up(STREAM);
+    let run = s.clean_up(STREAM);
     let session = reuse(&mut s, "key-2");
-    s.answer("delete_live_stream", Answer::Failed("500".to_owned()));
     s.then_status(session, Status::Ready);
+    let told = cleanup_news(&mut s);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].0 == run && !told[0].1);
+}
+
+#[test]
+fn a_deleted_live_stream_is_not_resurrected_by_late_webhooks() {
+    let (mut s, _) = processing();
+    s.tell_video(VIDEO, "ready");
+    s.clean_up(STREAM);
+    let gone = s.live_stream(STREAM).clone();
+    assert!(gone.deleted);
+    s.given();
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    s.then_calls(&[]);
+    assert_eq!(*s.live_stream(STREAM), gone);
+    let session = reuse(&mut s, "key-2");
+    s.then_status(session, Status::Failed);
+    s.then_calls(&[]);
+}
+
+#[test]
+fn recordings_that_are_deleted_are_gone_for_their_session_and_for_ever() {
+    let (mut s, session) = processing();
+    s.tell_video(VIDEO, "ready");
+    s.then_status(session, Status::Ended);
+    s.given();
+    let run = derived_id("run", &[]);
+    s.clean_up_by(STREAM, run, &[VIDEO]);
+    s.then_calls(&["delete_recordings"]);
+    let told = s.announcements().into_iter().find_map(|a| {
+        let Announcement::CleanupDone(news) = a else { return None };
+        Some((news.deleted, news.videos))
+    });
+    assert_eq!(told, Some((false, vec![VideoId(VIDEO)])));
+    assert!(!s.live_stream(STREAM).deleted);
+    s.tell_video(VIDEO, "ready");
+    let subject = crate::ids::Subject::video(crate::scenario::SOURCE, VideoId(VIDEO));
+    let Some(crate::state::Body::Video(video)) = s.state(&subject).map(|state| &state.body) else {
+        panic!("no video")
+    };
+    assert_eq!(video.seen.status, crate::webhook::VideoStatus::Deleted);
 }
 
 #[test]

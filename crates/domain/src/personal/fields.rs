@@ -133,6 +133,15 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("CleanupDone", NEWS),
     ("QuotaWaiting", NEWS),
     ("EndpointDisabled", NONE),
+    // Its rule names no account.
+    ("CleanupStarted", NONE),
+    // Its reason names an account by its pseudonym.
+    ("CleanupJudged", NONE),
+    ("CleanupListed", NONE),
+    ("CleanupSettled", NONE),
+    ("CleanupFinished", NONE),
+    ("LiveStreamCaptured", NONE),
+    ("VideoDeleted", NONE),
 ];
 
 /// The personal fields of a type; `None`: it is none of ours, and its body the sender's affair.

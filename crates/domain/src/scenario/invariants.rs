@@ -24,7 +24,14 @@ pub(super) fn assert_kept(before: Option<&State>, after: &State) {
             let was_deleted = before.seen.status == VideoStatus::Deleted;
             assert!(!was_deleted || after.seen.status == VideoStatus::Deleted, "resurrected");
         }
-        (_, Body::Video(_) | Body::Request(_) | Body::Broadcast(_) | Body::Account(_)) => {}
+        (
+            _,
+            Body::Video(_)
+            | Body::Request(_)
+            | Body::Broadcast(_)
+            | Body::Account(_)
+            | Body::Cleanup(_),
+        ) => {}
         (_, Body::Quota(quota)) => of_quota(quota),
     }
 }

@@ -174,6 +174,9 @@ impl Platform {
             }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
             Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
+            Call::DeleteRecordings { videos, .. } => {
+                CallResult::RecordingsDeleted { videos: videos.clone(), kept: Vec::new() }
+            }
         })
     }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::call::{Call, CallResult};
+use crate::cleanup::CleanupPolicy;
 use crate::decide::decide;
 use crate::effect::Effect;
 use crate::event::{
@@ -67,7 +68,19 @@ fn arb_call() -> impl Strategy<Value = Call> {
         Call::ListVideos { live_stream },
         Call::FetchVideo { video },
         Call::ObserveQuota { check: Vec::new() },
-        Call::DeleteLiveStream { live_stream, run: Uuid::nil(), delete_recordings: false },
+        Call::DeleteLiveStream {
+            live_stream,
+            run: Uuid::nil(),
+            delete_recordings: false,
+            policy: CleanupPolicy::default(),
+            made_before: None,
+        },
+        Call::DeleteRecordings {
+            live_stream,
+            run: Uuid::nil(),
+            videos: vec![video],
+            made_before: None,
+        },
     ])
 }
 
@@ -113,6 +126,7 @@ fn arb_result() -> impl Strategy<Value = CallResult> {
             active: vec![LiveStreamId(STREAM), LiveStreamId(7)],
             inactive: Vec::new(),
         }),
+        Just(CallResult::RecordingsDeleted { videos: vec![VideoId(803_111)], kept: Vec::new() }),
     ]
 }
 
@@ -170,8 +184,10 @@ fn arb_event() -> impl Strategy<Value = Event> {
         1 => status.prop_map(|status| Event::BroadcastChanged(BroadcastChanged {
             broadcast: BroadcastId(192_470), status: status.to_owned() })),
         1 => Just(Event::Bound(Bound { live_stream: LiveStreamId(STREAM) })),
-        1 => Just(Event::CleanupRequested(CleanupRequested {
-            run: Uuid::nil(), reason: "r".to_owned(), delete_recordings: true })),
+        1 => any::<bool>().prop_map(|recordings| Event::CleanupRequested(CleanupRequested {
+            run: Uuid::nil(), reason: "r".to_owned(), delete_recordings: true,
+            policy: CleanupPolicy::default(), made_before: None,
+            videos: recordings.then_some(VideoId(803_111)).into_iter().collect() })),
         1 => Just(Event::ReconcileRequested(ReconcileRequested { reason: "r".to_owned() })),
         4 => (intent.clone(), arb_call())
             .prop_map(|(intent, call)| Event::CallIntended(CallIntended { intent, call })),
@@ -322,7 +338,7 @@ proptest! {
             let effects = decide(&Policy::default(), known.as_ref(), &cause, &webhook, after.as_ref());
             let due = |state: &Option<State>| match state.as_ref().map(|s| &s.body) {
                 Some(Body::LiveStream(stream)) => stream.next_call(),
-                Some(Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_))
+                Some(Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_) | Body::Cleanup(_))
                 | None => None,
             };
             // A call that was due before is named again and kept once by its intent, and so is a
@@ -382,7 +398,8 @@ impl Walk {
             | Body::Video(_)
             | Body::Broadcast(_)
             | Body::Account(_)
-            | Body::Quota(_) => None,
+            | Body::Quota(_)
+            | Body::Cleanup(_) => None,
         }
     }
 }
@@ -420,7 +437,8 @@ fn obedient(call: &Call) -> CallResult {
         | Call::DeleteBroadcast { .. }
         | Call::ObserveLiveStream { .. }
         | Call::FetchVideo { .. }
-        | Call::DeleteLiveStream { .. } => CallResult::Done,
+        | Call::DeleteLiveStream { .. }
+        | Call::DeleteRecordings { .. } => CallResult::Done,
     }
 }
 
@@ -451,7 +469,7 @@ proptest! {
         prop_assert!(s.calls().len() < 1000);
         let open: Vec<_> = s.states().filter_map(|(_, state)| match &state.body {
             Body::LiveStream(stream) => Some(stream),
-            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_) => None,
+            Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) | Body::Quota(_) | Body::Cleanup(_) => None,
         }).flat_map(|stream| &stream.sessions).filter(|session| {
             session.recording.parts.iter().all(crate::recording::Part::is_final) && !session.is_over()
         }).collect();

@@ -16,8 +16,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp};
 use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
@@ -29,7 +30,7 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child, CleanupCandidate,
+    AfterSession, Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child,
     Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
     Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log,
     NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
@@ -597,13 +598,45 @@ impl Work for Memory {
     }
 
     /// None: no row of an account is joined here.
-    fn cleanup_candidates<'a>(
+    fn inactive_live_streams<'a>(
         &'a self,
         _source: &'a str,
-        _days: i32,
         _limit: i64,
-    ) -> Answer<'a, Vec<CleanupCandidate>> {
-        self.call("cleanup_candidates", |_, _| Ok(Vec::new()))
+    ) -> Answer<'a, Vec<InactiveFacts>> {
+        self.call("inactive_live_streams", |_, _| Ok(Vec::new()))
+    }
+
+    /// None: rows of sessions are not searched here.
+    fn ended_recordings<'a>(
+        &'a self,
+        _source: &'a str,
+        _ended_by: Timestamp,
+        _after: Option<AfterSession>,
+        _limit: i64,
+    ) -> Answer<'a, Vec<RecordingFacts>> {
+        self.call("ended_recordings", |_, _| Ok(Vec::new()))
+    }
+
+    /// Nobody that is known, which keeps whatever it is.
+    fn maker_of<'a>(
+        &'a self,
+        _source: &'a str,
+        _live_stream: LiveStreamId,
+        _key: Uuid,
+        _made_at: Timestamp,
+    ) -> Answer<'a, Maker> {
+        self.call("maker_of", |_, _| Ok(Maker::Unknown))
+    }
+
+    /// Never, which keeps everything.
+    fn is_caught_up(&self, _within: Duration) -> Answer<'_, bool> {
+        self.call("is_caught_up", |_, _| Ok(false))
+    }
+
+    /// Accounts have no pseudonyms here.
+    fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>> {
+        let names = vec![account.to_owned()];
+        self.call("names_of", move |_, _| Ok(names))
     }
 
     /// Memory has no partitions.

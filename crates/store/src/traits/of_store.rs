@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp};
 use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
@@ -13,9 +14,9 @@ use uuid::Uuid;
 
 use super::{Answer, Log, Work};
 use crate::{
-    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes,
-    Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
+    AfterSession, Appended, AppendedAll, Begin, Bucket, Cancellation, Child, Committed, Consumer,
+    DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes, Fire,
+    Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
     PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
     Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
@@ -397,13 +398,40 @@ impl Work for Store {
         Box::pin(self.keyring(sealing, wanted))
     }
 
-    fn cleanup_candidates<'a>(
+    fn inactive_live_streams<'a>(
         &'a self,
         source: &'a str,
-        days: i32,
         limit: i64,
-    ) -> Answer<'a, Vec<CleanupCandidate>> {
-        Box::pin(self.cleanup_candidates(source, days, limit))
+    ) -> Answer<'a, Vec<InactiveFacts>> {
+        Box::pin(self.inactive_live_streams(source, limit))
+    }
+
+    fn ended_recordings<'a>(
+        &'a self,
+        source: &'a str,
+        ended_by: Timestamp,
+        after: Option<AfterSession>,
+        limit: i64,
+    ) -> Answer<'a, Vec<RecordingFacts>> {
+        Box::pin(self.ended_recordings(source, ended_by, after, limit))
+    }
+
+    fn maker_of<'a>(
+        &'a self,
+        source: &'a str,
+        live_stream: LiveStreamId,
+        key: Uuid,
+        made_at: Timestamp,
+    ) -> Answer<'a, Maker> {
+        Box::pin(self.maker_of(source, live_stream, key, made_at))
+    }
+
+    fn is_caught_up(&self, within: Duration) -> Answer<'_, bool> {
+        Box::pin(self.is_caught_up(within))
+    }
+
+    fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>> {
+        Box::pin(self.names_of(account))
     }
 
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {

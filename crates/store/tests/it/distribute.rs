@@ -88,7 +88,7 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
 /// stands between a webhook and its effect but the three of a worker that asks over all its slices.
-const OVER_ALL_SLICES: [(&str, &str); 33] = [
+const OVER_ALL_SLICES: [(&str, &str); 37] = [
     ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: a table's size"),
     ("SELECT to_date(substr(c.relname, 7), 'YYYY_MM')", "a rebuild: months and their sizes"),
     ("SELECT h.position AS head, coalesce(s.sealed_to, 0)", "the feed: where each slice ends"),
@@ -126,9 +126,16 @@ const OVER_ALL_SLICES: [(&str, &str); 33] = [
     ("SELECT slice, position, recorded_at, set_aside FROM tallylight.rebuild_slice", "a rebuild"),
     ("SELECT line AS \"line!\" FROM ( SELECT 1 AS t", "digest: reads everything"),
     (
-        "SELECT l.live_stream_id, a.account, l.idle_since",
+        "SELECT l.live_stream_id, a.account, l.installation",
         "cleanup, daily; its join is not by slice: docs/citus.md",
     ),
+    (
+        "SELECT s.session_id, s.live_stream_id, s.account, s.status_at, v.videos",
+        "cleanup, daily; its join is not by slice: docs/citus.md",
+    ),
+    ("SELECT d.id AS \"id!\", d.state AS \"state!\", d.attempt AS", "endpoints deliveries"),
+    ("SELECT session_id FROM tallylight.session WHERE source", "cleanup: who has a live stream"),
+    ("SELECT session_id, live_stream_id, status, requested_at", "cleanup: who made a live stream"),
     (
         "SELECT r.session_id, r.source, r.account",
         "sessions by id and lists; their join is not by slice: docs/citus.md",

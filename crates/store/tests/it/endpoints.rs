@@ -44,6 +44,26 @@ async fn a_secret_is_kept_sealed_and_opens_for_its_receiver() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_failed_tells_its_last_status() {
+    let db = db().await;
+    let (id, _) = db.store.add_endpoint(&key(), &new(&[])).await.unwrap();
+    let stranger = db.store.add_endpoint(&key(), &new(&[])).await.unwrap().0;
+    for endpoint in [id, stranger] {
+        db.store.test_endpoint(endpoint, Timestamp::default()).await.unwrap();
+    }
+    assert_eq!(db.store.deliveries(id, true, 10).await.unwrap(), []);
+    db.sql(
+        "UPDATE tallylight.job SET errors = 1, attempt = 1, last_error = 'it answered 503 -',
+                run_at = now() + interval '1 hour'",
+    )
+    .await;
+    let found = db.store.deliveries(id, true, 10).await.unwrap();
+    assert_eq!(found.len(), 1, "those of the other endpoint are its own");
+    assert_eq!((found[0].state.as_str(), found[0].last_status), ("retryable", Some(503)));
+    assert_eq!(found[0].topic.as_deref(), Some("endpoint.test"));
+}
+
+#[tokio::test]
 async fn after_a_rotation_both_secrets_sign_for_a_day() {
     let db = db().await;
     let (id, first) = db.store.add_endpoint(&key(), &new(&[])).await.unwrap();

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod append;
+mod cleanup;
 mod conformance;
 mod distribute;
 mod endpoints;

@@ -212,7 +212,7 @@ async fn a_worker_does_all_of_its_work() {
     store.digest().await.unwrap();
     store.health_facts().await.unwrap();
     store.slice_status().await.unwrap();
-    store.cleanup_candidates("main", 1, 1).await.unwrap();
+    crate::cleanup::as_worker(&store).await;
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();

@@ -209,6 +209,7 @@ fn tells_of(event: &RecordedEvent, job: Uuid) -> bool {
         | Event::AccountDeleted(_)
         | Event::AccountErased(_)
         | Event::CleanupRequested(_)
+        | Event::Cleanup(_)
         | Event::ReconcileRequested(_)
         | Event::SessionBound(_)
         | Event::Bound(_)
