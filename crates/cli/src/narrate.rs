@@ -74,6 +74,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::AccountErased(_)
         | Event::CleanupRequested(_)
         | Event::ReconcileRequested(_)
+        | Event::SeenOtherwise(_)
         | Event::SessionBound(_)
         | Event::CallIntended(_)
         | Event::CallSucceeded(_)

@@ -12,6 +12,7 @@
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
 //!   [`account`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
+//! * [`reconcile`]: what a sweep over many live streams looks at, and what it makes of it
 //! * [`message`], [`endpoint`]: what the product is told, and who hears it
 //! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
 //! * [`view`]: rows of the projections; [`summary`]: events in words
@@ -46,6 +47,7 @@ pub mod message;
 pub mod decide;
 pub mod effect;
 pub mod plan;
+pub mod reconcile;
 pub mod retry;
 pub mod schedule;
 pub mod state;

@@ -22,6 +22,7 @@ use crate::event::{
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id, session_id};
 use crate::live_stream::LiveStream;
+use crate::reconcile::{Swept, often};
 use crate::redact::redact_platform;
 use crate::session::{Session, Status};
 use crate::slice::SliceCount;
@@ -31,6 +32,7 @@ use crate::webhook;
 
 mod invariants;
 mod platform;
+mod sweep;
 
 pub use platform::{Answer, Platform};
 
@@ -60,6 +62,8 @@ pub struct Scenario {
     pub platform: Platform,
     /// How long is waited for what.
     pub policy: Policy,
+    /// The sweeps so far.
+    swept: Swept,
     now: Timestamp,
     log: Vec<RecordedEvent>,
     unread: VecDeque<RecordedEvent>,
@@ -90,6 +94,7 @@ impl Scenario {
         Self {
             platform: Platform::new(),
             policy: Policy::default(),
+            swept: Swept::all(now, false),
             now,
             log: Vec::new(),
             unread: VecDeque::new(),
@@ -274,6 +279,9 @@ impl Scenario {
         loop {
             let timer = self.next_timer(until);
             let timer_at = timer.and_then(|at| self.timers.get(at)).map(|timer| timer.run_at);
+            if self.sweep_until(timer_at.unwrap_or(until)) {
+                continue;
+            }
             if let Some(held) = self.next_given_up(timer_at.unwrap_or(until)) {
                 let pending = self.held.remove(held);
                 self.now = self.now.max(pending.until.unwrap_or(self.now));
@@ -289,6 +297,30 @@ impl Scenario {
             }
         }
         self.now = until;
+    }
+
+    /// Sweeps as often as a worker does. Returns whether something differed before `until`.
+    fn sweep_until(&mut self, until: Timestamp) -> bool {
+        let often = often(&self.policy);
+        if !sweep::is_wanted(&self.states) {
+            self.swept = Swept::all(until.max(self.now), false);
+            return false;
+        }
+        loop {
+            let now = crate::effect::later(self.swept.at, often).max(self.now);
+            if now > until {
+                return false;
+            }
+            let hints = sweep::hints(&self.states, &self.platform, &self.policy, self.swept, now);
+            self.swept = self.swept.then(&self.policy, now, !hints.is_empty());
+            if !hints.is_empty() {
+                self.now = self.now.max(now);
+                for (subject, seen) in hints {
+                    self.event(subject, &Event::SeenOtherwise(seen));
+                }
+                return true;
+            }
+        }
     }
 
     fn next_given_up(&self, until: Timestamp) -> Option<usize> {

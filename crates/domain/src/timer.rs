@@ -47,10 +47,14 @@ pub struct Policy {
     /// While the account's quota has no free slot: try this often. One is freed when some session
     /// ends, and nothing tells of it.
     pub slot: Duration,
-    /// While an encoder is expected or on air: ask this often.
+    /// While an encoder is expected or on air: look this often, and less often while it is only
+    /// expected.
     pub watch: Duration,
-    /// While videos are being processed: ask after this long, doubling up to 20 times that.
+    /// While videos are being processed: look after this long, doubling up to 20 times that.
     pub videos: Duration,
+    /// Look at all live streams this often, and ask for each that is waited for: what sweeps of
+    /// many at once may have missed is found then.
+    pub sweep: Duration,
     /// An encoder that reconnected in a loop is trusted again when it has sent for this long. The
     /// platform itself goes back to a primary encoder after 60 s.
     pub steady: Duration,
@@ -126,6 +130,7 @@ impl Default for Policy {
             slot: Duration::from_secs(30),
             watch: Duration::from_secs(30),
             videos: Duration::from_secs(30),
+            sweep: Duration::from_hours(1),
             steady: Duration::from_mins(1),
             limits: Limits::default(),
         }
@@ -143,6 +148,7 @@ impl Policy {
             slot: scale(self.slot),
             watch: scale(self.watch),
             videos: scale(self.videos),
+            sweep: scale(self.sweep),
             steady: scale(self.steady),
             limits: Limits {
                 // Tries of a call are apart by real time, whatever the demonstration's.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 mod account_key;
 mod as_of;
+mod awaited;
 mod backup;
 mod consumer;
 mod digest;
@@ -52,6 +53,7 @@ pub mod testing;
 
 pub use account_key::{AccountKey, Keyring};
 pub use as_of::{AsOf, SessionThen};
+pub use awaited::AwaitedSession;
 pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;

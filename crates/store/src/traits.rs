@@ -18,11 +18,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished,
-    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
-    Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
+    Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child, CleanupCandidate,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
+    Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier,
+    Partitions, Pauses, PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started,
+    StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -335,6 +335,8 @@ pub trait Work: Log {
         days: i32,
         limit: i64,
     ) -> Answer<'a, Vec<CleanupCandidate>>;
+    /// As [`Store::awaited_sessions`](crate::Store::awaited_sessions).
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>>;
     /// As [`Store::ensure_partitions`](crate::Store::ensure_partitions).
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
     /// As [`Store::keep_job_history`](crate::Store::keep_job_history).

@@ -264,6 +264,7 @@ impl Span {
                 | Event::BroadcastChanged(_)
                 | Event::TimerElapsed(_)
                 | Event::ReconcileRequested(_)
+                | Event::SeenOtherwise(_)
                 | Event::JobCompleted(_)
                 | Event::JobDiscarded(_)
                 | Event::JobCancelled(_)

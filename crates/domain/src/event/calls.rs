@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{CallIntended, CallSucceeded, SessionOptions};
 use crate::call::{Call, CallResult};
-use crate::ids::{BroadcastId, LiveStreamId, VideoId};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::webhook::seen::Seen;
 
 #[derive(Deserialize)]
@@ -31,6 +31,9 @@ struct FlatCall<'a> {
     delete_recordings: Option<bool>,
     #[serde(default)]
     earlier: Vec<Uuid>,
+    #[serde(default)]
+    only_look: bool,
+    since: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +70,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             name: call.name?,
             options: call.options?,
             earlier: call.earlier,
+            only_look: call.only_look,
         },
         "update_live_stream" => Call::UpdateLiveStream {
             live_stream: live_stream?,
@@ -78,6 +82,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             live_stream: live_stream?,
             name: call.name?,
             earlier: call.earlier,
+            only_look: call.only_look,
         },
         "activate_live_stream" => Call::ActivateLiveStream { live_stream: live_stream? },
         "deactivate_live_stream" => Call::DeactivateLiveStream { live_stream: live_stream? },
@@ -85,7 +90,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             Call::SetBroadcastStatus { broadcast: call.broadcast?, status: call.status? }
         }
         "start_recording" => Call::StartRecording { live_stream: live_stream? },
-        "stop_recording" => Call::StopRecording { live_stream: live_stream? },
+        "stop_recording" => Call::StopRecording { live_stream: live_stream?, since: call.since },
         "delete_broadcast" => Call::DeleteBroadcast { broadcast: call.broadcast? },
         "observe_live_stream" => Call::ObserveLiveStream { live_stream: live_stream? },
         "list_videos" => Call::ListVideos { live_stream: live_stream? },
@@ -162,15 +167,21 @@ mod tests {
                 name: "\"n\"\n".to_owned(),
                 options: options.clone(),
                 earlier: vec![Uuid::nil()],
+                only_look: true,
             },
             Call::UpdateLiveStream { live_stream, name: "n".to_owned(), options },
             Call::ClearDvr { live_stream },
-            Call::CreateBroadcast { live_stream, name: "n".to_owned(), earlier: Vec::new() },
+            Call::CreateBroadcast {
+                live_stream,
+                name: "n".to_owned(),
+                earlier: Vec::new(),
+                only_look: true,
+            },
             Call::ActivateLiveStream { live_stream },
             Call::DeactivateLiveStream { live_stream },
             Call::SetBroadcastStatus { broadcast: BroadcastId(2), status: "live".to_owned() },
             Call::StartRecording { live_stream },
-            Call::StopRecording { live_stream },
+            Call::StopRecording { live_stream, since: Some(Timestamp::default()) },
             Call::DeleteBroadcast { broadcast: BroadcastId(2) },
             Call::ObserveLiveStream { live_stream },
             Call::ListVideos { live_stream },

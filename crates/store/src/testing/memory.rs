@@ -29,11 +29,12 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child, CleanupCandidate,
-    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
-    Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log,
-    NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction, Receiver, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
+    Answer, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Cancelled, Child,
+    CleanupCandidate, Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait,
+    Failing, Finish, Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring,
+    KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reaction,
+    Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens,
+    Verified, Wakes, Word, Work,
 };
 
 mod line;
@@ -607,6 +608,11 @@ impl Work for Memory {
         _limit: i64,
     ) -> Answer<'a, Vec<CleanupCandidate>> {
         self.call("cleanup_candidates", |_, _| Ok(Vec::new()))
+    }
+
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
+        let source = source.to_owned();
+        self.call("awaited_sessions", move |tables, _| Ok(tables.awaited_sessions(&source)))
     }
 
     /// Memory has no partitions.

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::{Answer, Log, Work};
 use crate::{
-    Appended, AppendedAll, Begin, Bucket, Cancellation, Child, CleanupCandidate, Committed,
-    Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes,
-    Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
-    PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
-    Step, Store, TableRows, Tokens, Verified, Wakes, Word,
+    Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child, CleanupCandidate,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished,
+    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
+    Pauses, PendingRequest, Reaction, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
+    Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -405,6 +405,10 @@ impl Work for Store {
         limit: i64,
     ) -> Answer<'a, Vec<CleanupCandidate>> {
         Box::pin(self.cleanup_candidates(source, days, limit))
+    }
+
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
+        Box::pin(self.awaited_sessions(source))
     }
 
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {

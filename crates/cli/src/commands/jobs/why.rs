@@ -209,6 +209,7 @@ fn tells_of(event: &RecordedEvent, job: Uuid) -> bool {
         | Event::AccountErased(_)
         | Event::CleanupRequested(_)
         | Event::ReconcileRequested(_)
+        | Event::SeenOtherwise(_)
         | Event::SessionBound(_)
         | Event::Bound(_)
         | Event::VideoChanged(_)
