@@ -127,6 +127,7 @@ fn session(policy: &Policy) -> String {
         ("slot", policy.slot),
         ("watch", policy.watch),
         ("videos", policy.videos),
+        ("sweep", policy.sweep),
         ("steady", policy.steady),
         ("loop_window", limits.loop_window),
         ("max_call", limits.call),

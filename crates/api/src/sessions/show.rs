@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use domain::event::SessionOptions;
 use domain::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
-use domain::session::{Interruption, Known, Moment, Sent};
+use domain::session::{self, Interruption, Moment, Sent};
 use domain::view::{PartDetail, SessionDetail};
 use serde::Serialize;
 use serde_json::Value;
@@ -108,14 +108,14 @@ struct Interrupted {
 /// A stretch in which the encoder sent.
 #[derive(Debug, Serialize)]
 struct Stretch {
-    from: Told,
+    from: Known,
     /// None: it sends.
-    to: Option<Told>,
+    to: Option<Known>,
 }
 
 /// A moment, and how it is known.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Known {
     at: Timestamp,
     /// `webhook`, `answer` or `platform`.
     source: &'static str,
@@ -257,7 +257,7 @@ impl Interrupted {
 
 impl Stretch {
     fn of(sent: &Sent) -> Self {
-        let moment = |known: Known| Told {
+        let moment = |known: session::Known| Known {
             at: known.at,
             source: known.source.name(),
             within_ms: known.within_ms,

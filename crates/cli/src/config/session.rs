@@ -23,12 +23,15 @@ pub(crate) struct Session {
     /// Try this often while the account's quota has no free slot.
     #[serde(deserialize_with = "duration")]
     pub(crate) slot: Duration,
-    /// Ask this often while an encoder is expected or on air.
+    /// Look this often while an encoder is expected or on air.
     #[serde(deserialize_with = "duration")]
     pub(crate) watch: Duration,
-    /// Ask this often while videos are processed, and less and less often.
+    /// Look this often while videos are processed, and less and less often.
     #[serde(deserialize_with = "duration")]
     pub(crate) videos: Duration,
+    /// Look at all live streams this often, and ask for each that something is waited of.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) sweep: Duration,
     /// Five losses of the encoder within this time are a loop.
     #[serde(deserialize_with = "duration")]
     pub(crate) loop_window: Duration,
@@ -68,6 +71,7 @@ impl Default for Session {
             slot: policy.slot,
             watch: policy.watch,
             videos: policy.videos,
+            sweep: policy.sweep,
             loop_window: limits.loop_window,
             steady: policy.steady,
             max_call: limits.call,
@@ -90,6 +94,7 @@ impl Session {
             slot: self.slot,
             watch: self.watch,
             videos: self.videos,
+            sweep: self.sweep,
             steady: self.steady,
             limits: Limits {
                 call: self.max_call,
