@@ -3,7 +3,7 @@
 use serde_json::json;
 use simulator::{Effect, Rule};
 
-use crate::system::{Setup, TestSystem, behaviour, until};
+use crate::system::{Setup, TestSystem, until};
 
 async fn system() -> TestSystem {
     let simulator = simulator::Config { behaviour: behaviour(), ..Setup::default().simulator };
@@ -84,7 +84,10 @@ async fn a_broadcast_that_a_given_up_call_made_is_gone_with_its_session() {
         Rule::times(30, "GET /streaming/broadcasts", Effect::Reset),
     ]);
     let session = system.request("left-behind", json!({})).await;
-    system.until_status(session, "failed").await;
+    until("its call was given up", async || {
+        (system.session(session).await["status"] == "failed").then_some(())
+    })
+    .await;
     assert_eq!(system.simulator.state()["broadcasts"].as_array().unwrap().len(), 1);
     system.faults([]);
     system.finish(session).await;

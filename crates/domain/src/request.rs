@@ -16,6 +16,7 @@ use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id};
 use crate::timer::Policy;
 
 /// A request.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// What was asked for.

@@ -22,7 +22,7 @@ use crate::event::{
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id, session_id};
 use crate::live_stream::LiveStream;
-use crate::reconcile::{Swept, often};
+use crate::reconcile::Swept;
 use crate::redact::redact_platform;
 use crate::session::{Session, Status};
 use crate::slice::SliceCount;
@@ -297,30 +297,6 @@ impl Scenario {
             }
         }
         self.now = until;
-    }
-
-    /// Sweeps as often as a worker does. Returns whether something differed before `until`.
-    fn sweep_until(&mut self, until: Timestamp) -> bool {
-        let often = often(&self.policy);
-        if !sweep::is_wanted(&self.states) {
-            self.swept = Swept::all(until.max(self.now), false);
-            return false;
-        }
-        loop {
-            let now = crate::effect::later(self.swept.at, often).max(self.now);
-            if now > until {
-                return false;
-            }
-            let hints = sweep::hints(&self.states, &self.platform, &self.policy, self.swept, now);
-            self.swept = self.swept.then(&self.policy, now, !hints.is_empty());
-            if !hints.is_empty() {
-                self.now = self.now.max(now);
-                for (subject, seen) in hints {
-                    self.event(subject, &Event::SeenOtherwise(seen));
-                }
-                return true;
-            }
-        }
     }
 
     fn next_given_up(&self, until: Timestamp) -> Option<usize> {

@@ -2,16 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use super::Platform;
+use super::{Platform, Scenario};
+use crate::event::Event;
 use crate::ids::{Subject, Timestamp};
 use crate::live_stream::LiveStream;
-use crate::reconcile::{SeenOtherwise, Signs, Swept, Tier, VideoSigns};
+use crate::reconcile::{SeenOtherwise, Signs, Swept, Tier, VideoSigns, often};
 use crate::state::{Body, State};
 use crate::timer::Policy;
 use crate::webhook;
 
+impl Scenario {
+    /// Sweeps as often as a worker does. Returns whether something differed before `until`.
+    pub(super) fn sweep_until(&mut self, until: Timestamp) -> bool {
+        let often = often(&self.policy);
+        if !is_wanted(&self.states) {
+            self.swept = Swept::all(until.max(self.now), false);
+            return false;
+        }
+        loop {
+            let now = crate::effect::later(self.swept.at, often).max(self.now);
+            if now > until {
+                return false;
+            }
+            let hints = hints(&self.states, &self.platform, &self.policy, self.swept, now);
+            self.swept = self.swept.then(&self.policy, now, !hints.is_empty());
+            if !hints.is_empty() {
+                self.now = self.now.max(now);
+                for (subject, seen) in hints {
+                    self.event(subject, &Event::SeenOtherwise(seen));
+                }
+                return true;
+            }
+        }
+    }
+}
+
 /// What a sweep at `now` sees otherwise.
-pub(super) fn hints(
+fn hints(
     states: &BTreeMap<Subject, State>,
     platform: &Platform,
     policy: &Policy,
@@ -32,7 +59,7 @@ pub(super) fn hints(
 }
 
 /// Whether a sweep would look at anything.
-pub(super) fn is_wanted(states: &BTreeMap<Subject, State>) -> bool {
+fn is_wanted(states: &BTreeMap<Subject, State>) -> bool {
     let streams = states.values().filter_map(|state| match &state.body {
         Body::LiveStream(stream) => Some(stream),
         Body::Request(_) | Body::Video(_) | Body::Broadcast(_) | Body::Account(_) => None,

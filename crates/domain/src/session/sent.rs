@@ -135,7 +135,7 @@ impl Session {
             told.by_answer && times.started >= since && times.started <= told.at + CLOCKS_DIFFER
         });
         let open = self.sent.pop_if(|sent| sent.to.is_none());
-        let missed = match (on_air, open) {
+        match (on_air, open) {
             (true, Some(open)) => self.goes_on(open, times),
             (true, None) => {
                 let began = times.filter(|times| self.is_after_all(times.started));
@@ -145,8 +145,7 @@ impl Session {
             }
             (false, Some(open)) => self.ended(open, times, told),
             (false, None) => u64::from(self.came_and_went(times)),
-        };
-        missed
+        }
     }
 
     /// It sends still, or again after a loss of which nobody told.

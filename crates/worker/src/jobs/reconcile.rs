@@ -132,9 +132,11 @@ async fn sweep(ctx: &Context, job: &ClaimedJob, args: &Reconcile) -> Result<Told
         }
     }
     let differed = told.differences > 0;
+    // Counted from its end: a walk that takes long is no time in which nobody looked.
+    let ended = ctx.now();
     let swept = match last {
-        Some(last) if !all => last.swept.then(policy, now, differed),
-        _ => Swept::all(now, differed),
+        Some(last) if !all => last.swept.then(policy, ended, differed),
+        _ => Swept::all(ended, differed),
     };
     ctx.sweeps().remember(source, Sweep { swept, pages });
     Ok(told)
