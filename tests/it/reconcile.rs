@@ -6,7 +6,7 @@ use simulator::{Effect, Rule};
 use crate::system::{Setup, TestSystem, until};
 
 async fn system() -> TestSystem {
-    let simulator = simulator::Config { behaviour: behaviour(), ..Setup::default().simulator };
+    let simulator = simulator::Config { active_quota: 20, ..Setup::default().simulator };
     TestSystem::start(Setup { simulator, ..Setup::default() }).await
 }
 

@@ -133,7 +133,7 @@ fn a_failed_session_that_nobody_retries_ends() {
 fn a_video_stuck_in_work_is_told_and_its_recording_completed_without_it() {
     let (mut s, session) = processing();
     s.platform.set_video(VIDEO, "pending");
-    s.pass(HOUR * 12 - Duration::from_secs(1));
+    s.pass(Duration::from_secs(12 * 3_600 - 1));
     s.then_status(session, Status::Processing);
     let polls = s.calls().len();
     assert!(polls < 15, "{polls} polls in twelve hours");
