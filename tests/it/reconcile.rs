@@ -90,7 +90,12 @@ async fn a_broadcast_that_a_given_up_call_made_is_gone_with_its_session() {
     .await;
     assert_eq!(system.simulator.state()["broadcasts"].as_array().unwrap().len(), 1);
     system.faults([]);
-    system.finish(session).await;
+    // It says `failed` until the end is applied.
+    system.tell(session, "end").await;
+    until("it is over", async || {
+        (system.session(session).await["status"] == "ended").then_some(())
+    })
+    .await;
     assert_eq!(system.simulator.state()["broadcasts"], json!([]));
     system.end_after_errors().await;
 }
