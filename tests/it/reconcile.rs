@@ -97,5 +97,6 @@ async fn a_broadcast_that_a_given_up_call_made_is_gone_with_its_session() {
     })
     .await;
     assert_eq!(system.simulator.state()["broadcasts"], json!([]));
+    system.command(&["jobs", "discard", "--kind", "create_broadcast"]).await;
     system.end_after_errors().await;
 }
