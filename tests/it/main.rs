@@ -31,6 +31,7 @@ mod parked;
 mod placement;
 mod quota;
 mod rebuild;
+mod reconcile;
 mod reuse;
 mod scenarios;
 mod secrets;

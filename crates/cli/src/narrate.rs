@@ -76,6 +76,7 @@ pub(crate) fn tell(stored: &RecordedEvent) -> Option<String> {
         | Event::CleanupRequested(_)
         | Event::Cleanup(_)
         | Event::ReconcileRequested(_)
+        | Event::SeenOtherwise(_)
         | Event::SessionBound(_)
         | Event::CallIntended(_)
         | Event::CallSucceeded(_)

@@ -26,6 +26,9 @@ pub enum Call {
         /// what one of them made is taken, and no second one is made.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         earlier: Vec<Uuid>,
+        /// The session is over: nothing is made any more, and what an earlier call made is told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_look: bool,
     },
     /// Give a reused live stream the next session's settings.
     UpdateLiveStream {
@@ -50,6 +53,9 @@ pub enum Call {
         /// Earlier calls for the same, as of a live stream.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         earlier: Vec<Uuid>,
+        /// The session is over: nothing is made any more, and what an earlier call made is told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_look: bool,
     },
     /// Let the encoder in: takes a slot of the active quota.
     ActivateLiveStream {
@@ -77,6 +83,9 @@ pub enum Call {
     StopRecording {
         /// The live stream.
         live_stream: LiveStreamId,
+        /// When the file began, at the earliest: the video is found by it where the answer is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
     },
     /// Delete a broadcast.
     DeleteBroadcast {

@@ -272,16 +272,34 @@ impl Change<'_> {
         let after = match wait.what {
             WaitFor::Effect => self.policy.settle,
             WaitFor::Slot => backed_off(self.policy.slot, wait.polls, 10),
-            WaitFor::Loss => self.policy.watch,
-            WaitFor::Encoder | WaitFor::Release => backed_off(self.policy.watch, wait.polls, 10),
-            WaitFor::Videos => backed_off(self.policy.videos, wait.polls, 20),
+            WaitFor::Release => backed_off(self.policy.watch, wait.polls, 10),
+            // A sweep looks at what has a name, a list finds what has none.
+            WaitFor::Videos if self.after.awaits_unnamed_video() => {
+                backed_off(self.policy.videos, wait.polls, 20)
+            }
+            WaitFor::Loss | WaitFor::Encoder | WaitFor::Videos => self.policy.sweep,
             // The platform knows nothing of it: the poll only finds that the limit is exceeded.
-            WaitFor::Retry => match self.policy.limits.of(Limit::Retry) {
-                Some(limit) => limit,
-                None => return,
-            },
+            WaitFor::Retry => Duration::MAX,
         };
-        to.timer(TimerKind::Poll, wait.generation, later(self.at, after));
+        let run_at = later(self.at, after);
+        let run_at = self.next_limit().map_or(run_at, |limit| limit.min(run_at));
+        if run_at < Timestamp::MAX_UTC {
+            to.timer(TimerKind::Poll, wait.generation, run_at);
+        }
+    }
+
+    /// When the next limit of a wait is exceeded that is not yet: somebody has to find it so.
+    fn next_limit(&self) -> Option<Timestamp> {
+        let limits = &self.policy.limits;
+        let ends = |since: Timestamp, what| limits.of(what).map(|limit| later(since, limit));
+        let of_session = |session: &Session| {
+            let wait = session.waiting.and_then(|wait| ends(wait.since, wait.what));
+            let parts = session.recording.parts.iter().filter(|p| !p.is_final() && !p.overdue);
+            let part = parts.filter_map(|part| ends(part.since?, Limit::Videos)).min();
+            [wait, part]
+        };
+        let all = self.after.sessions.iter().flat_map(of_session).flatten();
+        all.filter(|limit| *limit > self.at).min()
     }
 
     /// Tells videos and broadcasts which live stream they belong to, where we learnt it first.

@@ -16,6 +16,7 @@ use crate::call::{Call, CallResult};
 use crate::cleanup::CleanupEvent;
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp};
 use crate::limit::LimitExceeded;
+use crate::reconcile::SeenOtherwise;
 use crate::slot::SlotEvent;
 use crate::timer::TimerKind;
 use crate::webhook::{self, Observation, Webhook};
@@ -327,6 +328,8 @@ pub enum Event {
     CleanupRequested(CleanupRequested),
     /// Command of ingest: ask the platform how the live stream really is.
     ReconcileRequested(ReconcileRequested),
+    /// A sweep saw a live stream otherwise than it was known.
+    SeenOtherwise(SeenOtherwise),
     /// A session has its live stream.
     SessionBound(SessionBound),
     /// A video or broadcast has its live stream.
@@ -374,6 +377,7 @@ impl Event {
             Self::AccountErased(_) => "AccountErased",
             Self::CleanupRequested(_) => "CleanupRequested",
             Self::ReconcileRequested(_) => "ReconcileRequested",
+            Self::SeenOtherwise(_) => "SeenOtherwise",
             Self::SessionBound(_) => "SessionBound",
             Self::Bound(_) => "Bound",
             Self::VideoChanged(_) => "VideoChanged",
@@ -404,6 +408,7 @@ impl Event {
             Self::AccountErased(b) => json(b),
             Self::CleanupRequested(b) => json(b),
             Self::ReconcileRequested(b) => json(b),
+            Self::SeenOtherwise(b) => json(b),
             Self::SessionBound(b) => json(b),
             Self::Bound(b) => json(b),
             Self::VideoChanged(b) => json(b),
@@ -459,6 +464,7 @@ impl Event {
             "AccountErased" => read(bytes, Self::AccountErased),
             "CleanupRequested" => read(bytes, Self::CleanupRequested),
             "ReconcileRequested" => read(bytes, Self::ReconcileRequested),
+            "SeenOtherwise" => read(bytes, Self::SeenOtherwise),
             "SessionBound" => read(bytes, Self::SessionBound),
             "Bound" => read(bytes, Self::Bound),
             "VideoChanged" => read(bytes, Self::VideoChanged),
@@ -541,7 +547,8 @@ fn is_folded(kind: &str, name: &str) -> bool {
         "stream" => {
             let forwarded = matches!(name, "SessionBound" | "VideoChanged" | "BroadcastChanged");
             let other = matches!(name, "CleanupRequested" | "ReconcileRequested" | "TimerElapsed");
-            let other = other || matches!(name, "LimitExceeded" | "SlotGranted" | "SlotQueued");
+            let other = other
+                || matches!(name, "LimitExceeded" | "SlotGranted" | "SlotQueued" | "SeenOtherwise");
             told || call || command || forwarded || other
         }
         "video" => told || call || matches!(name, "Bound" | "VideoDeleted"),

@@ -13,6 +13,7 @@
 //! * [`request`], [`live_stream`], [`session`], [`recording`], [`video`], [`broadcast`],
 //!   [`account`], [`quota`], [`cleanup`]: state and its fold
 //! * [`state`], [`plan`], [`decide`](mod@decide), [`effect`], [`retry`]: the way round
+//! * [`reconcile`]: what a sweep over many live streams looks at, and what it makes of it
 //! * [`message`], [`endpoint`]: what the product is told, and who hears it
 //! * [`region`]: which transcoding region a user's country has
 //! * [`schedule`]: when recurring jobs fire, by cron expression and time zone
@@ -51,6 +52,7 @@ pub mod message;
 pub mod decide;
 pub mod effect;
 pub mod plan;
+pub mod reconcile;
 pub mod region;
 pub mod retry;
 pub mod schedule;

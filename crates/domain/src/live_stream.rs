@@ -12,7 +12,7 @@ use crate::event::{BroadcastChanged, CleanupRequested, Event, SessionBound, Time
 use crate::ids::{LiveStreamId, Timestamp, VideoId};
 use crate::plan::{WaitFor, Watch};
 use crate::recording::Owners;
-use crate::session::Session;
+use crate::session::{Session, Told};
 use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
 
@@ -20,7 +20,7 @@ mod outcome;
 mod slot;
 
 /// How far the platform's clock and ours may differ, and a stop may lag.
-const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
+pub(crate) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
 
 /// Who made a live stream: the part of the ownership tag that matching needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,12 @@ pub struct LiveStream {
     pub account: Option<String>,
     /// The switch, as last told.
     pub active: Option<bool>,
+    /// When it was last told whether an encoder sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
+    /// When its primary encoder came up last, as an answer told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
     /// Primary ingest runs.
     pub live: bool,
     /// Backup ingest runs.
@@ -72,6 +78,9 @@ pub struct LiveStream {
     pub watch: Watch,
     /// It is time to ask the platform.
     pub poll_due: bool,
+    /// A sweep saw it otherwise: it is time to ask for the live stream itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look_due: bool,
     /// The platform was last asked for videos, and not for the live stream.
     pub listed_last: bool,
     /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
@@ -84,6 +93,9 @@ pub struct LiveStream {
     pub videos: Owners,
     /// A cleanup run proposed to delete it.
     pub cleanup: Option<CleanupRequested>,
+    /// A session ran on it or is to: what else was made for the same is an orphan.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub had_session: bool,
 }
 
 impl LiveStream {
@@ -94,6 +106,8 @@ impl LiveStream {
             owner: None,
             account: None,
             active: None,
+            told_at: None,
+            started_at: None,
             live: false,
             backup_live: false,
             recording: None,
@@ -104,11 +118,13 @@ impl LiveStream {
             in_flight: None,
             watch: Watch::default(),
             poll_due: false,
+            look_due: false,
             listed_last: false,
             interruptions: 0,
             sessions: Vec::new(),
             videos: Owners::new(),
             cleanup: None,
+            had_session: false,
         }
     }
 
@@ -139,7 +155,7 @@ impl LiveStream {
                 if let Observation::LiveStream(seen) = &webhook.observation
                     && !self.deleted
                 {
-                    self.observe(seen, at);
+                    self.observe(seen, at, false);
                 }
             }
             Event::SessionBound(bound) => self.bind(bound, at),
@@ -158,6 +174,7 @@ impl LiveStream {
             }
             // The planner asks once the call in flight, if any, has ended.
             Event::ReconcileRequested(_) => self.poll_due |= !self.deleted,
+            Event::SeenOtherwise(seen) => self.seen_otherwise(seen),
             Event::CallIntended(intended) => self.call_intended(intended),
             Event::CallSucceeded(done) => self.call_succeeded(done, at),
             Event::CallFailed(failed) => self.call_failed(failed),
@@ -258,6 +275,7 @@ impl LiveStream {
         }
         self.account.clone_from(&bound.request.account);
         self.cleanup = None;
+        self.had_session = true;
         // Somebody begins anew where the one before cannot go on: that one is over.
         if let Some(before) = self.running_mut()
             && (before.failure.is_some() || before.is_interrupted())
@@ -266,7 +284,7 @@ impl LiveStream {
         }
         self.sessions.push(Session::new(bound, at));
         if let Some(observed) = &bound.observed {
-            self.observe(&webhook::live_stream(observed), at);
+            self.observe(&webhook::live_stream(observed), at, true);
         }
     }
 
@@ -288,8 +306,15 @@ impl LiveStream {
         }
     }
 
-    /// Applies what was told of the platform's object.
-    fn observe(&mut self, seen: &LiveStreamObserved, at: Timestamp) {
+    /// Applies what was told of the platform's object, by an answer or by a webhook.
+    fn observe(&mut self, seen: &LiveStreamObserved, at: Timestamp, by_answer: bool) {
+        let told = Told { at, before: self.told_at, by_answer };
+        if seen.live.is_some() || seen.backup_live.is_some() {
+            self.told_at = Some(at);
+        }
+        if by_answer {
+            self.started_at = self.started_at.max(seen.started_at);
+        }
         let was_on_air = self.is_on_air();
         let was_recording = self.recording;
         self.active = seen.active.or(self.active);
@@ -310,6 +335,10 @@ impl LiveStream {
                 session.encoder(on_air, at, number);
             }
             session.recorded(was_recording, seen.recording, on_air);
+            let missed = session.sends(on_air, seen, told);
+            if missed > 0 {
+                session.missed_losses(missed);
+            }
         }
     }
 
@@ -317,6 +346,9 @@ impl LiveStream {
     /// it, else the one that had the live stream when it was recorded.
     fn video(&mut self, seen: &VideoObserved, by_api: bool) {
         let known = self.videos.get(&seen.id).copied();
+        if known.is_none() && !seen.may_be_recording() {
+            return;
+        }
         let Some(id) = known.or_else(|| self.session_at(seen.began_at())) else { return };
         self.videos.insert(seen.id, id);
         self.command(id, |session| session.recording.part(seen, by_api));

@@ -7,13 +7,13 @@
 //!
 //! Two promises hold in every state: a call whose outcome came in is not made again by that
 //! outcome, and a session that is not over has a call due, a call in flight, or a wait. Each wait
-//! ends by itself: polls find what webhooks did not tell, [limits](crate::limit) what never
-//! comes.
+//! ends by itself: polls and [sweeps](crate::reconcile) find what webhooks did not tell,
+//! [limits](crate::limit) what never comes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::call::Call;
-use crate::live_stream::LiveStream;
+use crate::live_stream::{CLOCKS_DIFFER, LiveStream};
 use crate::session::Session;
 
 /// Times the platform is asked whether a stop took effect before the session goes on without.
@@ -84,6 +84,9 @@ impl LiveStream {
         if self.in_flight.is_some() {
             return None;
         }
+        if self.look_due {
+            return Some(Call::ObserveLiveStream { live_stream: self.id });
+        }
         if self.poll_due {
             return Some(self.poll_call());
         }
@@ -132,13 +135,24 @@ impl LiveStream {
             let (name, options) = (session.name.clone(), session.options.clone());
             Some(Call::UpdateLiveStream { live_stream, name, options })
         } else if session.broadcast.is_none() {
-            let (name, earlier) = (session.name.clone(), session.broadcasts_given_up.clone());
-            Some(Call::CreateBroadcast { live_stream, name, earlier })
+            Some(self.broadcast_call(session, false))
         } else if !session.activated && session.slot.granted {
             Some(Call::ActivateLiveStream { live_stream })
         } else {
             None
         }
+    }
+
+    /// Makes the session's broadcast, or only looks for what earlier calls made.
+    fn broadcast_call(&self, session: &Session, only_look: bool) -> Call {
+        let (name, earlier) = (session.name.clone(), session.broadcasts_given_up.clone());
+        Call::CreateBroadcast { live_stream: self.id, name, earlier, only_look }
+    }
+
+    /// Stops the session's recording. Its file began after those that are known.
+    fn stop_call(&self, session: &Session) -> Call {
+        let since = session.recording.known_until().or(session.began_at);
+        Call::StopRecording { live_stream: self.id, since: since.map(|at| at - CLOCKS_DIFFER) }
     }
 
     /// Shows and records what the encoder sends, or pauses the show while it sends nothing.
@@ -162,7 +176,7 @@ impl LiveStream {
         if session.is_interrupted() {
             // The platform may hold the file open for a return: the part ends here.
             if recording.wants_stop(self.recording) {
-                return Some(Call::StopRecording { live_stream });
+                return Some(self.stop_call(session));
             }
             // What somebody else set may have come late: then it shows `live` still.
             return (session.shows("live") || session.label_by_hand).then(|| set("paused"));
@@ -174,7 +188,11 @@ impl LiveStream {
     fn end_call(&self, session: &Session) -> Option<Call> {
         let live_stream = self.id;
         if !self.deleted && session.recording.wants_stop(self.recording) {
-            return Some(Call::StopRecording { live_stream });
+            return Some(self.stop_call(session));
+        }
+        // What was made by a call that was given up would be left behind.
+        if session.has_lost_broadcast() {
+            return Some(self.broadcast_call(session, true));
         }
         let open = session.open_broadcast();
         let finished = open.is_some_and(|b| b.status == "finished");
@@ -202,7 +220,7 @@ impl LiveStream {
         if !session.activated || self.is_on_air() || !lost || session.holds_slot_in_vain() {
             None
         } else if session.recording.wants_stop(self.recording) {
-            Some(Call::StopRecording { live_stream })
+            Some(self.stop_call(session))
         } else {
             Some(Call::DeactivateLiveStream { live_stream })
         }
@@ -259,6 +277,12 @@ impl LiveStream {
         let encoder = if self.is_on_air() { WaitFor::Loss } else { WaitFor::Encoder };
         let otherwise = session.failure.as_ref().map(|_| WaitFor::Retry);
         if session.activated { Some(encoder) } else { otherwise }
+    }
+
+    /// Whether a file is waited for that nobody has named yet.
+    pub(crate) fn awaits_unnamed_video(&self) -> bool {
+        let mut off_air = self.sessions.iter().filter(|session| session.is_off_air());
+        off_air.any(|session| session.recording.awaits_unnamed())
     }
 
     pub(crate) fn waits_for_videos(&self) -> bool {

@@ -152,6 +152,7 @@ impl Quota {
             Event::TimerElapsed(elapsed) => self.timer(*elapsed),
             Event::Slot(SlotEvent::Granted(_) | SlotEvent::Queued(_))
             | Event::Cleanup(_)
+            | Event::SeenOtherwise(_)
             | Event::WebhookReceived(_)
             | Event::SessionRequested(_)
             | Event::GoLiveRequested(_)

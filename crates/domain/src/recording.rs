@@ -101,17 +101,9 @@ pub struct Gap {
 }
 
 impl Part {
-    /// Whether its video can change no more: ready, failed, deleted, or viewable with no rendition
-    /// left in work and one that failed.
+    /// Whether its video can change no more.
     pub fn is_final(&self) -> bool {
-        match self.video.status {
-            VideoStatus::Ready | VideoStatus::Error | VideoStatus::Deleted => true,
-            VideoStatus::Viewable => {
-                let is = |status: &str| self.video.renditions.iter().any(|r| r.status == status);
-                (is("error") || self.video.error.is_some()) && !is("processing")
-            }
-            VideoStatus::Unknown | VideoStatus::Empty | VideoStatus::Pending => false,
-        }
+        self.video.is_final()
     }
 
     /// Whether nothing more is waited for.
@@ -258,9 +250,38 @@ impl Recording {
         self.parts.windows(2).enumerate().filter_map(gap).collect()
     }
 
+    /// Where the known parts end, as far as they tell.
+    pub(crate) fn known_until(&self) -> Option<Timestamp> {
+        let end = |part: &Part| {
+            let duration = chrono::TimeDelta::try_milliseconds(part.video.duration_ms?)?;
+            part.video.began_at()?.checked_add_signed(duration)
+        };
+        self.parts.iter().filter_map(end).max()
+    }
+
     /// A video that is to be asked for by itself.
     pub(crate) fn to_fetch(&self) -> Option<VideoId> {
         self.parts.iter().find(|part| part.needs_fetch()).map(|part| part.video.id)
+    }
+
+    /// The videos that are waited for and known by name.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = VideoId> {
+        let parts = self.parts.iter().filter(|part| !part.is_settled() && !part.needs_fetch());
+        parts.map(|part| part.video.id)
+    }
+
+    /// Whether a file may be missing that nobody has named yet: only a list of the live stream's
+    /// videos finds it.
+    pub(crate) fn awaits_unnamed(&self) -> bool {
+        self.ran && !self.listed && (self.expects_file || self.is_settled())
+    }
+
+    /// Notes that a sweep saw a video otherwise: it is asked for by itself.
+    pub(crate) fn seen_otherwise(&mut self, video: VideoId) {
+        let is_it = |part: &&mut Part| part.video.id == video;
+        for part in self.parts.iter_mut().filter(is_it) {
+            part.unlisted |= part.video.status != VideoStatus::Deleted;
+        }
     }
 
     /// Notes that a video was asked for, whether or not an answer came.

@@ -9,12 +9,14 @@ use crate::announcement::{Announcement, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::effect::Effects;
 use crate::event::{
-    CallSucceeded, Event, RecordedEvent, SessionBound, SessionRef, SessionRequested,
+    CallSucceeded, CleanupRequested, Event, RecordedEvent, SessionBound, SessionRef,
+    SessionRequested,
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, derived_id};
 use crate::timer::Policy;
 
 /// A request.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// What was asked for.
@@ -39,6 +41,12 @@ pub struct Request {
     pub end: bool,
     /// Why the live stream could not be made.
     pub failure: Option<String>,
+    /// It is over, and what calls that were given up may have made is looked for, or was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked: bool,
+    /// What was found: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<LiveStreamId>,
 }
 
 impl Request {
@@ -55,6 +63,8 @@ impl Request {
             go_live: false,
             end: false,
             failure: None,
+            looked: false,
+            orphan: None,
         }
     }
 
@@ -67,10 +77,12 @@ impl Request {
             Event::CallIntended(intended) => {
                 self.in_flight = true;
                 self.intent = Some(intended.intent);
+                self.looked |=
+                    matches!(intended.call, Call::CreateLiveStream { only_look: true, .. });
             }
             Event::CallSucceeded(done) => self.call_succeeded(done),
             Event::CallFailed(failed) => {
-                if self.take_call(failed.intent) {
+                if self.take_call(failed.intent) && !self.looked {
                     self.given_up.push(failed.intent);
                     self.failure = Some(failed.reason.clone());
                 }
@@ -81,6 +93,7 @@ impl Request {
             | Event::AccountErased(_)
             | Event::CleanupRequested(_)
             | Event::ReconcileRequested(_)
+            | Event::SeenOtherwise(_)
             | Event::SessionBound(_)
             | Event::Bound(_)
             | Event::VideoChanged(_)
@@ -114,6 +127,12 @@ impl Request {
         let was_given_up =
             !self.in_flight && self.live_stream.is_none() && self.given_up.contains(&done.intent);
         if !self.take_call(done.intent) && !was_given_up {
+            return;
+        }
+        if self.looked && !was_given_up {
+            if let CallResult::LiveStream { observed } = &done.result {
+                self.orphan = created_id(observed);
+            }
             return;
         }
         if let CallResult::LiveStream { observed } = &done.result {
@@ -151,10 +170,28 @@ impl Request {
         } else if !self.in_flight && self.failure.is_none() && !self.end {
             let (name, options) = (self.request.name.clone(), self.request.options.clone());
             let earlier = self.given_up.clone();
-            let call = Call::CreateLiveStream { name, options, earlier };
+            let call = Call::CreateLiveStream { name, options, earlier, only_look: false };
             to.call(self.calls, call, policy.limits.of_call(false));
+        } else if self.end && !self.in_flight && !self.looked && !self.given_up.is_empty() {
+            let (name, options) = (self.request.name.clone(), self.request.options.clone());
+            let earlier = self.given_up.clone();
+            let call = Call::CreateLiveStream { name, options, earlier, only_look: true };
+            to.call(self.calls, call, policy.limits.of_call(true));
         }
+        self.remove_orphan(before, to);
         self.announce(before, to);
+    }
+
+    /// Proposes to delete what a call made that was given up: its session has ended without it.
+    fn remove_orphan(&self, before: Option<&Self>, to: &mut Effects) {
+        let Some(orphan) = self.orphan.filter(|_| before.is_none_or(|b| b.orphan.is_none())) else {
+            return;
+        };
+        let subject = Subject::live_stream(&self.request.source, orphan);
+        let run = derived_id("orphan", &[subject.as_str()]);
+        let reason = "made by a call that was given up, for a session that has ended".to_owned();
+        let event = CleanupRequested::idle(run, reason);
+        to.forward(subject, &Event::CleanupRequested(event), Some(run));
     }
 
     /// Says that the live stream could not be made, or was not wanted any more. Once it is bound
@@ -200,7 +237,7 @@ impl Request {
     pub fn status(&self) -> &'static str {
         match (&self.live_stream, &self.failure) {
             (Some(_), _) => "preparing",
-            (None, _) if self.end && !self.in_flight => "ended",
+            (None, _) if self.end && (!self.in_flight || self.looked) => "ended",
             (None, Some(_)) => "failed",
             (None, None) => "requested",
         }

@@ -23,6 +23,7 @@ use crate::event::{
 };
 use crate::ids::{LiveStreamId, Subject, Timestamp, VideoId, derived_id, session_id};
 use crate::live_stream::LiveStream;
+use crate::reconcile::Swept;
 use crate::redact::redact_platform;
 use crate::session::{Session, Status};
 use crate::slice::SliceCount;
@@ -32,6 +33,7 @@ use crate::webhook;
 
 mod invariants;
 mod platform;
+mod sweep;
 
 pub use platform::{Answer, Platform};
 
@@ -61,6 +63,8 @@ pub struct Scenario {
     pub platform: Platform,
     /// How long is waited for what.
     pub policy: Policy,
+    /// The sweeps so far.
+    swept: Swept,
     now: Timestamp,
     log: Vec<RecordedEvent>,
     unread: VecDeque<RecordedEvent>,
@@ -91,6 +95,7 @@ impl Scenario {
         Self {
             platform: Platform::new(),
             policy: Policy::default(),
+            swept: Swept::all(now, false),
             now,
             log: Vec::new(),
             unread: VecDeque::new(),
@@ -286,6 +291,9 @@ impl Scenario {
         loop {
             let timer = self.next_timer(until);
             let timer_at = timer.and_then(|at| self.timers.get(at)).map(|timer| timer.run_at);
+            if self.sweep_until(timer_at.unwrap_or(until)) {
+                continue;
+            }
             if let Some(held) = self.next_given_up(timer_at.unwrap_or(until)) {
                 let pending = self.held.remove(held);
                 self.now = self.now.max(pending.until.unwrap_or(self.now));

@@ -15,10 +15,13 @@ use crate::recording::{Part, Recording};
 use crate::webhook::BroadcastObserved;
 
 mod encoder;
+mod sent;
 mod slot;
 mod wait;
 
 pub use encoder::{Interruption, Losses};
+pub(crate) use sent::Told;
+pub use sent::{Known, Sent, Source};
 pub use slot::Slot;
 
 /// Where a session stands, for people and products. Derived from the rest of its state.
@@ -170,6 +173,9 @@ pub struct Session {
     /// Losses of its encoder, also those while the audience did not see it.
     #[serde(default, skip_serializing_if = "Losses::is_empty")]
     pub losses: Losses,
+    /// When its encoder sent, in order, on air or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<Sent>,
     /// What it waits for that may never come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
@@ -215,6 +221,7 @@ impl Session {
             interruption: None,
             interruptions: 0,
             losses: Losses::default(),
+            sent: Vec::new(),
             waiting: None,
             off_air_at: None,
             recording: Recording::default(),
@@ -230,7 +237,18 @@ impl Session {
         self.end
             && !self.activated
             && !self.calling
+            && !self.has_lost_broadcast()
             && self.broadcast.as_ref().is_none_or(|b| b.deleted)
+    }
+
+    /// Whether a call that was to make its broadcast was given up, and may have made one.
+    pub(crate) fn has_lost_broadcast(&self) -> bool {
+        self.broadcast.is_none() && !self.broadcasts_given_up.is_empty()
+    }
+
+    /// Applies that nothing was found of what such calls may have made.
+    pub(crate) fn no_broadcast_lost(&mut self) {
+        self.broadcasts_given_up.clear();
     }
 
     /// Whether it is over.
@@ -278,6 +296,17 @@ impl Session {
     pub(crate) fn recorded(&mut self, before: Option<bool>, now: Option<bool>, on_air: bool) {
         self.recording.flag(before, now, on_air);
         if !on_air && !self.end {
+            self.recording.connection_lost();
+        }
+    }
+
+    /// Applies that the encoder was lost and came back, and nobody told: what it recorded ended with
+    /// its connection, not by somebody's hand, and is to be started anew.
+    pub(crate) fn missed_losses(&mut self, losses: u64) {
+        if self.went_live_at.is_some() {
+            self.interruptions += losses;
+        }
+        if !self.end {
             self.recording.connection_lost();
         }
     }

@@ -4,6 +4,7 @@
 use crate::announcement::{Announcement, CleanupRunNews, PartNews, QuotaNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::event::{Event, RecordedEvent, SessionRequested};
+use crate::reconcile::SeenOtherwise;
 use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Rendition, VideoStatus};
 
@@ -28,6 +29,7 @@ pub fn sort(event: &Event) -> &'static str {
         | Event::BroadcastChanged(_)
         | Event::Slot(_) => "forwarded",
         Event::CallIntended(_) | Event::LimitExceeded(_) => "decided",
+        Event::SeenOtherwise(_) => "swept",
         Event::CallSucceeded(_) => "called",
         Event::CallFailed(_) => "failed",
         Event::TimerElapsed(_) => "timer",
@@ -52,6 +54,7 @@ pub fn words(stored: &RecordedEvent, event: &Event) -> String {
         Event::ReconcileRequested(reconcile) => {
             format!("ask the platform: {}", quoted(&reconcile.reason))
         }
+        Event::SeenOtherwise(seen) => seen_otherwise(seen),
         Event::SessionBound(bound) if bound.created => {
             format!("live stream {} was made for the session", bound.live_stream)
         }
@@ -199,6 +202,25 @@ fn answered(result: &CallResult) -> String {
         CallResult::Deferred { reason } => format!("no room now: {}", quoted(reason)),
         CallResult::Kept { reason } => format!("live stream kept: {}", quoted(reason)),
     }
+}
+
+/// What a sweep saw, as a list of what is otherwise.
+fn seen_otherwise(seen: &SeenOtherwise) -> String {
+    let signs = seen.signs.unwrap_or_default();
+    let sign = |told: Option<bool>, what: &str| match told {
+        Some(true) => Some(what.to_owned()),
+        Some(false) => Some(format!("not {what}")),
+        None => None,
+    };
+    let video = |v: &crate::reconcile::VideoSigns| {
+        let status = v.status.map_or("not there", VideoStatus::name);
+        format!("video {} {status}", v.video)
+    };
+    let all = [sign(signs.live, "live"), sign(signs.active, "active")].into_iter();
+    let all = all.chain([sign(signs.recording, "recording")]).flatten();
+    let all = all.chain(seen.missing.then(|| "not there".to_owned()));
+    let all: Vec<String> = all.chain(seen.videos.iter().map(video)).collect();
+    format!("a sweep saw it otherwise: {}", all.join(", "))
 }
 
 fn announced(announcement: &Announcement) -> String {

@@ -54,11 +54,15 @@ pub struct Policy {
     /// The slots of active live streams that each source has, where that is known.
     pub slots: BTreeMap<String, u32>,
     /// While nobody waits for a slot: hold those that are granted against the platform this often.
-    pub sweep: Duration,
-    /// While an encoder is expected or on air: ask this often.
+    pub slot_sweep: Duration,
+    /// While an encoder is expected or on air: look this often, and less often while it is only
+    /// expected.
     pub watch: Duration,
-    /// While videos are being processed: ask after this long, doubling up to 20 times that.
+    /// While videos are being processed: look after this long, doubling up to 20 times that.
     pub videos: Duration,
+    /// Look at all live streams this often, and ask for each that is waited for: what sweeps of
+    /// many at once may have missed is found then.
+    pub sweep: Duration,
     /// An encoder that reconnected in a loop is trusted again when it has sent for this long. The
     /// platform itself goes back to a primary encoder after 60 s.
     pub steady: Duration,
@@ -133,9 +137,10 @@ impl Default for Policy {
             settle: Duration::from_secs(12),
             slot: Duration::from_secs(30),
             slots: BTreeMap::new(),
-            sweep: Duration::from_hours(1),
+            slot_sweep: Duration::from_hours(1),
             watch: Duration::from_secs(30),
             videos: Duration::from_secs(30),
+            sweep: Duration::from_hours(1),
             steady: Duration::from_mins(1),
             limits: Limits::default(),
         }
@@ -152,9 +157,10 @@ impl Policy {
             settle: scale(self.settle),
             slot: scale(self.slot),
             slots: self.slots.clone(),
-            sweep: scale(self.sweep),
+            slot_sweep: scale(self.slot_sweep),
             watch: scale(self.watch),
             videos: scale(self.videos),
+            sweep: scale(self.sweep),
             steady: scale(self.steady),
             limits: Limits {
                 // Tries of a call are apart by real time, whatever the demonstration's.

@@ -82,6 +82,7 @@ impl Video {
             | Event::AccountErased(_)
             | Event::CleanupRequested(_)
             | Event::ReconcileRequested(_)
+            | Event::SeenOtherwise(_)
             | Event::SessionBound(_)
             | Event::VideoChanged(_)
             | Event::BroadcastChanged(_)

@@ -9,7 +9,7 @@ use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
 use crate::recording::{Gap, Part};
 use crate::request::Request;
-use crate::session::{Failure, Interruption, Moment, Session};
+use crate::session::{Failure, Interruption, Moment, Sent, Session};
 use crate::state::{Body, State};
 use crate::video::Video;
 
@@ -119,6 +119,9 @@ pub struct SessionDetail {
     /// How its recording stands: `none`, `open`, `complete` or `incomplete`.
     #[serde(default)]
     pub recording: Option<String>,
+    /// When its encoder sent, and how that is known.
+    #[serde(default)]
+    pub sent: Vec<Sent>,
     /// Parts of its recording.
     pub parts: Vec<PartDetail>,
     /// Gaps between them.
@@ -286,6 +289,7 @@ fn session_row(source: String, live_stream: &LiveStream, session: &Session) -> S
             unstable_since: session.losses.unstable_since,
             end_reason: session.end_reason.clone(),
             recording: Some(recording.status(session.is_over()).name().to_owned()),
+            sent: session.sent.clone(),
             parts: recording.parts.iter().map(|part| part_detail(session, part)).collect(),
             gaps: recording.gaps(),
             recording_refused: recording.refused.clone(),

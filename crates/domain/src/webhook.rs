@@ -52,6 +52,12 @@ pub struct LiveStreamObserved {
     pub tag: Option<Tag>,
     /// Addresses for players.
     pub playback: Option<Playback>,
+    /// When the primary encoder's connection came up last; only the API tells.
+    pub started_at: Option<Timestamp>,
+    /// The same of the backup encoder.
+    pub started_at_backup: Option<Timestamp>,
+    /// When the primary encoder's connection went down last; kept while it is up again.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// Addresses for players; not secret.
@@ -199,6 +205,27 @@ pub struct VideoObserved {
 }
 
 impl VideoObserved {
+    /// Whether it can change no more: ready, failed, deleted, or viewable with no rendition left in
+    /// work and one that failed.
+    pub fn is_final(&self) -> bool {
+        match self.status {
+            VideoStatus::Ready | VideoStatus::Error | VideoStatus::Deleted => true,
+            VideoStatus::Viewable => {
+                let is = |status: &str| self.renditions.iter().any(|r| r.status == status);
+                (is("error") || self.error.is_some()) && !is("processing")
+            }
+            VideoStatus::Unknown | VideoStatus::Empty | VideoStatus::Pending => false,
+        }
+    }
+
+    /// Whether it may be a recording of a live stream: it tells when that began, or has the name
+    /// that the platform gives recordings, or tells nothing of it. What else belongs to a live
+    /// stream, such as a clip of it, is no part of a session's recording.
+    pub(crate) fn may_be_recording(&self) -> bool {
+        let is_named = |name: &str| name.starts_with(RECORDING_NAME.trim_end_matches([':', ' ']));
+        self.recording_started_at.is_some() || self.name.as_deref().is_none_or(is_named)
+    }
+
     /// When its recording began: as told, else the end that the platform writes into the name of
     /// a recording (`Stream Record: NAME, 2022-06-03 13:25:16 +0000`) less its duration.
     pub fn began_at(&self) -> Option<Timestamp> {
@@ -299,6 +326,9 @@ pub fn live_stream(object: &Value) -> LiveStreamObserved {
         transcoding: flag("transcoding"),
         tag: object.get("client_entity_data").and_then(Value::as_str).and_then(Tag::read),
         playback: (playback != Playback::default()).then_some(playback),
+        started_at: object.get("started_at_primary").and_then(timestamp),
+        started_at_backup: object.get("started_at_backup").and_then(timestamp),
+        finished_at: object.get("finished_at_primary").and_then(timestamp),
     }
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 mod account_key;
 mod as_of;
+mod awaited;
 mod backup;
 mod cleanup;
 mod consumer;
@@ -53,6 +54,7 @@ pub mod testing;
 
 pub use account_key::{AccountKey, Keyring};
 pub use as_of::{AsOf, SessionThen};
+pub use awaited::AwaitedSession;
 pub use backup::{OwnerConnection, Present, libpq_environment};
 pub use cleanup::AfterSession;
 pub use consumer::{Consumer, Lease};

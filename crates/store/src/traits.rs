@@ -19,11 +19,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    AfterSession, Appended, AppendedAll, Begin, Bucket, Cancellation, Child, Committed, Consumer,
-    DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish, Finished, Finishes,
-    Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
-    PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
-    Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
+    AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
+    Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier,
+    Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started,
+    StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -354,6 +354,8 @@ pub trait Work: Log {
     fn is_caught_up(&self, within: Duration) -> Answer<'_, bool>;
     /// As [`Store::names_of`](crate::Store::names_of).
     fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>>;
+    /// As [`Store::awaited_sessions`](crate::Store::awaited_sessions).
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>>;
     /// As [`Store::ensure_partitions`](crate::Store::ensure_partitions).
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
     /// As [`Store::keep_job_history`](crate::Store::keep_job_history).

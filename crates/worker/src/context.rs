@@ -16,6 +16,7 @@ use crate::deliveries::Deliveries;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::progress::{Health, Progress};
+use crate::sweeps::Sweeps;
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Script;
 
@@ -36,6 +37,7 @@ struct Inner {
     deliveries: Deliveries,
     progress: Progress,
     notes: Notes,
+    sweeps: Sweeps,
     /// One for each slice: it may have new events.
     slices: Vec<Notify>,
     /// Slices folded at once.
@@ -142,6 +144,11 @@ impl Context {
     /// How far the slices of this process are.
     pub(crate) fn progress(&self) -> &Progress {
         &self.0.progress
+    }
+
+    /// What it remembers of its sweeps.
+    pub(crate) fn sweeps(&self) -> &Sweeps {
+        &self.0.sweeps
     }
 
     /// What a person should see to.
@@ -251,6 +258,7 @@ impl Inner {
             deliveries: Deliveries::default(),
             progress,
             notes: Notes::default(),
+            sweeps: Sweeps::default(),
             slices: (0..slices).map(|_| Notify::new()).collect(),
             folds: Arc::new(Semaphore::new(config.folds.max(1))),
             store,

@@ -32,6 +32,7 @@ mod maintain;
 mod observe_live_stream;
 mod observe_quota;
 mod personal;
+mod reconcile;
 mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
@@ -52,8 +53,14 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 5] =
-    [clean_up::KIND, clean_up::OLD_KIND, http_call::KIND, maintain::KIND, verify::KIND];
+pub const KINDS: [&str; 6] = [
+    clean_up::KIND,
+    clean_up::OLD_KIND,
+    http_call::KIND,
+    maintain::KIND,
+    reconcile::KIND,
+    verify::KIND,
+];
 
 /// Kinds of plain jobs that only decisions enqueue.
 const DECIDED: [&str; 1] = [deliver_webhook::KIND];
@@ -191,6 +198,7 @@ impl CallContext<'_> {
 /// Enqueues the recurring jobs, each once per installation.
 pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     maintain::schedule(ctx).await?;
+    reconcile::schedule(ctx).await?;
     verify::schedule(ctx).await
 }
 
@@ -243,6 +251,7 @@ pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         deliver_webhook::KIND => deliver_webhook::run(ctx, job).await,
         http_call::KIND => http_call::run(ctx, job).await,
         maintain::KIND => maintain::run(ctx, job).await,
+        reconcile::KIND => reconcile::run(ctx, job).await,
         verify::KIND => verify::run(ctx, job).await,
         _ => call(ctx, job).await.map(Done::call),
     }
@@ -269,15 +278,15 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
     let platform = &platform.behind(Arc::new(permit));
     let call_ctx = CallContext { ctx, job, platform, intent };
     match call {
-        Call::CreateLiveStream { name, options, earlier } => {
-            create_live_stream::run(&call_ctx, name, options, &earlier).await
+        Call::CreateLiveStream { name, options, earlier, only_look } => {
+            create_live_stream::run(&call_ctx, name, options, &earlier, only_look).await
         }
         Call::UpdateLiveStream { live_stream, name, options } => {
             update_live_stream::run(&call_ctx, live_stream, name, options).await
         }
         Call::ClearDvr { live_stream } => clear_dvr::run(&call_ctx, live_stream).await,
-        Call::CreateBroadcast { live_stream, name, earlier } => {
-            create_broadcast::run(&call_ctx, live_stream, &name, &earlier).await
+        Call::CreateBroadcast { live_stream, name, earlier, only_look } => {
+            create_broadcast::run(&call_ctx, live_stream, &name, &earlier, only_look).await
         }
         Call::ActivateLiveStream { live_stream } => {
             activate_live_stream::run(&call_ctx, live_stream).await
@@ -289,7 +298,9 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
             set_broadcast_status::run(&call_ctx, broadcast, &status).await
         }
         Call::StartRecording { live_stream } => start_recording::run(&call_ctx, live_stream).await,
-        Call::StopRecording { live_stream } => stop_recording::run(&call_ctx, live_stream).await,
+        Call::StopRecording { live_stream, since } => {
+            stop_recording::run(&call_ctx, live_stream, since).await
+        }
         Call::DeleteBroadcast { broadcast } => delete_broadcast::run(&call_ctx, broadcast).await,
         Call::ObserveLiveStream { live_stream } => {
             observe_live_stream::run(&call_ctx, live_stream).await

@@ -7,6 +7,7 @@
 //! * `gauges`: how many jobs wait, and for how long, as samples of the held slices tell
 //! * `calls`: breaker, retry budget and rate of every target that jobs call
 //! * [`Steps`]: what a handler has done and waits for, kept from start to start
+//! * `sweeps`: when this process looked at what no webhook told
 //! * `schedules`: enqueues the jobs of schedules that are due
 //! * `execution`: the only place that names apalis; runs handlers and judges how they end
 //! * `jobs`: one file per job; [`jobs::KINDS`] lists them
@@ -32,6 +33,7 @@ mod run;
 mod running;
 mod schedules;
 mod steps;
+mod sweeps;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -21,6 +21,7 @@ use crate::deliveries;
 use crate::gauges::Gauges;
 use crate::progress::{Progress, SliceProgress};
 use crate::schedules;
+use crate::sweeps;
 
 mod jobs;
 mod quota;
@@ -64,6 +65,7 @@ pub struct Metrics {
     pub(crate) calls: CallMetrics,
     pub(crate) schedules: schedules::Numbers,
     pub(crate) webhooks: deliveries::Numbers,
+    pub(crate) sweeps: sweeps::Numbers,
 }
 
 impl Metrics {
@@ -87,6 +89,7 @@ impl Metrics {
             calls: CallMetrics::default(),
             schedules: schedules::Numbers::new(),
             webhooks: deliveries::Numbers::default(),
+            sweeps: sweeps::Numbers::default(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Metrics {
         self.jobs.register(registry);
         self.calls.register(registry);
         self.webhooks.register(registry);
+        self.sweeps.register(registry);
         registry.register_collector(Box::new(Slices(self.progress.clone())));
         registry.register_collector(Box::new(self.gauges.clone()));
     }

@@ -135,6 +135,7 @@ fn session(policy: &Policy) -> String {
         ("slot_sweep", policy.sweep),
         ("watch", policy.watch),
         ("videos", policy.videos),
+        ("sweep", policy.sweep),
         ("steady", policy.steady),
         ("loop_window", limits.loop_window),
         ("max_call", limits.call),

@@ -75,7 +75,7 @@ impl Database {
         sqlx::query_as(
             "SELECT kind, args FROM tallylight.job
               WHERE NOT coalesce((args ->> 'recurs')::bool, false)
-                AND NOT (kind = 'timer' AND args ->> 'timer' <> 'poll')",
+                AND NOT (kind = 'timer' AND (args ->> 'timer' <> 'poll' OR run_at > now() + interval '5 s'))",
         )
         .fetch_all(&self.0)
         .await

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use domain::event::SessionOptions;
 use domain::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
-use domain::session::{Interruption, Moment};
+use domain::session::{self, Interruption, Moment, Sent};
 use domain::view::{PartDetail, SessionDetail};
 use serde::Serialize;
 use serde_json::Value;
@@ -79,6 +79,8 @@ struct Course {
     interruptions: u64,
     /// Since when its encoder reconnects again and again.
     unstable_since: Option<Timestamp>,
+    /// When its encoder sent, and how that is known.
+    sent: Vec<Stretch>,
     /// Why it was ended, where nobody commanded it.
     end_reason: Option<String>,
     /// `none`, `open`, `complete` or `incomplete`.
@@ -103,6 +105,24 @@ struct Interrupted {
     since: Timestamp,
     /// For longer than the grace period.
     confirmed: bool,
+}
+
+/// A stretch in which the encoder sent.
+#[derive(Debug, Serialize)]
+struct Stretch {
+    from: Known,
+    /// None: it sends.
+    to: Option<Known>,
+}
+
+/// A moment, and how it is known.
+#[derive(Debug, Serialize)]
+struct Known {
+    at: Timestamp,
+    /// `webhook`, `answer` or `platform`.
+    source: &'static str,
+    /// It was at most so much earlier.
+    within_ms: Option<i64>,
 }
 
 /// A part of the recording.
@@ -221,6 +241,7 @@ impl Course {
             interruption: detail.interruption.as_ref().map(Interrupted::of),
             interruptions: detail.interruptions,
             unstable_since: detail.unstable_since,
+            sent: detail.sent.iter().map(Stretch::of).collect(),
             end_reason: detail.end_reason,
             recording: detail.recording,
             parts: detail.parts.into_iter().map(Part::of).collect(),
@@ -239,6 +260,17 @@ impl Course {
 impl Interrupted {
     fn of(interruption: &Interruption) -> Self {
         Self { since: interruption.since, confirmed: interruption.confirmed }
+    }
+}
+
+impl Stretch {
+    fn of(sent: &Sent) -> Self {
+        let moment = |known: session::Known| Known {
+            at: known.at,
+            source: known.source.name(),
+            within_ms: known.within_ms,
+        };
+        Self { from: moment(sent.from), to: sent.to.map(moment) }
     }
 }
 

@@ -271,6 +271,7 @@ impl Span {
                 )
                 | Event::TimerElapsed(_)
                 | Event::ReconcileRequested(_)
+                | Event::SeenOtherwise(_)
                 | Event::JobCompleted(_)
                 | Event::JobDiscarded(_)
                 | Event::JobCancelled(_)

@@ -16,6 +16,7 @@ async fn failed(app: &App) -> Uuid {
         name: "n".to_owned(),
         options: domain::event::SessionOptions::default(),
         earlier: Vec::new(),
+        only_look: false,
     };
     app.append(&subject, &Event::CallIntended(CallIntended { intent, call })).await;
     let reason = "the quota is used up".to_owned();

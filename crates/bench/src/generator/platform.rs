@@ -131,7 +131,7 @@ impl Platform {
                 let result = CallResult::RecordingStarted { warnings: Vec::new() };
                 (result, Some(Effect::Recording(live_stream.0)))
             }
-            Call::StopRecording { live_stream } => {
+            Call::StopRecording { live_stream, .. } => {
                 let video = self.close_file(live_stream.0, now);
                 let observed = video.map(|id| self.video(id));
                 let result = CallResult::RecordingStopped { video: observed };

@@ -28,12 +28,15 @@ pub(crate) struct Session {
     /// Hold the slots that are granted against the platform this often.
     #[serde(deserialize_with = "duration")]
     pub(crate) slot_sweep: Duration,
-    /// Ask this often while an encoder is expected or on air.
+    /// Look this often while an encoder is expected or on air.
     #[serde(deserialize_with = "duration")]
     pub(crate) watch: Duration,
-    /// Ask this often while videos are processed, and less and less often.
+    /// Look this often while videos are processed, and less and less often.
     #[serde(deserialize_with = "duration")]
     pub(crate) videos: Duration,
+    /// Look at all live streams this often, and ask for each that something is waited of.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) sweep: Duration,
     /// Five losses of the encoder within this time are a loop.
     #[serde(deserialize_with = "duration")]
     pub(crate) loop_window: Duration,
@@ -71,9 +74,10 @@ impl Default for Session {
             grace: policy.grace,
             settle: policy.settle,
             slot: policy.slot,
-            slot_sweep: policy.sweep,
+            slot_sweep: policy.slot_sweep,
             watch: policy.watch,
             videos: policy.videos,
+            sweep: policy.sweep,
             loop_window: limits.loop_window,
             steady: policy.steady,
             max_call: limits.call,
@@ -95,9 +99,10 @@ impl Session {
             settle: self.settle,
             slot: self.slot,
             slots: BTreeMap::new(),
-            sweep: self.slot_sweep,
+            slot_sweep: self.slot_sweep,
             watch: self.watch,
             videos: self.videos,
+            sweep: self.sweep,
             steady: self.steady,
             limits: Limits {
                 call: self.max_call,

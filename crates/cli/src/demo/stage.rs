@@ -205,7 +205,7 @@ fn config_text(
          [admin]\nlisten = \"127.0.0.1:0\"\n\
          [[api.tokens]]\nname = \"demo\"\ntoken = \"{api}\"\nscopes = [\"admin\"]\n\
          [sealing]\nkey = \"{key}\"\n\
-         [session]\ngrace = \"{grace}\"\nsettle = \"{settle}\"\nslot = \"{slot}\"\nwatch = \"{watch}\"\nvideos = \"{videos}\"\n\
+         [session]\ngrace = \"{grace}\"\nsettle = \"{settle}\"\nslot = \"{slot}\"\nwatch = \"{watch}\"\nvideos = \"{videos}\"\nsweep = \"{sweep}\"\n\
          [[sources]]\nname = \"{SOURCE}\"\nbase_url = \"{platform}\"\ntoken = \"{token}\"\n\
          [[sources.webhook_tokens]]\ntoken = \"{path}\"\n",
         url = database.url.expose_secret(),
@@ -216,6 +216,7 @@ fn config_text(
         slot = duration(policy.slot),
         watch = duration(policy.watch),
         videos = duration(policy.videos),
+        sweep = duration(policy.sweep),
         token = secrets.platform_token,
         path = secrets.path,
         spool = spool.display(),

@@ -31,6 +31,14 @@ pub struct CleanupRequested {
     pub videos: Vec<VideoId>,
 }
 
+impl CleanupRequested {
+    /// Proposes an idle live stream, by the guards that hold for every one.
+    pub fn idle(run: Uuid, reason: String) -> Self {
+        let (policy, made_before, videos) = (CleanupPolicy::default(), None, Vec::new());
+        Self { run, reason, delete_recordings: false, policy, made_before, videos }
+    }
+}
+
 /// A run began. The first event of its subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CleanupStarted {

@@ -39,6 +39,8 @@ struct FlatCall<'a> {
     earlier: Vec<Uuid>,
     #[serde(default)]
     check: Vec<LiveStreamId>,
+    only_look: bool,
+    since: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +77,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             name: call.name?,
             options: call.options?,
             earlier: call.earlier,
+            only_look: call.only_look,
         },
         "update_live_stream" => Call::UpdateLiveStream {
             live_stream: live_stream?,
@@ -86,6 +89,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             live_stream: live_stream?,
             name: call.name?,
             earlier: call.earlier,
+            only_look: call.only_look,
         },
         "activate_live_stream" => Call::ActivateLiveStream { live_stream: live_stream? },
         "deactivate_live_stream" => Call::DeactivateLiveStream { live_stream: live_stream? },
@@ -93,7 +97,7 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
             Call::SetBroadcastStatus { broadcast: call.broadcast?, status: call.status? }
         }
         "start_recording" => Call::StartRecording { live_stream: live_stream? },
-        "stop_recording" => Call::StopRecording { live_stream: live_stream? },
+        "stop_recording" => Call::StopRecording { live_stream: live_stream?, since: call.since },
         "delete_broadcast" => Call::DeleteBroadcast { broadcast: call.broadcast? },
         "observe_live_stream" => Call::ObserveLiveStream { live_stream: live_stream? },
         "list_videos" => Call::ListVideos { live_stream: live_stream? },
@@ -179,15 +183,21 @@ mod tests {
                 name: "\"n\"\n".to_owned(),
                 options: options.clone(),
                 earlier: vec![Uuid::nil()],
+                only_look: true,
             },
             Call::UpdateLiveStream { live_stream, name: "n".to_owned(), options },
             Call::ClearDvr { live_stream },
-            Call::CreateBroadcast { live_stream, name: "n".to_owned(), earlier: Vec::new() },
+            Call::CreateBroadcast {
+                live_stream,
+                name: "n".to_owned(),
+                earlier: Vec::new(),
+                only_look: true,
+            },
             Call::ActivateLiveStream { live_stream },
             Call::DeactivateLiveStream { live_stream },
             Call::SetBroadcastStatus { broadcast: BroadcastId(2), status: "live".to_owned() },
             Call::StartRecording { live_stream },
-            Call::StopRecording { live_stream },
+            Call::StopRecording { live_stream, since: Some(Timestamp::default()) },
             Call::DeleteBroadcast { broadcast: BroadcastId(2) },
             Call::ObserveLiveStream { live_stream },
             Call::ListVideos { live_stream },

@@ -46,6 +46,7 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("AccountErased", 1),
         ("CleanupRequested", 1),
         ("ReconcileRequested", 1),
+        ("SeenOtherwise", 1),
         ("SessionBound", 2),
         ("Bound", 1),
         ("VideoChanged", 1),

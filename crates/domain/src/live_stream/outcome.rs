@@ -18,6 +18,8 @@ impl LiveStream {
     pub(super) fn call_intended(&mut self, intended: &CallIntended) {
         self.poll_due = false;
         let call = intended.call.clone();
+        // Another call leaves the question open.
+        self.look_due &= !matches!(call, Call::ObserveLiveStream { .. });
         if !call.is_read()
             && let Some(session) = self.running_mut()
         {
@@ -61,6 +63,10 @@ impl LiveStream {
                 let last = self.sessions.last().map(|s| s.id);
                 self.on(caller.or(last), |s| s.call_failed(&call, reason));
             }
+            Call::CreateBroadcast { only_look: true, .. } => self.on(caller, |s| {
+                s.no_broadcast_lost();
+                s.call_failed(&call, reason);
+            }),
             Call::CreateBroadcast { .. } => self.on(caller, |s| {
                 s.broadcasts_given_up.push(failed.intent);
                 s.call_failed(&call, reason);
@@ -94,15 +100,21 @@ impl LiveStream {
             self.assume_stopped(&mut seen);
         }
         if let CallResult::LiveStream { .. } = result {
-            self.observe(&seen, at);
+            self.observe(&seen, at, true);
         }
         match &call {
             Call::CreateLiveStream { .. } | Call::ObserveQuota { .. } => {}
             Call::UpdateLiveStream { .. } => self.on(caller, |s| s.configured = true),
             Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
-            Call::CreateBroadcast { .. } => {
+            Call::CreateBroadcast { only_look, .. } => {
                 let created = broadcast_of(result).and_then(webhook::broadcast);
-                self.on(caller, |s| s.broadcast_created(created));
+                self.on(caller, |s| {
+                    // Whatever was found, it is not looked for again.
+                    s.no_broadcast_lost();
+                    if created.is_some() || !only_look {
+                        s.broadcast_created(created);
+                    }
+                });
             }
             Call::ActivateLiveStream { .. } => self.activated(caller, result, &seen),
             Call::DeactivateLiveStream { .. } => self.deactivated(&call, caller, &seen),
@@ -166,6 +178,12 @@ impl LiveStream {
     /// one, a recording that ran may still become a video.
     fn recording_stopped(&mut self, caller: Option<Uuid>, result: &CallResult) {
         let was_running = self.recording == Some(true);
+        if let CallResult::Videos { observed } = result {
+            // The answer was lost, and these videos were found instead: parts, each as it is.
+            self.on(caller, |s| s.recording.stopped(was_running, None));
+            observed.iter().filter_map(webhook::video).for_each(|video| self.video(&video, true));
+            return;
+        }
         let video = if let CallResult::RecordingStopped { video: Some(video) } = result {
             webhook::video(video)
         } else {
@@ -263,6 +281,9 @@ impl LiveStream {
             Call::StopRecording { .. } => self.on(caller, |s| s.recording.stopped(false, None)),
             Call::ListVideos { .. } => self.list_failed(),
             Call::DeleteRecordings { .. } => self.cleanup = None,
+            Call::CreateBroadcast { only_look: true, .. } => {
+                self.on(caller, Session::no_broadcast_lost);
+            }
             Call::CreateLiveStream { .. }
             | Call::CreateBroadcast { .. }
             | Call::StartRecording { .. }
@@ -275,6 +296,7 @@ impl LiveStream {
     /// The live stream does not exist: nothing is sent, recorded or switched on.
     fn deleted_elsewhere(&mut self, caller: Option<Uuid>) {
         self.deleted = true;
+        self.look_due = false;
         self.cleanup = None;
         self.active = Some(false);
         self.live = false;

@@ -345,7 +345,7 @@ fn account_deletion_counts_once() {
 fn a_video_found_by_a_list_learns_its_live_stream() {
     let (mut s, first) = processing();
     s.platform.add_video(STREAM, 7, "pending", s.now() - seconds(50));
-    s.pass(seconds(61));
+    s.tell_video(VIDEO, "ready");
     assert_eq!(parts(&s, first), [VIDEO, 7]);
     let subject = crate::ids::Subject::video("gcore-main", VideoId(7));
     s.given();

@@ -74,6 +74,7 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("AccountErased", &[pseudonym("account")]),
     ("CleanupRequested", NONE),
     ("ReconcileRequested", NONE),
+    ("SeenOtherwise", NONE),
     (
         "SessionBound",
         &[

@@ -163,15 +163,61 @@ fn an_end_cancels_a_call_that_keeps_failing_unless_it_creates() {
     s.end(session);
     s.pass(seconds(60));
     assert_eq!(s.held().len(), 1, "what it made would be left behind");
-    s.pass(seconds(15 * 60));
+    // Then what it made is looked for, as long as an end may take.
+    s.pass(seconds(20 * 60));
     s.then_status(session, Status::Ended);
+}
+
+#[test]
+fn a_broadcast_of_a_call_that_was_given_up_is_deleted_when_the_session_ends() {
+    let mut s = Scenario::new();
+    s.platform.script("create_broadcast", Answer::Failed("no answer".to_owned()));
+    let session = s.request("key-1", |_| {});
+    s.then_status(session, Status::Failed);
+    s.given();
+    let observed = serde_json::json!({"id": 192_470, "status": "pending"});
+    s.platform.script("create_broadcast", Answer::Done(CallResult::Broadcast { observed }));
+    s.end(session);
+    s.then_calls(&["create_broadcast", "set_broadcast_status", "delete_broadcast"]);
+    s.then_status(session, Status::Ended);
+    let looks = s
+        .log()
+        .iter()
+        .filter(|event| String::from_utf8_lossy(&event.payload).contains("\"only_look\":true"));
+    assert_eq!(looks.count(), 1, "nothing is made for a session that is over");
+}
+
+#[test]
+fn a_stop_whose_answer_was_lost_finds_its_video() {
+    let (mut s, session) = live();
+    let began = s.now();
+    s.pass(seconds(300));
+    s.platform.add_video(STREAM, VIDEO, "pending", began);
+    let observed = vec![s.platform.video(crate::ids::VideoId(VIDEO)).unwrap().clone()];
+    s.platform.script("stop_recording", Answer::Done(CallResult::Videos { observed }));
+    s.end(session);
+    let parts = |s: &Scenario| {
+        let parts = s.session(session).recording.parts.iter();
+        parts.map(|part| part.video.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(parts(&s), [VIDEO]);
+    assert!(!s.session(session).recording.expects_file, "it is there");
+    let stop = s.log().iter().rev().find_map(|event| {
+        let crate::event::Event::CallIntended(intended) = crate::event::Event::decode(event) else {
+            return None;
+        };
+        let crate::call::Call::StopRecording { since, .. } = intended.call else { return None };
+        since
+    });
+    let since = stop.unwrap();
+    assert!(since < began && began - since <= chrono::TimeDelta::seconds(60), "{since} {began}");
 }
 
 #[test]
 fn an_outcome_that_came_before_its_call_was_cancelled_stands() {
     let (mut s, session) = live();
     s.platform.hold("observe_live_stream");
-    s.pass(seconds(30));
+    s.reconcile(STREAM);
     s.end(session);
     s.let_go("observe_live_stream");
     s.pass(seconds(60));
@@ -297,21 +343,18 @@ fn reads_that_fail_do_not_hold_up_the_end() {
 }
 
 #[test]
-fn an_idle_live_stream_is_asked_less_and_less_often() {
-    let mut s = Scenario::new();
-    s.request("key-1", |_| {});
-    s.given();
-    s.pass(seconds(3600));
-    let polls = s.calls().len();
-    assert!((10..20).contains(&polls), "{polls} polls in an hour");
-}
-
-#[test]
-fn on_air_the_platform_is_asked_every_half_minute() {
-    let (mut s, _) = live();
-    s.pass(seconds(600));
-    let polls = s.calls().len();
-    assert!((19..=21).contains(&polls), "{polls} polls in ten minutes");
+fn where_sweeps_look_a_live_stream_asks_for_itself_once_an_hour() {
+    for on_air in [true, false] {
+        let mut s = if on_air { live().0 } else { Scenario::new() };
+        if !on_air {
+            s.request("key-1", |_| {});
+            s.given();
+        }
+        s.pass(seconds(3599));
+        s.then_nothing();
+        s.pass(seconds(1));
+        s.then_calls(&["observe_live_stream"]);
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Quota {
     /// Live streams whose grants are to be doubted if they are not among the active ones: they were
     /// active before, or have had their slot for longer than an activation is tried.
     fn doubted(&self, policy: &Policy, at: Timestamp) -> Vec<LiveStreamId> {
-        let lease = policy.limits.of_call(false).unwrap_or(policy.sweep);
+        let lease = policy.limits.of_call(false).unwrap_or(policy.slot_sweep);
         let is_old = |since: Timestamp| at >= later(since, lease);
         let doubted = self.grants.iter().filter(|grant| grant.seen || is_old(grant.at));
         doubted.map(|grant| grant.claim.live_stream).collect()
@@ -89,13 +89,13 @@ impl Quota {
             to.timer(TimerKind::Poll, queue.number, later(at, self.pause(policy, at)));
         }
         if sweep.number != was.sweep.number {
-            to.timer(TimerKind::Sweep, sweep.number, later(at, policy.sweep));
+            to.timer(TimerKind::Sweep, sweep.number, later(at, policy.slot_sweep));
         }
     }
 
     /// How long a queue may stand before the platform is asked: not at all where it was not for long.
     fn pause(&self, policy: &Policy, at: Timestamp) -> Duration {
-        let is_known = self.look.last.is_some_and(|last| at < later(last, policy.sweep));
+        let is_known = self.look.last.is_some_and(|last| at < later(last, policy.slot_sweep));
         if is_known { backed_off(policy.slot, self.look.in_vain, 10) } else { Duration::ZERO }
     }
 }

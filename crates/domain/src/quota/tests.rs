@@ -164,12 +164,12 @@ fn tries_beyond_the_bound_become_rare() {
 fn a_slot_whose_live_stream_is_found_inactive_is_taken_back() {
     let mut s = installation(1, true);
     let sessions = ask(&mut s, &["a"]);
-    s.pass(s.policy.sweep * 2);
+    s.pass(s.policy.slot_sweep * 2);
     assert!(quota(&s).grants[0].seen, "a sweep found it active");
     // Its own subject hears nothing: the polls are answered as if all were well.
     s.platform.hold("observe_live_stream");
     s.platform.set(320_423, |t| t.active = false);
-    s.pass(s.policy.sweep + SLOT);
+    s.pass(s.policy.slot_sweep + SLOT);
     let quota = quota(&s);
     assert_eq!((quota.grants.len(), quota.in_use()), (0, 0), "{sessions:?}");
 }

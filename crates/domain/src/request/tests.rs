@@ -98,16 +98,34 @@ fn an_end_before_the_live_stream_is_known_ends_it_once_known() {
 }
 
 #[test]
-fn an_end_after_a_failure_ends_it_without_another_call() {
+fn an_end_after_a_failure_ends_it_and_looks_once_for_what_was_made() {
     let mut s = Scenario::new();
     s.platform.script("create_live_stream", Answer::Failed("422".to_owned()));
     let session = s.request("key-1", |_| {});
     s.given();
     s.end(session);
+    s.then_calls(&["create_live_stream"]);
     s.retry(session);
+    s.end(session);
     s.then_calls(&[]);
     s.then_announced(&["SessionEnded"]);
     assert_eq!(status(&s, session), "ended");
+    assert_eq!(s.states().count(), 1, "nothing was made");
+}
+
+#[test]
+fn what_a_call_made_that_was_given_up_is_proposed_for_deletion_when_its_session_ends() {
+    let mut s = Scenario::new();
+    s.platform.script("create_live_stream", Answer::Failed("no answer".to_owned()));
+    let session = s.request("key-1", |_| {});
+    let observed = json!({"id": 320_499, "active": false});
+    s.platform.script("create_live_stream", Answer::Done(CallResult::LiveStream { observed }));
+    s.given();
+    s.end(session);
+    s.then_calls(&["create_live_stream", "delete_live_stream"]);
+    assert_eq!(status(&s, session), "ended");
+    assert!(s.live_stream(320_499).deleted);
+    s.then_announced(&["SessionEnded", "CleanupDone"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use crate::call::{Call, CallResult};
-use crate::ids::{LiveStreamId, Timestamp};
+use crate::ids::{LiveStreamId, Timestamp, VideoId};
 
 /// What the platform answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,7 @@ pub struct Truth {
 #[derive(Debug, Default)]
 pub struct Platform {
     streams: BTreeMap<i64, Truth>,
+    deleted: BTreeSet<i64>,
     videos: BTreeMap<i64, Value>,
     created: i64,
     broadcasts: i64,
@@ -75,6 +76,11 @@ impl Platform {
         change(self.streams.entry(live_stream).or_default());
     }
 
+    /// Deletes a live stream, as people do in the platform's portal.
+    pub fn delete_stream(&mut self, live_stream: i64) {
+        self.deleted.insert(live_stream);
+    }
+
     /// Adds a video of `live_stream`, or changes it.
     pub fn add_video(&mut self, live_stream: i64, id: i64, status: &str, began: Timestamp) {
         let video = json!({
@@ -89,6 +95,11 @@ impl Platform {
         if let Some(video) = self.videos.get_mut(&id) {
             video["status"] = json!(status);
         }
+    }
+
+    /// The ids of all videos.
+    pub fn videos(&self) -> Vec<i64> {
+        self.videos.keys().copied().collect()
     }
 
     /// Forgets a video: asked for, it is gone.
@@ -123,6 +134,8 @@ impl Platform {
     /// Does what is called for.
     pub fn obey(&mut self, call: &Call, now: Timestamp) -> Answer {
         Answer::Done(match call {
+            Call::CreateLiveStream { only_look: true, .. }
+            | Call::CreateBroadcast { only_look: true, .. } => CallResult::Gone,
             Call::CreateLiveStream { .. } => {
                 let id = 320_423 + self.created;
                 self.created += 1;
@@ -154,7 +167,7 @@ impl Platform {
                 CallResult::Broadcast { observed: json!({"id": broadcast.0, "status": status}) }
             }
             Call::StartRecording { .. } => CallResult::RecordingStarted { warnings: Vec::new() },
-            Call::StopRecording { live_stream } => {
+            Call::StopRecording { live_stream, .. } => {
                 let id = 803_111 + i64::try_from(self.videos.len()).unwrap_or_default();
                 self.add_video(live_stream.0, id, "empty", now - chrono::TimeDelta::seconds(60));
                 CallResult::RecordingStopped { video: self.videos.get(&id).cloned() }
@@ -181,13 +194,21 @@ impl Platform {
     }
 
     /// A live stream as the API tells it.
-    fn told(&self, id: i64) -> CallResult {
+    pub(super) fn stream(&self, id: i64) -> Option<Value> {
         let truth = self.streams.get(&id).copied().unwrap_or_default();
-        CallResult::LiveStream {
-            observed: json!({
-                "id": id, "active": truth.active, "live": truth.live,
-                "backup_live": truth.backup_live, "recording": truth.recording,
-            }),
-        }
+        let told = json!({
+            "id": id, "active": truth.active, "live": truth.live,
+            "backup_live": truth.backup_live, "recording": truth.recording,
+        });
+        Some(told).filter(|_| !self.deleted.contains(&id))
+    }
+
+    /// A video as the API tells it.
+    pub(crate) fn video(&self, id: VideoId) -> Option<&Value> {
+        self.videos.get(&id.0)
+    }
+
+    fn told(&self, id: i64) -> CallResult {
+        self.stream(id).map_or(CallResult::Gone, |observed| CallResult::LiveStream { observed })
     }
 }

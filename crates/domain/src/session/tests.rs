@@ -265,7 +265,7 @@ fn an_end_that_failed_goes_on_by_retry_or_by_another_end() {
 fn a_live_stream_gone_from_the_platform_fails_the_session_and_can_be_ended() {
     let mut s = Scenario::new();
     let session = s.request("key-1", |_| {});
-    s.platform.script("observe_live_stream", Answer::Done(CallResult::Gone));
+    s.platform.delete_stream(STREAM);
     s.pass(seconds(30));
     s.then_status(session, Status::Failed);
     assert!(s.live_stream(STREAM).deleted);

@@ -100,7 +100,14 @@ fn parts(state: Option<&State>) -> Vec<webhook::VideoObserved> {
 }
 
 /// Fields that states of earlier builds lack.
-const ADDED: [&str; 10] = [
+const ADDED: [&str; 17] = [
+    "started_at",
+    "told_at",
+    "sent",
+    "looked",
+    "orphan",
+    "look_due",
+    "had_session",
     "intent",
     "given_up",
     "end_reason",
@@ -180,6 +187,7 @@ proptest! {
         let (subject, bound) = session();
         let (call, intent) = (Call::CreateBroadcast {
             live_stream: LiveStreamId(STREAM), name: "n".to_owned(), earlier: Vec::new(),
+            only_look: false,
         }, derived_id("intent", &[]));
         let observed = json!({"id": 192_470, "status": "pending"});
         let done = |intent, observed: &Value| Event::CallSucceeded(CallSucceeded {

@@ -7,7 +7,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Value};
 
 /// Fields of live streams, videos and broadcasts that [`webhook`](super) reads.
-const READ: [&str; 20] = [
+const READ: [&str; 23] = [
+    "started_at_primary",
+    "started_at_backup",
+    "finished_at_primary",
     "id",
     "active",
     "live",

@@ -137,6 +137,28 @@ async fn a_lost_answer_is_ambiguous_only_where_repeating_does_harm() {
     }
 }
 
+/// Each time makes another token: whoever asks again does it on purpose.
+#[tokio::test]
+async fn a_new_push_token_is_asked_for_once_whatever_becomes_of_the_answer() {
+    let endings: [fn(&Request) -> Reply; 5] = [
+        |_| Reply::Close,
+        |_| Reply::Silence,
+        |_| Reply::HeadOnly,
+        |_| Reply::Answer(502, "", b"<html>bad gateway</html>".to_vec()),
+        |_| Reply::Answer(200, "", b"<html>hello</html>".to_vec()),
+    ];
+    for (number, ending) in endings.into_iter().enumerate() {
+        let server = Server::start(ending).await;
+        let config =
+            Config { timeout: Duration::from_secs(1), read_timeout: NEVER, ..server.config() };
+        let client = Client::new(config).unwrap();
+        let reset = tokio::time::timeout(DEADLINE, client.reset_push_token(7)).await.unwrap();
+        let found = reset.unwrap_err().disposition();
+        assert_eq!(found, Disposition::Ambiguous, "ending {number}");
+        assert_eq!(server.requests().len(), 1, "ending {number}");
+    }
+}
+
 #[tokio::test]
 async fn silence_is_cut_by_the_read_timeout_too() {
     let server = Server::start(|_| Reply::Silence).await;

@@ -30,11 +30,12 @@ use uuid::Uuid;
 
 use super::tables::{Flaws, Tables, sorted};
 use crate::{
-    AfterSession, Answer, Appended, AppendedAll, Begin, Bucket, Cancellation, Cancelled, Child,
-    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
-    Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring, KeysRemoved, Lease, Log,
-    NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens, Verified, Wakes, Word, Work,
+    AfterSession, Answer, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation,
+    Cancelled, Child, Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait,
+    Failing, Finish, Finished, Finishes, Fire, Hearing, Hint, JobDays, JobSample, Keyring,
+    KeysRemoved, Lease, Log, NewSchedule, Notifier, Partitions, Pauses, PendingRequest, Reacting,
+    Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts, Step, TableRows, Tokens,
+    Verified, Wakes, Word, Work,
 };
 
 mod line;
@@ -637,6 +638,11 @@ impl Work for Memory {
     fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>> {
         let names = vec![account.to_owned()];
         self.call("names_of", move |_, _| Ok(names))
+    }
+
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
+        let source = source.to_owned();
+        self.call("awaited_sessions", move |tables, _| Ok(tables.awaited_sessions(&source)))
     }
 
     /// Memory has no partitions.

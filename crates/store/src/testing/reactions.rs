@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::effect::NewJob;
 use domain::ids::{Subject, Timestamp};
 use domain::state::State;
+use domain::view::Row;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,7 +16,8 @@ use super::tables::{
     refused,
 };
 use crate::{
-    Committed, Error, Lease, Mended, Next, ParkedEvent, PendingRequest, Reaction, Request,
+    AwaitedSession, Committed, Error, Lease, Mended, Next, ParkedEvent, PendingRequest, Reaction,
+    Request,
 };
 
 /// A row of `parked`.
@@ -54,6 +56,30 @@ pub struct Reacted {
 }
 
 impl Tables {
+    /// The sessions of `source` that are not over.
+    pub(super) fn awaited_sessions(&self, source: &str) -> Vec<AwaitedSession> {
+        let rows = self.slices.iter().zip(0_i16..).flat_map(|(tables, slice)| {
+            let rows = tables.rows.values();
+            rows.filter_map(
+                move |(row, _)| if let Row::Session(row) = row { Some((slice, row)) } else { None },
+            )
+        });
+        let open = rows.filter(|(_, row)| row.source == source && row.status != "ended");
+        let mut sessions: Vec<_> = open
+            .map(|(slice, row)| AwaitedSession {
+                slice,
+                live_stream: row.live_stream,
+                status: row.status.clone(),
+                since: row.status_at,
+            })
+            .collect();
+        sessions.sort_by(|a, b| {
+            let key = |s: &AwaitedSession| (s.live_stream, s.since, s.status.clone());
+            key(a).cmp(&key(b))
+        });
+        sessions
+    }
+
     pub(super) fn load_states(
         &mut self,
         slice: i16,

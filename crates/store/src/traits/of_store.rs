@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use super::{Answer, Log, Work};
 use crate::{
-    AfterSession, Appended, AppendedAll, Begin, Bucket, Cancellation, Child, Committed, Consumer,
-    DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished, Finishes, Fire,
-    Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses,
-    PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll, Starts,
-    Step, Store, TableRows, Tokens, Verified, Wakes, Word,
+    AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
+    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished,
+    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
+    Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
+    Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -432,6 +432,10 @@ impl Work for Store {
 
     fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>> {
         Box::pin(self.names_of(account))
+    }
+
+    fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
+        Box::pin(self.awaited_sessions(source))
     }
 
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {

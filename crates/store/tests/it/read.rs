@@ -79,6 +79,28 @@ async fn filters_narrow_together() {
 }
 
 #[tokio::test]
+async fn awaited_sessions_are_those_of_a_source_that_are_not_over() {
+    let db = db().await;
+    db.sql(
+        "INSERT INTO tallylight.session
+         SELECT n % 16, md5(n::text)::uuid, CASE WHEN n % 5 = 0 THEN 'other' ELSE 'gcore-main' END, NULL, 100 - n,
+                CASE WHEN n % 2 = 0 THEN 'ended' WHEN n % 3 = 0 THEN 'live' ELSE 'processing' END,
+                '2026-01-01T00:00:00Z'::timestamptz + n * interval '1 second', '{}', 1
+           FROM generate_series(1, 10) AS n",
+    )
+    .await;
+    let awaited = db.store.awaited_sessions(SOURCE).await.unwrap();
+    let found: Vec<_> =
+        awaited.iter().map(|s| (s.slice, s.live_stream.0, s.status.as_str())).collect();
+    let one = "processing";
+    assert_eq!(found, [(9, 91, "live"), (7, 93, one), (3, 97, "live"), (1, 99, one)]);
+    assert_eq!(awaited[3].since.timestamp() % 60, 1);
+    assert_eq!(db.store.awaited_sessions("nowhere").await.unwrap(), []);
+    let plan = "SELECT count(*) FROM pg_indexes WHERE indexname = 'session_awaited'";
+    assert_eq!(db.number(plan).await, 1, "few among all that ever ran");
+}
+
+#[tokio::test]
 async fn a_page_reads_no_more_than_itself() {
     let db = db().await;
     db.sql(

@@ -213,6 +213,7 @@ async fn a_worker_does_all_of_its_work() {
     store.health_facts().await.unwrap();
     store.slice_status().await.unwrap();
     crate::cleanup::as_worker(&store).await;
+    store.awaited_sessions("main").await.unwrap();
     store.listen().await.unwrap();
     store.release(React, 1, react.epoch).await.unwrap();
     store.leave(process).await.unwrap();

@@ -14,6 +14,7 @@ pub(super) async fn run(
     live_stream: LiveStreamId,
     name: &str,
     earlier: &[Uuid],
+    only_look: bool,
 ) -> Result<CallResult, JobError> {
     let own = suffix(call.intent);
     let suffixes: Vec<String> =
@@ -22,6 +23,9 @@ pub(super) async fn run(
         && let Some(found) = find(call, live_stream, &suffixes).await?
     {
         return Ok(CallResult::Broadcast { observed: found.observed() });
+    }
+    if only_look {
+        return Ok(CallResult::Gone);
     }
     let new = NewBroadcast {
         name: format!("{name}{own}"),

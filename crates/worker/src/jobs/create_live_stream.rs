@@ -17,12 +17,18 @@ pub(super) async fn run(
     name: String,
     options: SessionOptions,
     earlier: &[Uuid],
+    only_look: bool,
 ) -> Result<CallResult, JobError> {
     let tag = Tag::new(call.ctx.store().installation(), call.intent, options.data.clone());
     let must_look = call.must_look_first() || !earlier.is_empty();
     let found = if must_look { find(call, &tag, earlier).await? } else { None };
     let stream = match found {
+        // Nobody needs its addresses.
+        Some(stream) if only_look => {
+            return Ok(CallResult::LiveStream { observed: stream.observed() });
+        }
         Some(stream) => stream,
+        None if only_look => return Ok(CallResult::Gone),
         None => call.platform.create_stream(&new_stream(name, &options, &tag)).await?,
     };
     seal(call, &stream).await?;

@@ -1,8 +1,8 @@
-//! Stops recording. The answer holds the video, once: a repeat after a lost answer is empty, and
-//! the video is then found by its webhook or by the listing at the session's end.
+//! Stops recording. The answer holds the video, once: a repeat after a lost answer is empty, so every
+//! start but the first looks for the video by its live stream and by when its recording began.
 
 use domain::call::CallResult;
-use domain::ids::LiveStreamId;
+use domain::ids::{LiveStreamId, Timestamp};
 
 use super::{CallContext, JobError};
 
@@ -10,13 +10,33 @@ use super::{CallContext, JobError};
 pub(super) async fn run(
     call: &CallContext<'_>,
     live_stream: LiveStreamId,
+    since: Option<Timestamp>,
 ) -> Result<CallResult, JobError> {
     if call.must_look_first() {
         let stream = call.platform.get_stream(live_stream.0).await?;
         if stream.recording == Some(false) {
-            return Ok(CallResult::RecordingStopped { video: None });
+            return found(call, live_stream, since).await;
         }
     }
-    let video = call.platform.stop_recording(live_stream.0).await?;
-    Ok(CallResult::RecordingStopped { video: video.map(|video| video.observed()) })
+    match call.platform.stop_recording(live_stream.0).await? {
+        Some(video) => Ok(CallResult::RecordingStopped { video: Some(video.observed()) }),
+        None if call.must_look_first() => found(call, live_stream, since).await,
+        None => Ok(CallResult::RecordingStopped { video: None }),
+    }
+}
+
+/// What became of a stop whose answer was lost. The video may show itself only later: then it is
+/// found by its webhook, or by the list at the session's end.
+async fn found(
+    call: &CallContext<'_>,
+    live_stream: LiveStreamId,
+    since: Option<Timestamp>,
+) -> Result<CallResult, JobError> {
+    let Some(since) = since else { return Ok(CallResult::RecordingStopped { video: None }) };
+    let videos = call.platform.videos_recorded(live_stream.0, since).await?;
+    if videos.is_empty() {
+        return Ok(CallResult::RecordingStopped { video: None });
+    }
+    let observed = videos.iter().map(platform::wire::Video::observed).collect();
+    Ok(CallResult::Videos { observed })
 }

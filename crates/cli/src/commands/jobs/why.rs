@@ -211,6 +211,7 @@ fn tells_of(event: &RecordedEvent, job: Uuid) -> bool {
         | Event::CleanupRequested(_)
         | Event::Cleanup(_)
         | Event::ReconcileRequested(_)
+        | Event::SeenOtherwise(_)
         | Event::SessionBound(_)
         | Event::Bound(_)
         | Event::VideoChanged(_)

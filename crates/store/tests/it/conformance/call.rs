@@ -76,6 +76,7 @@ pub(super) struct React {
     pub(super) states: Vec<(Subject, Value)>,
     pub(super) accounts: Vec<(&'static str, Option<u32>)>,
     pub(super) videos: Vec<(i64, &'static str)>,
+    pub(super) sessions: Vec<(i64, &'static str)>,
     pub(super) jobs: Vec<Job>,
     pub(super) cancels: Vec<Uuid>,
     pub(super) events: Vec<Event>,
@@ -283,6 +284,7 @@ pub(super) enum Call {
         slice: i16,
         id: Uuid,
     },
+    AwaitedSessions,
     /// Time passes.
     Pass {
         hours: i64,
@@ -341,6 +343,7 @@ impl Call {
             78..85 => dice.mark(slice),
             85..91 => dice.finish(slice),
             91 => dice.acquit(slice),
+            92 if dice.below(3) == 0 => Self::AwaitedSessions,
             92 => dice.take_tokens(),
             93 => dice.job_age(slice),
             94..96 => Self::RetryDead(dice.dead()),

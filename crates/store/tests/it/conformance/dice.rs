@@ -194,6 +194,7 @@ impl Dice<'_> {
         if self.once_in(2) {
             react.accounts = vec![("eve", self.once_in(2).then_some(3)), ("adam", None)];
             react.videos = vec![(self.number(1..4), self.one_of(&["ready", "pending"]))];
+            react.sessions = vec![(self.number(1..4), self.one_of(&["live", "ended", "ready"]))];
         }
         react.jobs = self.some(3, |dice| dice.job(slice));
         let live = self.live_jobs(slice);

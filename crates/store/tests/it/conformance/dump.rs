@@ -304,7 +304,8 @@ fn row_line(slice: i16, key: &RowKey, row: &Row, position: i64) -> String {
         Row::Video(row) => {
             format!("row {slice} {} {} {:?} {position}", row.id.0, row.status, row.duration_ms)
         }
-        Row::Request(_) | Row::Session(_) | Row::LiveStream(_) => {
+        Row::Session(row) => format!("row {slice} {} {} {position}", row.session, row.status),
+        Row::Request(_) | Row::LiveStream(_) => {
             panic!("no call makes the row {key:?}")
         }
     }
@@ -327,7 +328,15 @@ async fn projections(pool: &PgPool) -> Vec<String> {
     let videos = videos.into_iter().map(|(slice, id, status, duration, position)| {
         format!("row {slice} {id} {status} {duration:?} {position}")
     });
-    states.chain(accounts).chain(videos).collect()
+    let sessions: Vec<(i16, Uuid, String, i64)> =
+        sqlx::query_as("SELECT slice, session_id, status, position FROM tallylight.session")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    let sessions = sessions.into_iter().map(|(slice, session, status, position)| {
+        format!("row {slice} {session} {status} {position}")
+    });
+    states.chain(accounts).chain(videos).chain(sessions).collect()
 }
 
 type Parked =

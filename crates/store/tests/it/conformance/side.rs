@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use domain::effect::NewJob;
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{Subject, Timestamp, VideoId};
-use domain::view::{AccountRow, Row, VideoRow};
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
+use domain::view::{AccountRow, Row, SessionRow, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
@@ -171,6 +171,7 @@ impl Side {
             | Call::NoteCrashes { .. }
             | Call::TakeTokens { .. }
             | Call::JobAge { .. }
+            | Call::AwaitedSessions
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
             Call::Lanes(lanes) => self.lanes(lanes).await,
@@ -279,6 +280,7 @@ impl Side {
                 let age = work.job_age(*slice, self.own(*id)).await;
                 told(age.map(|age| age.map(|age| (age.as_secs() + 1_800) / 3_600)))
             }
+            Call::AwaitedSessions => told(work.awaited_sessions("a").await),
             Call::Append { .. }
             | Call::AppendAll { .. }
             | Call::Heartbeat { .. }
@@ -537,6 +539,7 @@ impl Side {
             })
         };
         let rows = react.accounts.iter().map(account).chain(react.videos.iter().map(video));
+        let rows = rows.chain(react.sessions.iter().map(|(id, status)| session(*id, status)));
         let parked = react.parked.iter().map(|parked| ParkedEvent {
             position: parked.position,
             subject: parked.subject.clone(),
@@ -635,4 +638,21 @@ fn kind_of(error: &Error) -> &'static str {
     } else {
         panic!("an error that no call should come to: {error:?}")
     }
+}
+
+/// A row of a session of the source `a`.
+fn session(id: i64, status: &str) -> Row {
+    let detail = serde_json::json!({
+        "name": "n", "interruptions": 0, "parts": [], "gaps": [], "recording_warnings": [],
+        "problems": [], "moments": [],
+    });
+    Row::Session(SessionRow {
+        session: Uuid::from_u128(id.unsigned_abs().into()),
+        source: "a".to_owned(),
+        account: None,
+        live_stream: LiveStreamId(id),
+        status: status.to_owned(),
+        status_at: Timestamp::from_timestamp(1_700_000_000 + id, 0).unwrap(),
+        detail: serde_json::from_value(detail).unwrap(),
+    })
 }
