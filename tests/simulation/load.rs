@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use store::testing::Memory;
-use store::{EnqueueOptions, Log as _, Work as _};
+use store::{EnqueueOptions, Log as _, Queue as _};
 use tokio::time::sleep;
 use uuid::Uuid;
 

@@ -10,7 +10,7 @@ use ingest::{Known, Lanes, Metrics, SpoolDir, lanes, spool};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use store::testing::{Flaws, Memory, Tables};
-use store::{Log as _, Work as _};
+use store::{Follow as _, Log as _};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 

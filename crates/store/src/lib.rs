@@ -93,7 +93,7 @@ pub use rebuild::{RebuildOptions, RebuildProgress, RebuildState, RebuildStatus, 
 pub use schedules::{DueSchedule, Fire, Fired, Kept, NewSchedule, Schedule};
 pub use seal::SealingKey;
 pub use together::AppendedAll;
-pub use traits::{Answer, Log, Work};
+pub use traits::{Answer, Follow, Log, Queue, Upkeep, Work};
 pub use verify::{Difference, Parting, Verified};
 pub use wake::{Hint, Notifier, Wakes};
 

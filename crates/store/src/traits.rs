@@ -62,8 +62,8 @@ pub trait Log: fmt::Debug + Send + Sync {
     }
 }
 
-/// All that a worker needs: it reads the log, holds leases, commits reactions, runs jobs.
-pub trait Work: Log {
+/// What a consumer of the log needs: hints, events, leases, the commit of reactions.
+pub trait Follow: Log {
     /// As [`Store::installation`](crate::Store::installation).
     fn installation(&self) -> Uuid;
 
@@ -166,7 +166,10 @@ pub trait Work: Log {
         subject: &'a Subject,
         limit: i64,
     ) -> Answer<'a, Vec<i64>>;
+}
 
+/// What the job engine needs: jobs, durable waits, schedules.
+pub trait Queue: Log {
     // Jobs.
 
     /// As [`Store::enqueue`](crate::Store::enqueue).
@@ -294,7 +297,10 @@ pub trait Work: Log {
     ) -> Answer<'a, Option<Vec<Uuid>>>;
     /// As [`Store::forget_fires`](crate::Store::forget_fires).
     fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64>;
+}
 
+/// What handlers need: endpoints, secrets, the upkeep of the database.
+pub trait Upkeep: Log {
     // Endpoints.
 
     /// As [`Store::hearing`](crate::Store::hearing).
@@ -376,3 +382,8 @@ pub trait Work: Log {
         verify::sample(self.slices(), of, day)
     }
 }
+
+/// All that a worker needs: it reads the log, holds leases, commits reactions, runs jobs.
+pub trait Work: Follow + Queue + Upkeep {}
+
+impl<T: Follow + Queue + Upkeep> Work for T {}

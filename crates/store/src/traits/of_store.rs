@@ -12,7 +12,7 @@ use domain::state::State;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Answer, Log, Work};
+use super::{Answer, Follow, Log, Queue, Upkeep};
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
     Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished,
@@ -40,7 +40,7 @@ impl Log for Store {
     }
 }
 
-impl Work for Store {
+impl Follow for Store {
     fn installation(&self) -> Uuid {
         self.installation()
     }
@@ -172,7 +172,9 @@ impl Work for Store {
     ) -> Answer<'a, Vec<i64>> {
         Box::pin(self.parked_positions(slice, subject, limit))
     }
+}
 
+impl Queue for Store {
     fn enqueue<'a>(
         &'a self,
         kind: &'a str,
@@ -332,6 +334,29 @@ impl Work for Store {
         Box::pin(self.cancel_unstarted(slice, jobs))
     }
 
+    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
+        Box::pin(self.due_schedules(process, limit))
+    }
+
+    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.next_fire_in(process))
+    }
+
+    fn fire_schedule<'a>(
+        &'a self,
+        slice: i16,
+        epoch: i64,
+        fire: &'a Fire,
+    ) -> Answer<'a, Option<Vec<Uuid>>> {
+        Box::pin(self.fire_schedule(slice, epoch, fire))
+    }
+
+    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
+        Box::pin(self.forget_fires(age, deadline))
+    }
+}
+
+impl Upkeep for Store {
     fn hearing(&self) -> Answer<'_, Vec<Hearing>> {
         Box::pin(self.hearing())
     }
@@ -358,27 +383,6 @@ impl Work for Store {
 
     fn job_age(&self, slice: i16, id: Uuid) -> Answer<'_, Option<Duration>> {
         Box::pin(self.job_age(slice, id))
-    }
-
-    fn due_schedules(&self, process: Uuid, limit: i64) -> Answer<'_, Vec<DueSchedule>> {
-        Box::pin(self.due_schedules(process, limit))
-    }
-
-    fn next_fire_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
-        Box::pin(self.next_fire_in(process))
-    }
-
-    fn fire_schedule<'a>(
-        &'a self,
-        slice: i16,
-        epoch: i64,
-        fire: &'a Fire,
-    ) -> Answer<'a, Option<Vec<Uuid>>> {
-        Box::pin(self.fire_schedule(slice, epoch, fire))
-    }
-
-    fn forget_fires(&self, age: Duration, deadline: Instant) -> Answer<'_, u64> {
-        Box::pin(self.forget_fires(age, deadline))
     }
 
     fn seal<'a>(

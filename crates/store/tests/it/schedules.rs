@@ -7,7 +7,9 @@ use domain::schedule::{Missed, Timing};
 use serde_json::{Value, json};
 use sqlx::Row;
 use store::testing::Memory;
-use store::{Consumer, DueSchedule, Error, Fire, Kept, Lease, NewSchedule, Store, Work};
+use store::{
+    Consumer, DueSchedule, Error, Fire, Follow as _, Kept, Lease, NewSchedule, Store, Work,
+};
 use uuid::Uuid;
 
 use crate::support::{Db, LONG, db};

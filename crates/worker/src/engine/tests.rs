@@ -13,7 +13,7 @@ use domain::slice::SliceCount;
 use domain::timer::TimerKind;
 use serde_json::{Value, json};
 use store::testing::{Fate, Line, Memory};
-use store::{Consumer, Ending, EnqueueOptions, Finish, Reaction, Store, Work as _};
+use store::{Consumer, Ending, EnqueueOptions, Finish, Follow as _, Queue as _, Reaction, Store};
 use uuid::Uuid;
 
 use tokio::sync::mpsc;

@@ -8,7 +8,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use store::testing::Memory;
-use store::{EnqueueOptions, Work as _};
+use store::{EnqueueOptions, Queue as _};
 use uuid::Uuid;
 
 use super::*;

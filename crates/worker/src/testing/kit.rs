@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use store::testing::{Fate, JobRow, Memory};
-use store::{EnqueueOptions, Error, Hint, Log as _, NewSchedule, PauseScope, Work as _};
+use store::{EnqueueOptions, Error, Hint, Log as _, NewSchedule, PauseScope, Queue as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;

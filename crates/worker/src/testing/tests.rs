@@ -215,7 +215,7 @@ fn a_handler_may_enqueue_and_the_drain_runs_that_too() {
     let handlers = counting().0.on("parent", move |_| {
         let store = store.get().unwrap().clone();
         async move {
-            use store::Work as _;
+            use store::Queue as _;
             store.enqueue("count", &json!({ "of": "parent" }), &EnqueueOptions::default()).await?;
             Ok(Done::Value(json!(null)))
         }
