@@ -102,7 +102,18 @@ fn main() -> ExitCode {
         Command::Drain(options) => drain::run(&options),
         Command::Work(options) => work::run(&options),
         Command::Hold(options) => backlog::hold(&options),
-        command => measure(&command, cli.quick),
+        command @ (Command::Ingest
+        | Command::IngestBatch
+        | Command::Replay
+        | Command::Consume
+        | Command::Growth
+        | Command::Jobs
+        | Command::Pickup
+        | Command::Scaling
+        | Command::Backlog
+        | Command::Reaction
+        | Command::Truth(_)
+        | Command::All) => measure(&command, cli.quick),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

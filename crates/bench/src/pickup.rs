@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Medians of all turns.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "each says its unit to whoever reads the line")]
 struct Figures {
     #[serde(serialize_with = "as_thousandths")]
     p50_ms: f64,
@@ -122,7 +123,7 @@ async fn enqueue(connection: &mut PgConnection, system: System, n: u64) -> Resul
         System::Graphile => {
             "SELECT graphile_worker.add_job('bench_nothing', json_build_object('n', $1::bigint))"
         }
-        _ => {
+        System::Ours | System::Unmarked | System::Outcomes | System::ApalisPostgres => {
             "SELECT tallylight.enqueue_many(jsonb_build_array(jsonb_build_object(
                       'kind', 'bench_marked', 'args', jsonb_build_object('n', $1::bigint))),
                     wake => true)"

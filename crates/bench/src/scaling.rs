@@ -100,7 +100,7 @@ async fn turn(installation: &Installation<'_>, shape: Shape, time: Duration) -> 
     // are shared out, too.
     let at_once = (shape.processes * shape.handlers) as u64;
     let seconds = time.as_secs() + 2 * PATIENCE.as_secs() / 10;
-    let backlog = at_once * seconds * 1_000 / WAIT.as_millis() as u64;
+    let backlog = at_once * seconds * 1_000 / u64::try_from(WAIT.as_millis())?;
     let pool = engines::pool(&url).await?;
     engines::enqueue_ours(&pool, MARKED, backlog).await?;
     pool.close().await;

@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let engine = start(options).await?;
         say(Started { n: 0, at: now() });
         tokio::select! {
-            _ = end_of_input() => {}
+            () = end_of_input() => {}
             _ = interrupt.recv() => {}
         }
         engine.stop().await
