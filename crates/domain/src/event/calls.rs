@@ -39,6 +39,7 @@ struct FlatCall<'a> {
     earlier: Vec<Uuid>,
     #[serde(default)]
     check: Vec<LiveStreamId>,
+    #[serde(default)]
     only_look: bool,
     since: Option<Timestamp>,
 }

@@ -121,7 +121,12 @@ impl LiveStream {
             Call::SetBroadcastStatus { status, .. } => {
                 self.on(caller, |s| s.broadcast_shows(status));
             }
-            Call::StartRecording { .. } => self.on(caller, |s| s.recording_started(result)),
+            Call::StartRecording { .. } => {
+                // Else the encoder was gone: nothing began, and what was seen is known by now.
+                if self.is_on_air() || !matches!(result, CallResult::LiveStream { .. }) {
+                    self.on(caller, |s| s.recording_started(result));
+                }
+            }
             Call::StopRecording { .. } => self.recording_stopped(caller, result),
             Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
             Call::ObserveLiveStream { .. } => self.looked(caller, &seen),

@@ -72,6 +72,19 @@ fn a_refusal_ends_with_the_connection() {
 }
 
 #[test]
+fn a_start_that_met_a_lost_encoder_is_no_refusal_and_made_when_it_returns() {
+    let (mut s, session) = on_air();
+    let observed = json!({"id": STREAM, "active": true, "live": false, "backup_live": false});
+    let gone = Answer::Done(CallResult::LiveStream { observed });
+    s.platform.script("start_recording", gone);
+    s.encoder_connects(STREAM);
+    s.given();
+    assert_eq!(s.session(session).recording.refused, None);
+    s.encoder_connects(STREAM);
+    s.then_calls(&["start_recording"]);
+}
+
+#[test]
 fn a_start_without_effect_is_made_three_times_in_all() {
     let (mut s, session) = on_air();
     s.encoder_connects(STREAM);

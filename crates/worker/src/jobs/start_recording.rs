@@ -1,4 +1,6 @@
 //! Starts recording. The effect comes 3 to 10 s later; that is observed, not waited for here.
+//!
+//! An encoder that went away meanwhile is no refusal: what is seen instead is told.
 
 use domain::call::CallResult;
 use domain::ids::LiveStreamId;
@@ -18,7 +20,7 @@ pub(super) async fn run(
             return Ok(CallResult::RecordingStarted { warnings: Vec::new() });
         }
         if stream.is_live() == Some(false) {
-            return Err(JobError::fail("the encoder does not send"));
+            return Ok(CallResult::LiveStream { observed: stream.observed() });
         }
     }
     let started = match call.platform.start_recording(live_stream.0).await {
@@ -26,6 +28,13 @@ pub(super) async fn run(
         // a call that waited here would hold up its end.
         Err(error) if error.disposition() == Disposition::Quota => {
             return Ok(CallResult::RecordingRefused { errors: vec![chain(&error)] });
+        }
+        Err(error) if error.disposition() == Disposition::Refused => {
+            let stream = call.platform.get_stream(live_stream.0).await?;
+            if stream.is_live() == Some(false) {
+                return Ok(CallResult::LiveStream { observed: stream.observed() });
+            }
+            return Err(error.into());
         }
         other => other?,
     };
