@@ -351,7 +351,8 @@ async fn complete(
     Ok(())
 }
 
-/// Makes jobs due again after their delays; none leaves `run_at` as it was. A failure that was
+/// Makes jobs due again after their delays; none leaves `run_at` as it was, and counts the start
+/// whether it was marked or not: a mark that is still on its way finds that it came too late. A failure that was
 /// stored before, with the answer lost, counts once: its run does not run any more. A job that was
 /// cancelled meanwhile is not started again: it waits for its end.
 async fn reschedule(
@@ -369,7 +370,7 @@ async fn reschedule(
     let fresh: Vec<bool> = again.iter().map(|a| a.is_fresh).collect();
     let updated = sqlx::query!(
         "UPDATE tallylight.job j
-            SET attempt = CASE WHEN run.error IS NULL THEN j.attempt ELSE run.attempt END,
+            SET attempt = CASE WHEN run.error IS NULL AND run.delay > 0 THEN j.attempt ELSE run.attempt END,
                 run_at = CASE WHEN run.delay = 0 THEN j.run_at
                               ELSE now() + run.delay * interval '1 microsecond' END,
                 lane = CASE WHEN run.delay = 0 THEN j.lane WHEN j.fair_key IS NULL THEN 0 ELSE 3 END,

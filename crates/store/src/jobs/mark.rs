@@ -2,6 +2,8 @@
 //! transaction, since a commit is most of what a mark costs.
 //!
 //! The token of a run is (epoch, attempt): the attempt is raised by the mark and never goes back.
+//! Who marks says how many starts it knows of, and a job that has had another one since stays: so a
+//! mark that was given up, and arrives after it was taken back, marks nothing.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -18,6 +20,8 @@ pub struct Starts {
     pub epoch: i64,
     /// The jobs.
     pub ids: Vec<Uuid>,
+    /// The starts of each so far, as it was read; none: any number.
+    pub attempts: Vec<Option<i32>>,
 }
 
 /// A job whose start is marked.
@@ -55,7 +59,8 @@ impl Store {
         epoch: i64,
         ids: &[Uuid],
     ) -> Result<Vec<Started>, Error> {
-        let starts = [Starts { slice, epoch, ids: ids.to_vec() }];
+        let attempts = vec![None; ids.len()];
+        let starts = [Starts { slice, epoch, ids: ids.to_vec(), attempts }];
         let all = self.mark(&starts).await?;
         if all.fenced.is_empty() { Ok(all.started) } else { Err(Error::Fenced { slice }) }
     }
@@ -78,20 +83,25 @@ impl Store {
         let of_jobs = held().flat_map(|s| s.ids.iter().map(|id| (s.slice, (s.epoch, *id))));
         let (of, jobs): (Vec<i16>, Vec<(i64, Uuid)>) = of_jobs.unzip();
         let (epochs, ids): (Vec<i64>, Vec<Uuid>) = jobs.into_iter().unzip();
+        let attempts: Vec<Option<i32>> =
+            held().flat_map(|starts| starts.attempts.iter().copied()).collect();
         let rows = sqlx::query!(
             "UPDATE tallylight.job j
-                SET attempt = attempt + 1, run_epoch = due.epoch, started_at = now(),
+                SET attempt = j.attempt + 1, run_epoch = due.epoch, started_at = now(),
                     crashes = crashes + (run_epoch IS NOT NULL)::int,
                     unique_key = CASE WHEN key_until_started THEN NULL ELSE unique_key END
-               FROM unnest($2::smallint[], $3::bigint[], $4::uuid[]) AS due (slice, epoch, id)
+               FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
+                    AS due (slice, epoch, id, attempt)
               WHERE j.slice = ANY ($1) AND j.slice = due.slice AND j.id = due.id
                 AND (j.run_epoch IS NULL OR j.run_epoch < due.epoch)
                 AND (j.edits = 0 OR j.run_at <= now())
+                AND (due.attempt IS NULL OR j.attempt = due.attempt)
           RETURNING j.id, j.attempt, j.crashes, CASE WHEN j.edits > 0 THEN j.args END AS args",
             &slices,
             &of,
             &epochs,
             &ids,
+            &attempts as &[Option<i32>],
         )
         .fetch_all(&mut *tx)
         .await?;

@@ -1,7 +1,7 @@
 //! Jobs on the in-memory tables: `jobs.rs` and `jobs/*` without SQL, and the refusals of
 //! `tallylight.enqueue`. Of what is kept of runs it keeps failures, as is the default.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::call::Call;
@@ -298,9 +298,23 @@ impl Tables {
         epoch: i64,
         ids: &[Uuid],
     ) -> Result<Vec<Started>, Error> {
+        self.mark(now, slice, epoch, &ids.iter().map(|id| (*id, None)).collect())
+    }
+
+    fn mark(
+        &mut self,
+        now: Timestamp,
+        slice: i16,
+        epoch: i64,
+        known: &HashMap<Uuid, Option<i32>>,
+    ) -> Result<Vec<Started>, Error> {
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         let mut started = Vec::new();
-        for (id, job) in tables.jobs.iter_mut().filter(|(id, _)| ids.contains(id)) {
+        for (id, job) in &mut tables.jobs {
+            let Some(known) = known.get(id) else { continue };
+            if known.is_some_and(|attempt| attempt != job.attempt) {
+                continue;
+            }
             let is_pushed_back = job.edits > 0 && job.run_at > now;
             if is_pushed_back || job.run_epoch.is_some_and(|run| run >= epoch) {
                 continue;
@@ -379,8 +393,9 @@ impl Tables {
         starts: &[Starts],
     ) -> Result<StartedAll, Error> {
         let mut all = StartedAll::default();
-        for Starts { slice, epoch, ids } in starts {
-            match self.mark_started(now, *slice, *epoch, ids) {
+        for Starts { slice, epoch, ids, attempts } in starts {
+            let known = ids.iter().copied().zip(attempts.iter().copied()).collect();
+            match self.mark(now, *slice, *epoch, &known) {
                 Ok(started) => all.started.extend(started),
                 Err(Error::Fenced { slice }) => all.fenced.push((slice, *epoch)),
                 Err(error) => return Err(error),

@@ -2,7 +2,9 @@
 //!
 //! A marked job is not due again while its lease lasts, so one whose mark was not heard of would
 //! wait for the next holder, perhaps for ever. What is *doubtful* is therefore given back before it
-//! is looked for again: its mark is taken off, if it is there, and nothing is counted.
+//! is looked for again: its mark is taken off, if it is there, no failure is counted, and the number
+//! of the start is used up, so that a mark that arrives after that finds another number and does
+//! nothing.
 
 use store::{Consumer, DueJob, Ending, Error, Finish};
 

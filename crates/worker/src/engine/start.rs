@@ -85,10 +85,13 @@ impl Engine {
 
     /// Marks jobs, by one transaction where the database can do that.
     async fn mark(&self, ready: &HashMap<i16, i64>, jobs: &[DueJob]) -> Marked {
-        let ids = by_slice(jobs.iter().map(|job| (job.slice, job.id)));
-        let starts: Vec<Starts> = ids
+        let due = by_slice(jobs.iter().map(|job| (job.slice, (job.id, Some(job.attempt)))));
+        let starts: Vec<Starts> = due
             .into_iter()
-            .map(|(slice, ids)| Starts { slice, epoch: ready[&slice], ids })
+            .map(|(slice, due)| {
+                let (ids, attempts) = due.into_iter().unzip();
+                Starts { slice, epoch: ready[&slice], ids, attempts }
+            })
             .collect();
         let mut marked = Marked::default();
         match self.leases.working(self.ctx.store().mark_all(&starts)).await {

@@ -6,11 +6,17 @@
 //! costs the others nothing: each then has its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use store::{Committed, Error, Lease, Reacting, Reaction};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::context::Context;
+
+/// How long one waits for its turn; then it goes alone. A transaction that hangs, perhaps at a lock
+/// that somebody holds on one slice, holds up those that are part of it, and no others.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Events of a batch from which on it is large.
 const LARGE: i64 = 32;
@@ -50,7 +56,12 @@ impl Commits {
         }
         let (told, mut hears) = oneshot::channel();
         self.gather(Waiting { lease, reaction, told });
-        let turn = self.0.turn.lock().await;
+        let Ok(turn) = timeout(PATIENCE, self.0.turn.lock()).await else {
+            return match self.take_back(lease.slice) {
+                Some(Waiting { reaction, .. }) => alone(ctx, lease, reaction).await,
+                None => hear(lease, hears).await,
+            };
+        };
         // Perhaps somebody committed it meanwhile.
         if let Ok(done) = hears.try_recv() {
             return done;
@@ -58,13 +69,18 @@ impl Commits {
         together(ctx, self.gathered()).await;
         drop(turn);
         // It was among them.
-        hears
-            .await
-            .unwrap_or_else(|_| (Reaction::default(), Err(Error::Fenced { slice: lease.slice })))
+        hear(lease, hears).await
     }
 
     fn gather(&self, waiting: Waiting) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+    }
+
+    /// Takes the one of a slice back, unless somebody commits it.
+    fn take_back(&self, slice: i16) -> Option<Waiting> {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().position(|one| one.lease.slice == slice)?;
+        Some(waiting.swap_remove(at))
     }
 
     /// Takes all that gathered, in the order of the slices.
@@ -74,6 +90,12 @@ impl Commits {
         all.sort_by_key(|one| one.lease.slice);
         all
     }
+}
+
+/// Waits for what somebody else's transaction comes to; where that somebody is gone, nobody knows.
+async fn hear(lease: Lease, hears: oneshot::Receiver<Done>) -> Done {
+    let unheard = Err(Error::Fenced { slice: lease.slice });
+    hears.await.unwrap_or_else(|_| (Reaction::default(), unheard))
 }
 
 /// Whether a reaction has a transaction of its own.
@@ -126,8 +148,6 @@ async fn together(ctx: &Context, all: Vec<Waiting>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use domain::event::{Event, NewEvent};
     use domain::ids::Subject;
     use store::{Consumer, Store};
@@ -171,6 +191,17 @@ mod tests {
         assert!(matches!(&done[0], Ok(one) if one.events == 1), "{done:?}");
         assert!(matches!(&done[1], Err(Error::Data { .. })), "{done:?}");
         assert!(matches!(&done[2], Ok(one) if one.events == 1), "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_long_behind_a_transaction_that_hangs() {
+        let store = store::testing::store().await;
+        let ctx = context(&store, config());
+        let commits = Commits::default();
+        let _hangs = commits.0.turn.lock().await;
+        let (lease, reaction) = reaction(&store, &ctx, "a/one").await;
+        assert!(commits.commit(&ctx, lease, reaction).await.1.is_ok());
+        assert!(commits.gathered().is_empty());
     }
 
     #[tokio::test]

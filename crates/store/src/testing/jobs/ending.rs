@@ -66,20 +66,20 @@ impl SliceTables {
                 "completed"
             }
             Ending::Retry { error, after } => {
-                self.again(now, finish.id, *after, Some(storable(error)));
+                self.again(now, (finish.id, finish.attempt), *after, Some(storable(error)));
                 "failed"
             }
             Ending::Snooze { after } => {
-                self.again(now, finish.id, *after, None);
+                self.again(now, (finish.id, finish.attempt), *after, None);
                 "snoozed"
             }
             Ending::Again { after } => {
-                self.again(now, finish.id, *after, None);
+                self.again(now, (finish.id, finish.attempt), *after, None);
                 self.forget_failures(finish.id);
                 "again"
             }
             Ending::Released => {
-                self.again(now, finish.id, Duration::ZERO, None);
+                self.again(now, (finish.id, finish.attempt), Duration::ZERO, None);
                 "released"
             }
             Ending::Cancelled { .. } => {
@@ -92,10 +92,18 @@ impl SliceTables {
         self.ended.push((finish.id, finish.attempt, how));
     }
 
-    fn again(&mut self, now: Timestamp, id: Uuid, after: Duration, error: Option<String>) {
+    fn again(
+        &mut self,
+        now: Timestamp,
+        (id, attempt): (Uuid, i32),
+        after: Duration,
+        error: Option<String>,
+    ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let delay = bounded(after);
-        if !delay.is_zero() {
+        if delay.is_zero() {
+            job.attempt = attempt;
+        } else {
             job.run_at = micros(now + delay);
             job.lane = job.home();
         }
