@@ -7,7 +7,7 @@ use domain::effect::NewJob;
 use domain::ids::{Subject, Timestamp};
 use serde_json::json;
 use store::Consumer::{Jobs, React};
-use store::{Ending, EnqueueOptions, Error, Finish, Reaction, Store};
+use store::{Ending, EnqueueOptions, Error, Finish, Reaction, Starts, Store};
 use uuid::Uuid;
 
 use crate::support::{Db, LONG, db, subject_in, until};
@@ -278,4 +278,20 @@ async fn claims_read_what_is_due_and_never_the_whole_table() {
         let read = counter(&db, read).await - before;
         assert!(read < 10 * (64 + 5) * 3, "{read} rows read, analyzed: {analyzed}");
     }
+}
+
+#[tokio::test]
+async fn a_mark_that_arrives_after_it_was_taken_back_marks_nothing() {
+    let db = db().await;
+    let subject = subject_in(&db.store, 1);
+    let id = insert(&db, 1, vec![job(&subject, seconds_ago(1), 2)]).await[0];
+    let epoch = db.claim(Jobs, 1).await.epoch;
+    let mark = |attempt| Starts { slice: 1, epoch, ids: vec![id], attempts: vec![Some(attempt)] };
+    // Its answer never came, and it has not arrived yet either.
+    let late = mark(0);
+    let release = Finish { id, attempt: 1, ending: Ending::Released, events: Vec::new() };
+    db.store.finish(1, epoch, &[release]).await.unwrap();
+    assert_eq!(db.store.mark_all(&[late]).await.unwrap().started, []);
+    let started = db.store.mark_all(&[mark(1)]).await.unwrap().started;
+    assert_eq!(started.iter().map(|s| (s.attempt, s.crashes)).collect::<Vec<_>>(), [(2, 0)]);
 }
