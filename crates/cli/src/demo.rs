@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use store::RebuildOptions;
+use store::{RebuildOptions, Store};
 use uuid::Uuid;
 
 use crate::cli::Demo;
@@ -31,6 +31,9 @@ use story::Story;
 
 /// Longest time for the whole session: a fault shows as an error, not as a wait without end.
 const LIMIT: Duration = Duration::from_mins(2);
+
+/// How often is looked whether all is applied.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The last line, for programs.
 #[derive(Serialize)]
@@ -87,6 +90,24 @@ async fn tell(options: &Demo, stage: &Stage, story: &Story) -> Result<String> {
     Ok("| The story went as it is written.".to_owned())
 }
 
+/// Waits until every event is applied.
+async fn until_applied(store: &Store) -> Result<()> {
+    let is_level = async {
+        while store.slice_status().await?.iter().any(|slice| slice.lag() > 0) {
+            tokio::time::sleep(LOOK).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(LIMIT, is_level).await.context("the log is not applied to its end")?
+}
+
+/// Live jobs and dead letters. Which of the live ones are due changes as time passes.
+async fn jobs(store: &Store) -> Result<(i64, i64)> {
+    let jobs = store.job_counts().await?;
+    let waiting = jobs.available + jobs.scheduled + jobs.retryable;
+    Ok((waiting + jobs.running + jobs.cancelled, jobs.dead))
+}
+
 /// Plays the session and returns the last line.
 async fn play(options: &Demo, stage: &Stage) -> Result<String> {
     let begun = Instant::now();
@@ -97,11 +118,13 @@ async fn play(options: &Demo, stage: &Stage) -> Result<String> {
         .with_context(|| format!("the session did not end within {} s", LIMIT.as_secs()))??;
     let webhooks = show.end().await?;
 
-    let (before, jobs_before) = (stage.store.digest().await?, stage.store.job_counts().await?);
+    until_applied(&stage.store).await?;
     stage.kill_worker().await?;
+    // Nobody works any more: what differs from now on is the rebuild's doing.
+    let (before, jobs_before) = (stage.store.digest().await?, jobs(&stage.store).await?);
     show::line("The worker is killed with -9. The projections are rebuilt from the log alone:");
     let rebuilt = projections::rebuild(&stage.store, &RebuildOptions::default()).await?;
-    let (after, jobs_after) = (stage.store.digest().await?, stage.store.job_counts().await?);
+    let (after, jobs_after) = (stage.store.digest().await?, jobs(&stage.store).await?);
     let identical = before == after && jobs_before == jobs_after;
 
     let requests = stage.simulator.requests();
