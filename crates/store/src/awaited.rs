@@ -23,7 +23,7 @@ impl Store {
         let rows = sqlx::query!(
             "SELECT slice, live_stream_id, status, status_at FROM tallylight.session
               WHERE source = $1 AND status <> 'ended'
-              ORDER BY live_stream_id, status_at, status",
+              ORDER BY live_stream_id, status_at, status, slice",
             source,
         )
         .fetch_all(&self.pool)

@@ -74,7 +74,7 @@ impl Tables {
             })
             .collect();
         sessions.sort_by(|a, b| {
-            let key = |s: &AwaitedSession| (s.live_stream, s.since, s.status.clone());
+            let key = |s: &AwaitedSession| (s.live_stream, s.since, s.status.clone(), s.slice);
             key(a).cmp(&key(b))
         });
         sessions

@@ -365,9 +365,9 @@ async fn a_sealed_value_cannot_be_moved_nor_changed() {
     moved["options"]["sealed"] = own["options"]["sealed"].clone();
     let mut damaged = own.clone();
     let text = own["name"].as_str().unwrap();
-    let other = if text.ends_with('A') { 'B' } else { 'A' };
     // Not the last digit, of which not every bit counts.
     let at = text.len() - 5;
+    let other = if text[at..].starts_with('A') { 'B' } else { 'A' };
     damaged["name"] = json!(format!("{}{other}{}", &text[..at], &text[at + 1..]));
     // Its own place is part of it: said to be another session's, it opens nowhere.
     let renamed = text.replace(&mine.simple().to_string(), &yours.simple().to_string());
