@@ -14,7 +14,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::engines;
 use crate::jobs::System;
 use crate::processes::{Home, Installation};
-use crate::report::{Table, as_thousandths, finish, median, percentile};
+use crate::report::{Table, as_thousandths, finish, median, p50_and_p99};
 use crate::work::{Process, now};
 
 /// Turns.
@@ -64,9 +64,9 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
     let table = Table::begin(&["floor p50", "p99", "ours p50", "p99", "graphile p50", "p99"]);
     let mut all: [Vec<f64>; 6] = Default::default();
     for n in 1..=TURNS {
-        let [floor50, floor99] = summary(floor.turn(jobs).await?);
-        let [ours50, ours99] = summary(turn(&installation, System::Ours, jobs).await?);
-        let [peer50, peer99] = summary(turn(&installation, System::Graphile, jobs).await?);
+        let [floor50, floor99] = p50_and_p99(floor.turn(jobs).await?);
+        let [ours50, ours99] = p50_and_p99(turn(&installation, System::Ours, jobs).await?);
+        let [peer50, peer99] = p50_and_p99(turn(&installation, System::Graphile, jobs).await?);
         let cells = [floor50, floor99, ours50, ours99, peer50, peer99];
         table.line(n, &cells.map(|ms| format!("{ms:.2}")));
         for (all, one) in all.iter_mut().zip(cells) {
@@ -84,12 +84,6 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
         graphile_p50_ms,
         graphile_p99_ms,
     })
-}
-
-/// Median and p99 of microseconds, in milliseconds.
-fn summary(mut micros: Vec<u32>) -> [f64; 2] {
-    micros.sort_unstable();
-    [0.5, 0.99].map(|part| f64::from(percentile(&micros, part)) / 1000.0)
 }
 
 fn micros(from: u64, to: u64) -> u32 {

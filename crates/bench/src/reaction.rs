@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep};
 use uuid::Uuid;
 
 use crate::processes::{Home, Installation, SOURCE};
-use crate::report::{Table, as_thousandths, finish, median, percentile, whole};
+use crate::report::{Table, as_thousandths, finish, median, p50_and_p99, whole};
 use crate::work::now;
 
 /// Turns.
@@ -53,7 +53,7 @@ struct Figures {
     #[serde(serialize_with = "as_thousandths")]
     floor_p99_ms: f64,
     webhooks: u64,
-    calls: u64,
+    calls: usize,
 }
 
 /// Measures.
@@ -75,11 +75,14 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
     let mut floor = Floor::prepare(&installation).await?;
     let table = Table::begin(&["floor p50", "p99", "ours p50", "p99"]);
     let mut all: [Vec<f64>; 4] = Default::default();
+    let mut calls = 0;
     for n in 1..=turns {
         let sessions = ready(&store, &mut connection, per_turn).await?;
         installation.cluster.checkpoint().await?;
-        let floor = summary(floor.turn(per_turn).await?);
-        let ours = summary(turn(address, platform, &sessions).await?);
+        let floor = p50_and_p99(floor.turn(per_turn).await?);
+        let took = turn(address, platform, &sessions).await?;
+        calls += took.len();
+        let ours = p50_and_p99(took);
         worker.check_runs()?;
         let cells = [floor[0], floor[1], ours[0], ours[1]];
         table.line(n, &cells.map(|ms| format!("{ms:.2}")));
@@ -94,13 +97,7 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
     table.line("median", &medians.map(|ms| format!("{ms:.2}")));
     let [floor_p50_ms, floor_p99_ms, p50_ms, p99_ms] = medians;
     let webhooks = per_turn * turns as u64;
-    finish(&Figures { p50_ms, p99_ms, floor_p50_ms, floor_p99_ms, webhooks, calls: webhooks })
-}
-
-/// Median and p99 of microseconds, in milliseconds.
-fn summary(mut micros: Vec<u32>) -> [f64; 2] {
-    micros.sort_unstable();
-    [0.5, 0.99].map(|part| f64::from(percentile(&micros, part)) / 1000.0)
+    finish(&Figures { p50_ms, p99_ms, floor_p50_ms, floor_p99_ms, webhooks, calls })
 }
 
 /// A session that stands ready.

@@ -82,6 +82,12 @@ pub(crate) fn percentile(sorted: &[u32], part: f64) -> u32 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
+/// Median and p99 of microseconds, in milliseconds.
+pub(crate) fn p50_and_p99(mut micros: Vec<u32>) -> [f64; 2] {
+    micros.sort_unstable();
+    [0.5, 0.99].map(|part| f64::from(percentile(&micros, part)) / 1000.0)
+}
+
 /// Things per second, where `count` took `seconds`.
 pub(crate) fn rate(count: u64, seconds: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a count of events")]

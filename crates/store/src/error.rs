@@ -66,6 +66,9 @@ pub enum Error {
     /// The database changes one slice at a time.
     #[error("the database changes one slice at a time")]
     OneByOne,
+    /// Who committed a transaction that several had part in is gone.
+    #[error("hear what became of a commit together with other slices")]
+    Unheard,
     /// A transaction that several had part in failed.
     #[error("commit together with other slices")]
     Shared {
@@ -328,7 +331,10 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::History { .. } | Self::RequestReplaced { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Unheard
+            | Self::History { .. }
+            | Self::RequestReplaced { .. } => true,
             Self::Shared { source } => source.is_transient(),
             // A disk or a network may come back; a file that is missing or damaged will not.
             Self::Segment { source, .. } => matches!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use store::{Committed, Error, Lease, Reacting, Reaction};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::timeout;
 
 use crate::context::Context;
@@ -49,7 +50,7 @@ impl Commits {
     ///
     /// # Errors
     /// As [`store::Store::commit_reaction`]; [`Error::Shared`] where the transaction of several
-    /// failed.
+    /// failed, [`Error::Unheard`] where whoever committed it has died.
     pub(super) async fn commit(&self, ctx: &Context, lease: Lease, reaction: Reaction) -> Done {
         if is_large(&lease, &reaction) {
             return alone(ctx, lease, reaction).await;
@@ -59,17 +60,20 @@ impl Commits {
         let Ok(turn) = timeout(PATIENCE, self.0.turn.lock()).await else {
             return match self.take_back(lease.slice) {
                 Some(Waiting { reaction, .. }) => alone(ctx, lease, reaction).await,
-                None => hear(lease, hears).await,
+                None => hear(hears).await,
             };
         };
-        // Perhaps somebody committed it meanwhile.
-        if let Ok(done) = hears.try_recv() {
-            return done;
+        match hears.try_recv() {
+            // Somebody committed it meanwhile, or died of it.
+            Ok(done) => done,
+            Err(TryRecvError::Closed) => (Reaction::default(), Err(Error::Unheard)),
+            Err(TryRecvError::Empty) => {
+                together(ctx, self.gathered()).await;
+                drop(turn);
+                // It was among them.
+                hear(hears).await
+            }
         }
-        together(ctx, self.gathered()).await;
-        drop(turn);
-        // It was among them.
-        hear(lease, hears).await
     }
 
     fn gather(&self, waiting: Waiting) {
@@ -93,9 +97,8 @@ impl Commits {
 }
 
 /// Waits for what somebody else's transaction comes to; where that somebody is gone, nobody knows.
-async fn hear(lease: Lease, hears: oneshot::Receiver<Done>) -> Done {
-    let unheard = Err(Error::Fenced { slice: lease.slice });
-    hears.await.unwrap_or_else(|_| (Reaction::default(), unheard))
+async fn hear(hears: oneshot::Receiver<Done>) -> Done {
+    hears.await.unwrap_or_else(|_| (Reaction::default(), Err(Error::Unheard)))
 }
 
 /// Whether a reaction has a transaction of its own.
@@ -202,6 +205,24 @@ mod tests {
         let (lease, reaction) = reaction(&store, &ctx, "a/one").await;
         assert!(commits.commit(&ctx, lease, reaction).await.1.is_ok());
         assert!(commits.gathered().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_committer_has_died_keeps_its_lease_and_looks_where_it_stands() {
+        let store = store::testing::store().await;
+        let ctx = context(&store, config());
+        let commits = Commits::default();
+        let turn = commits.0.turn.lock().await;
+        let (lease, reaction) = reaction(&store, &ctx, "a/one").await;
+        let committing = {
+            let (ctx, commits) = (ctx.clone(), commits.clone());
+            tokio::spawn(async move { commits.commit(&ctx, lease, reaction).await.1 })
+        };
+        until(async || (commits.0.waiting.lock().unwrap().len() == 1).then_some(())).await;
+        drop(commits.gathered());
+        drop(turn);
+        let done = committing.await.unwrap();
+        assert!(matches!(&done, Err(error @ Error::Unheard) if error.is_transient()), "{done:?}");
     }
 
     #[tokio::test]
