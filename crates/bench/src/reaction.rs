@@ -75,13 +75,13 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
     let mut floor = Floor::prepare(&installation).await?;
     let table = Table::begin(&["floor p50", "p99", "ours p50", "p99"]);
     let mut all: [Vec<f64>; 4] = Default::default();
-    let mut calls = 0;
+    let mut received = 0;
     for n in 1..=turns {
         let sessions = ready(&store, &mut connection, per_turn).await?;
         installation.cluster.checkpoint().await?;
         let floor = p50_and_p99(floor.turn(per_turn).await?);
         let took = turn(address, platform, &sessions).await?;
-        calls += took.len();
+        received += took.len();
         let ours = p50_and_p99(took);
         worker.check_runs()?;
         let cells = [floor[0], floor[1], ours[0], ours[1]];
@@ -97,7 +97,7 @@ pub(crate) async fn run(home: &Home) -> Result<()> {
     table.line("median", &medians.map(|ms| format!("{ms:.2}")));
     let [floor_p50_ms, floor_p99_ms, p50_ms, p99_ms] = medians;
     let webhooks = per_turn * turns as u64;
-    finish(&Figures { p50_ms, p99_ms, floor_p50_ms, floor_p99_ms, webhooks, calls })
+    finish(&Figures { p50_ms, p99_ms, floor_p50_ms, floor_p99_ms, webhooks, calls: received })
 }
 
 /// A session that stands ready.
