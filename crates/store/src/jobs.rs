@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, micros};
 use crate::{Error, Store};
 
 mod acquit;
@@ -249,13 +249,14 @@ impl Store {
         Ok(self.pool.begin_with(BY_KEY).await?)
     }
 
-    /// The due jobs of all slices that `process` holds: up to `per_slice` of each slice and
-    /// priority, and some of each of its [`FAIR_KEYS`] first fair keys after `fair_after` (empty:
-    /// from the beginning). Marked ones of this epoch, parked and paused ones are left out. A read
-    /// without locks.
+    /// The due jobs of the slices that `process` holds, of all or of those `of` them: up to
+    /// `per_slice` of each slice and priority, and some of each of its [`FAIR_KEYS`] first fair keys
+    /// after `fair_after` (empty: from the beginning). Marked ones of this epoch, parked and paused
+    /// ones are left out. A read without locks.
     pub async fn due_jobs(
         &self,
         process: Uuid,
+        of: Option<&[i16]>,
         per_slice: i64,
         fair_after: &str,
     ) -> Result<Vec<DueJob>, Error> {
@@ -298,13 +299,14 @@ impl Store {
                                 AND priority = p.priority AND run_at <= now()
                                 AND (run_epoch IS NULL OR run_epoch < c.epoch)
                               ORDER BY run_at, id LIMIT $6) AS q) AS j
-                WHERE c.consumer = $1 AND c.owner = $2"#,
+                WHERE c.consumer = $1 AND c.owner = $2 AND ($7::smallint[] IS NULL OR c.slice = ANY ($7))"#,
             Consumer::Jobs.name(),
             process,
             per_slice,
             fair_after,
             FAIR_KEYS,
             PER_FAIR_KEY,
+            of,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -314,22 +316,32 @@ impl Store {
         Ok(due)
     }
 
-    /// How long until the next job of the slices that `process` holds is due; `None`: none waits.
-    /// What is parked or set aside was due.
-    pub async fn next_due_in(&self, process: Uuid) -> Result<Option<Duration>, Error> {
+    /// How long until the next job is due, of slices that `process` holds, each `read` that long
+    /// ago: of those that were not due then; `None`: none waits. What is parked or set aside was
+    /// due.
+    pub async fn next_due_in(
+        &self,
+        process: Uuid,
+        read: &[(i16, Duration)],
+    ) -> Result<Option<Duration>, Error> {
+        let (slices, ago): (Vec<i16>, Vec<i64>) =
+            read.iter().map(|(slice, ago)| (*slice, micros(*ago))).unzip();
         let next = sqlx::query_scalar!(
             r#"SELECT (extract(epoch FROM min(j.run_at) - now()) * 1000000)::bigint
-                 FROM tallylight.checkpoint c
+                 FROM unnest($3::smallint[], $4::bigint[]) AS r (slice, ago)
+                 JOIN tallylight.checkpoint c
+                   ON c.consumer = $1 AND c.owner = $2 AND c.slice = r.slice
                 CROSS JOIN (VALUES (0::smallint), (3)) AS l (lane)
                 CROSS JOIN (VALUES (1::smallint), (2), (3), (4)) AS p (priority)
                 CROSS JOIN LATERAL (
                       SELECT run_at FROM tallylight.job
                        WHERE slice = c.slice AND lane = l.lane AND priority = p.priority
-                         AND run_at > now()
-                       ORDER BY run_at LIMIT 1) AS j
-                WHERE c.consumer = $1 AND c.owner = $2"#,
+                         AND run_at > now() - r.ago * interval '1 microsecond'
+                       ORDER BY run_at LIMIT 1) AS j"#,
             Consumer::Jobs.name(),
             process,
+            &slices,
+            &ago,
         )
         .fetch_one(&self.pool)
         .await?;

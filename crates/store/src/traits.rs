@@ -183,6 +183,7 @@ pub trait Queue: Log {
     fn due_jobs<'a>(
         &'a self,
         process: Uuid,
+        of: Option<&'a [i16]>,
         per_slice: i64,
         fair_after: &'a str,
     ) -> Answer<'a, Vec<DueJob>>;
@@ -221,7 +222,11 @@ pub trait Queue: Log {
     /// As [`Store::take_back`](crate::Store::take_back).
     fn take_back<'a>(&'a self, slice: i16, epoch: i64, pauses: &'a Pauses) -> Answer<'a, bool>;
     /// As [`Store::next_due_in`](crate::Store::next_due_in).
-    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>>;
+    fn next_due_in<'a>(
+        &'a self,
+        process: Uuid,
+        read: &'a [(i16, Duration)],
+    ) -> Answer<'a, Option<Duration>>;
     /// As [`Store::mark_started`](crate::Store::mark_started).
     fn mark_started<'a>(
         &'a self,

@@ -14,6 +14,7 @@ use crate::calls::Calls;
 use crate::config::Config;
 use crate::deliveries::Deliveries;
 use crate::metrics::Metrics;
+use crate::news::{JobNews, News};
 use crate::notes::Notes;
 use crate::progress::{Health, Progress};
 use crate::sweeps::Sweeps;
@@ -42,7 +43,8 @@ struct Inner {
     slices: Vec<Notify>,
     /// Slices folded at once.
     folds: Arc<Semaphore>,
-    job: Notify,
+    /// Slices that may have new due jobs.
+    jobs: JobNews,
     /// Leases to be taken.
     lease: Notify,
     /// Leases that were taken.
@@ -165,7 +167,7 @@ impl Context {
     /// Says that `slice` has new jobs: to this process where it runs them, else to the others.
     pub(crate) fn jobs_enqueued(&self, slice: i16, is_ours: bool) {
         if is_ours {
-            self.0.job.notify_one();
+            self.0.jobs.tell(News::of(slice));
         } else {
             self.0.notifier.enqueued(slice);
         }
@@ -174,7 +176,7 @@ impl Context {
     /// Says that a lease was claimed: its slice wants a follower and may have jobs and schedules.
     pub(crate) fn claimed(&self) {
         self.0.claim.notify_one();
-        self.0.job.notify_one();
+        self.0.jobs.tell(News::All);
         self.0.schedule.notify_one();
     }
 
@@ -193,7 +195,7 @@ impl Context {
                     self.wake_slice(*slice);
                 }
                 if !jobs.is_empty() {
-                    self.0.job.notify_one();
+                    self.0.jobs.tell(News::Of(jobs.clone()));
                 }
             }
             Hint::Leases => self.0.lease.notify_one(),
@@ -201,7 +203,7 @@ impl Context {
             Hint::Everything => {
                 self.0.schedule.notify_one();
                 self.0.slices.iter().for_each(Notify::notify_one);
-                self.0.job.notify_one();
+                self.0.jobs.tell(News::All);
                 self.0.lease.notify_one();
             }
         }
@@ -237,8 +239,8 @@ impl Context {
     }
 
     /// Waits for new jobs.
-    pub(crate) async fn job_wake(&self) {
-        self.0.job.notified().await;
+    pub(crate) async fn job_wake(&self) -> News {
+        self.0.jobs.heard().await
     }
 }
 
@@ -267,7 +269,7 @@ impl Inner {
             sealing_key,
             config,
             process: Uuid::now_v7(),
-            job: Notify::new(),
+            jobs: JobNews::default(),
             lease: Notify::new(),
             claim: Notify::new(),
             schedule: Notify::new(),

@@ -18,6 +18,7 @@ use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::jobs;
 use crate::leases::{Leases, chain};
+use crate::news::News;
 use crate::running::RunningJobs;
 
 mod ahead;
@@ -41,26 +42,27 @@ pub(crate) use finish::Finisher;
 pub(crate) use lanes::Lanes;
 
 /// When to look for due jobs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Look {
     at: Instant,
     /// Something due was left: also when a run ends.
     is_held_up: bool,
-    /// Something may be due that was not there to be seen, or not yet.
-    is_news: bool,
+    /// Where something may be due that was not there to be seen, or not yet.
+    news: News,
 }
 
 impl Look {
     fn now() -> Self {
-        Self { at: Instant::now(), is_held_up: true, is_news: true }
+        Self { at: Instant::now(), is_held_up: true, news: News::All }
     }
 
-    /// At what was left, now that a run has ended.
-    fn on(self) -> Self {
-        Self { at: Instant::now(), ..self }
+    /// At once, and besides what was to be looked at also at the news.
+    fn hear(&mut self, news: News) {
+        self.news.add(news);
+        self.at = Instant::now();
     }
 
-    fn is_due(self) -> bool {
+    fn is_due(&self) -> bool {
         self.at <= Instant::now()
     }
 }
@@ -103,6 +105,11 @@ impl Engine {
             if look.is_due() {
                 look = self.claim(look).await;
             }
+            if self.ahead.ask_at().is_some_and(|at| at <= Instant::now()) {
+                self.ask().await;
+                look.at = look.at.min(self.ahead.until);
+            }
+            let wake_at = self.ahead.ask_at().map_or(look.at, |at| at.min(look.at));
             tokio::select! {
                 // In this order, so that a simulation can be repeated.
                 biased;
@@ -111,11 +118,11 @@ impl Engine {
                     if !self.are_over(is_over) {
                         look = Look::now();
                     } else if look.is_held_up {
-                        look = look.on();
+                        look.at = Instant::now();
                     }
                 }
-                () = self.ctx.job_wake() => look = Look::now(),
-                () = tokio::time::sleep_until(look.at) => {}
+                news = self.ctx.job_wake() => look.hear(news),
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
     }
@@ -132,25 +139,19 @@ impl Engine {
     /// Claims what is due and fits. Returns when to look again.
     async fn claim(&mut self, look: Look) -> Look {
         self.ctx.metrics().job_looks.inc();
-        self.ahead.look(look.is_news);
-        if look.is_news || self.ahead.until <= Instant::now() {
-            // Asked before what is due is read: what becomes due between the two is found by the
-            // second.
-            let due = self.ctx.store().next_due_in(self.ctx.process()).await;
-            self.ahead.wait(due.ok().flatten(), self.ctx.config().poll);
-        }
+        self.ahead.look(look.news, self.ctx.config().poll);
         let left = match self.try_claim().await {
             Ok(left) => left,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "no jobs claimed, trying again");
-                self.ahead.is_stale = true;
+                self.ahead.stale = News::All;
                 Left { is_held_up: true, is_more: false }
             }
         };
         if left.is_more {
             return Look::now();
         }
-        Look { at: self.ahead.until, is_held_up: left.is_held_up, is_news: false }
+        Look { at: self.ahead.until, is_held_up: left.is_held_up, news: News::default() }
     }
 
     /// Claims what is due and fits.
@@ -162,7 +163,7 @@ impl Engine {
         let mut taken = self.running.taken();
         taken.ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
         let slots = self.ctx.config().concurrency.saturating_sub(taken.ids.len());
-        let mut due = self.due(ready.len(), slots).await?;
+        let mut due = self.due(&ready, slots).await?;
         let parked = self.parked(&ready, &taken, slots).await?;
         if !parked.is_empty() {
             due.extend(parked);

@@ -26,6 +26,7 @@ mod gauges;
 pub mod jobs;
 mod leases;
 mod metrics;
+mod news;
 mod notes;
 mod progress;
 mod react;

@@ -43,7 +43,7 @@ const BEGIN: i64 = 1_767_600_000;
 const CONCURRENT: u64 = 500;
 
 /// Events of a session on average, from a count of long histories; a plan, not a promise.
-pub(crate) const PER_SESSION: u64 = 495;
+pub(crate) const PER_SESSION: u64 = 84;
 
 /// An event for the log.
 #[derive(Debug, Clone)]

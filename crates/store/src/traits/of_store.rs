@@ -187,10 +187,11 @@ impl Queue for Store {
     fn due_jobs<'a>(
         &'a self,
         process: Uuid,
+        of: Option<&'a [i16]>,
         per_slice: i64,
         fair_after: &'a str,
     ) -> Answer<'a, Vec<DueJob>> {
-        Box::pin(self.due_jobs(process, per_slice, fair_after))
+        Box::pin(self.due_jobs(process, of, per_slice, fair_after))
     }
 
     fn pauses(&self) -> Answer<'_, Pauses> {
@@ -243,8 +244,12 @@ impl Queue for Store {
         Box::pin(self.take_back(slice, epoch, pauses))
     }
 
-    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
-        Box::pin(self.next_due_in(process))
+    fn next_due_in<'a>(
+        &'a self,
+        process: Uuid,
+        read: &'a [(i16, Duration)],
+    ) -> Answer<'a, Option<Duration>> {
+        Box::pin(self.next_due_in(process, read))
     }
 
     fn mark_started<'a>(

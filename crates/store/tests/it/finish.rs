@@ -10,7 +10,7 @@ use store::{Ending, Error, Finish, Lease};
 use uuid::Uuid;
 
 use crate::jobs::{insert, job};
-use crate::support::{Db, LONG, db, event, subject_in};
+use crate::support::{Db, LONG, READ_NOW, db, event, subject_in};
 
 const SLICE: i16 = 4;
 
@@ -176,7 +176,7 @@ async fn a_retry_counts_a_failure_and_a_snooze_does_not() {
         [(1, retry(0)), (2, Ending::Snooze { after: Duration::ZERO }), (3, retry(0))]
     {
         r.finish(&[r.end(0, attempt, ending)]).await;
-        let due = r.db.store.due_jobs(r.process, 10, "").await.unwrap();
+        let due = r.db.store.due_jobs(r.process, None, 10, "").await.unwrap();
         assert_eq!(due[0].attempt, attempt);
         let started = r.db.store.mark_started(SLICE, r.lease.epoch, &r.ids).await.unwrap();
         assert_eq!((started[0].attempt, started[0].crashes), (attempt + 1, 0));
@@ -196,7 +196,7 @@ async fn an_absurd_delay_is_shortened() {
     let years = "SELECT extract(year FROM run_at - now())::bigint + extract(day FROM run_at - now())::bigint / 365
                    FROM tallylight.job";
     assert!((99..=101).contains(&r.db.number(years).await));
-    assert!(r.db.store.next_due_in(r.process).await.unwrap().is_some());
+    assert!(r.db.store.next_due_in(r.process, &READ_NOW).await.unwrap().is_some());
 }
 
 #[tokio::test]

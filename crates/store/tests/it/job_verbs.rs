@@ -213,7 +213,7 @@ async fn a_cancelled_job_is_neither_due_nor_started() {
     let lease = db.store.claim(Jobs, SLICE, process, LONG).await.unwrap().unwrap();
     let cancel = async || db.store.cancel_job(id, false).await.unwrap().unwrap();
     assert_eq!((cancel().await.state.as_str(), cancel().await.slice), ("cancelled", SLICE));
-    assert!(db.store.due_jobs(process, 10, "").await.unwrap().is_empty());
+    assert!(db.store.due_jobs(process, None, 10, "").await.unwrap().is_empty());
     assert!(db.store.mark_started(SLICE, lease.epoch, &[id]).await.unwrap().is_empty());
     let found = db.store.cancellations(process).await.unwrap();
     assert_eq!((found.len(), found[0].job.id, found[0].is_running), (1, id, false));
@@ -229,7 +229,7 @@ async fn a_run_that_fails_after_its_cancellation_is_not_tried_again() {
     assert!(r.store.cancellations(r.process).await.unwrap()[0].is_running);
     // Its holder has not heard of it yet.
     r.end(0, Ending::Retry { error: "no".to_owned(), after: Duration::ZERO }).await;
-    assert!(r.store.due_jobs(r.process, 10, "").await.unwrap().is_empty());
+    assert!(r.store.due_jobs(r.process, None, 10, "").await.unwrap().is_empty());
     assert!(!r.store.cancellations(r.process).await.unwrap()[0].is_running);
 }
 
@@ -299,7 +299,7 @@ async fn redrive_counts_first_and_edits_by_a_merge_patch() {
     assert_eq!(r.store.dead_jobs(10).await.unwrap().len(), 3, "nothing has moved");
     let how = Redrive { dry_run: false, ..how };
     assert_eq!(r.store.redrive(&filter, &how).await.unwrap(), 2);
-    let due = r.store.due_jobs(r.process, 10, "").await.unwrap();
+    let due = r.store.due_jobs(r.process, None, 10, "").await.unwrap();
     let mut args: Vec<Value> = due.iter().map(|job| job.args.clone()).collect();
     args.sort_by_key(Value::to_string);
     assert_eq!(args, [json!({"n": 0, "new": {"a": 1}}), json!({"n": 1, "new": {"a": 1}})]);

@@ -10,7 +10,7 @@ use store::Consumer::{Jobs, React};
 use store::{Ending, EnqueueOptions, Error, Finish, Reaction, Starts, Store};
 use uuid::Uuid;
 
-use crate::support::{Db, LONG, db, subject_in, until};
+use crate::support::{Db, LONG, READ_NOW, db, subject_in, until};
 
 /// A job of a slice, due at `run_at`.
 pub(crate) fn job(subject: &Subject, run_at: Timestamp, priority: i16) -> NewJob {
@@ -48,7 +48,7 @@ fn in_an_hour() -> Timestamp {
 }
 
 async fn due(store: &Store, process: Uuid) -> Vec<Uuid> {
-    store.due_jobs(process, 100, "").await.unwrap().iter().map(|job| job.id).collect()
+    store.due_jobs(process, None, 100, "").await.unwrap().iter().map(|job| job.id).collect()
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn due_jobs_come_by_priority_then_time_and_of_held_slices_alone() {
     db.store.claim(Jobs, 1, process, LONG).await.unwrap().unwrap();
     assert_eq!(due(&db.store, process).await, [ids[3], ids[2], ids[4], ids[0], ids[5]]);
     assert!(due(&db.store, Uuid::now_v7()).await.is_empty(), "another process");
-    let first = &db.store.due_jobs(process, 1, "").await.unwrap();
+    let first = &db.store.due_jobs(process, None, 1, "").await.unwrap();
     let first: Vec<Uuid> = first.iter().map(|job| job.id).collect();
     assert_eq!(first, [ids[3], ids[2], ids[5]], "one of each priority");
     db.store.claim(Jobs, 2, process, LONG).await.unwrap().unwrap();
@@ -92,7 +92,7 @@ async fn a_due_job_is_told_as_it_was_enqueued() {
     insert(&db, 1, vec![one.clone()]).await;
     let process = Uuid::now_v7();
     db.store.claim(Jobs, 1, process, LONG).await.unwrap();
-    let told = db.store.due_jobs(process, 1, "").await.unwrap().pop().unwrap();
+    let told = db.store.due_jobs(process, None, 1, "").await.unwrap().pop().unwrap();
     assert_eq!((told.slice, told.id, told.kind, told.subject), (1, one.id, one.kind, one.subject));
     assert_eq!((told.args, told.run_at, told.max_attempts), (one.args, one.run_at, 3));
     assert_eq!((told.attempt, told.errors), (0, 0));
@@ -105,11 +105,27 @@ async fn the_next_due_job_is_waited_for() {
     let subject = subject_in(&db.store, 1);
     let process = Uuid::now_v7();
     db.store.claim(Jobs, 1, process, LONG).await.unwrap();
-    assert_eq!(db.store.next_due_in(process).await.unwrap(), None);
+    assert_eq!(db.store.next_due_in(process, &READ_NOW).await.unwrap(), None);
     insert(&db, 1, vec![job(&subject, seconds_ago(5), 1), job(&subject, in_an_hour(), 4)]).await;
-    let wait = db.store.next_due_in(process).await.unwrap().unwrap();
+    let wait = db.store.next_due_in(process, &READ_NOW).await.unwrap().unwrap();
     assert!((3500..=3600).contains(&wait.as_secs()), "{wait:?}");
-    assert_eq!(db.store.next_due_in(Uuid::now_v7()).await.unwrap(), None);
+    assert_eq!(db.store.next_due_in(Uuid::now_v7(), &READ_NOW).await.unwrap(), None);
+    let before = [(1, Duration::from_secs(60))];
+    let since = db.store.next_due_in(process, &before).await.unwrap();
+    assert_eq!(since, Some(Duration::ZERO), "it became due after its slice was read");
+}
+
+#[tokio::test]
+async fn due_jobs_are_read_of_some_slices_alone() {
+    let db = db().await;
+    let process = Uuid::now_v7();
+    for slice in [1, 2] {
+        db.store.claim(Jobs, slice, process, LONG).await.unwrap();
+        insert(&db, slice, vec![job(&subject_in(&db.store, slice), seconds_ago(5), 1)]).await;
+    }
+    assert_eq!(db.store.due_jobs(process, None, 9, "").await.unwrap().len(), 2);
+    let of = db.store.due_jobs(process, Some(&[2, 3]), 9, "").await.unwrap();
+    assert_eq!(of.iter().map(|job| job.slice).collect::<Vec<_>>(), [2]);
 }
 
 #[tokio::test]
@@ -201,7 +217,7 @@ async fn a_dead_job_comes_back_with_new_budgets_and_goes_on_counting_starts() {
 
     let (one, two) = tokio::join!(db.store.retry_dead(ids[0]), db.store.retry_dead(ids[0]));
     assert!(one.is_ok() != two.is_ok(), "one of two wins: {one:?} {two:?}");
-    let back = db.store.due_jobs(process, 10, "").await.unwrap();
+    let back = db.store.due_jobs(process, None, 10, "").await.unwrap();
     assert_eq!(
         (back[0].id, back[0].attempt, back[0].errors, back[0].max_attempts),
         (ids[0], 1, 0, 3)
@@ -269,8 +285,8 @@ async fn claims_read_what_is_due_and_never_the_whole_table() {
         .unwrap();
         // From the sixth on the plan is the generic one.
         for _ in 0..10 {
-            assert_eq!(other.due_jobs(process, 64, "").await.unwrap().len(), 5);
-            assert!(other.next_due_in(process).await.unwrap().is_some());
+            assert_eq!(other.due_jobs(process, None, 64, "").await.unwrap().len(), 5);
+            assert!(other.next_due_in(process, &READ_NOW).await.unwrap().is_some());
         }
         other.close().await;
         until(async || (counter(&db, "idx_scan").await >= index + 20 * 64).then_some(())).await;

@@ -10,7 +10,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{Db, LONG, db, subject_in};
+use crate::support::{Db, LONG, READ_NOW, db, subject_in};
 
 fn keyed(subject: &Subject, on_conflict: OnConflict) -> EnqueueOptions {
     EnqueueOptions {
@@ -43,11 +43,11 @@ async fn a_job_that_waits_is_replaced_and_runs_with_its_new_arguments_though_it_
     let first = enqueue(&db, 1, &replace).await;
     let process = Uuid::now_v7();
     let lease = db.store.claim(Jobs, 1, process, LONG).await.unwrap().unwrap();
-    let read = db.store.due_jobs(process, 9, "").await.unwrap();
+    let read = db.store.due_jobs(process, None, 9, "").await.unwrap();
     assert_eq!(read[0].args, json!({"n": 1}));
     let second = enqueue(&db, 2, &EnqueueOptions { priority: Some(1), ..replace.clone() }).await;
     assert_eq!(second, Enqueued { id: first.id, is_new: false });
-    assert_eq!(db.store.due_jobs(process, 9, "").await.unwrap()[0].priority, 1);
+    assert_eq!(db.store.due_jobs(process, None, 9, "").await.unwrap()[0].priority, 1);
     let id = first.id.unwrap();
     let started = db.store.mark_started(1, lease.epoch, &[id]).await.unwrap();
     assert_eq!(started[0].args, Some(json!({"n": 2})));
@@ -73,7 +73,7 @@ async fn a_debounced_job_is_pushed_back_and_does_not_start_though_it_was_due_whe
     assert_eq!(enqueue(&db, 3, &debounce(1)).await.id, first.id, "never forward");
     let id = first.id.unwrap();
     assert!(db.store.mark_started(1, lease.epoch, &[id]).await.unwrap().is_empty());
-    let wait = db.store.next_due_in(process).await.unwrap().unwrap();
+    let wait = db.store.next_due_in(process, &READ_NOW).await.unwrap().unwrap();
     assert!((7100..=7200).contains(&wait.as_secs()), "{wait:?}");
     let args: Value =
         sqlx::query_scalar("SELECT args FROM tallylight.job").fetch_one(&db.pool).await.unwrap();
@@ -247,7 +247,7 @@ async fn parked_jobs_are_found_by_their_key_in_order_and_by_any_later_holder() {
     let second = db.store.claim(Jobs, 1, process, LONG).await.unwrap().unwrap();
     let fenced = db.store.park(1, first.epoch, std::slice::from_ref(&key), &[]).await;
     assert!(matches!(fenced, Err(Error::Fenced { .. })));
-    assert!(db.store.due_jobs(process, 9, "").await.unwrap().is_empty());
+    assert!(db.store.due_jobs(process, None, 9, "").await.unwrap().is_empty());
     assert_eq!(db.store.parked_keys(&[0, 1]).await.unwrap(), [(1, key.clone())]);
     let keys = [(1, key.clone())];
     let found = db.store.parked_jobs(process, &keys, 2).await.unwrap();
@@ -264,7 +264,7 @@ async fn parked_jobs_are_found_by_their_key_in_order_and_by_any_later_holder() {
         .collect();
     db.store.finish(1, second.epoch, &finishes).await.unwrap();
     assert!(db.store.still_parked(&keys).await.unwrap().is_empty());
-    assert!(db.store.next_due_in(process).await.unwrap().is_some());
+    assert!(db.store.next_due_in(process, &READ_NOW).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -287,11 +287,11 @@ async fn paused_jobs_are_set_aside_and_taken_back_and_timers_never_wait() {
     let fair_keys = ["ann".to_owned()];
     let moved = db.store.set_aside(1, lease.epoch, &pauses, &fair_keys, &[]).await.unwrap();
     assert_eq!(moved, 2);
-    assert_eq!(db.store.due_jobs(process, 9, "").await.unwrap().len(), 1);
+    assert_eq!(db.store.due_jobs(process, None, 9, "").await.unwrap().len(), 1);
     assert!(db.store.take_back(1, lease.epoch, &pauses).await.unwrap());
-    assert_eq!(db.store.due_jobs(process, 9, "").await.unwrap().len(), 1, "still paused");
+    assert_eq!(db.store.due_jobs(process, None, 9, "").await.unwrap().len(), 1, "still paused");
     assert!(db.store.take_back(1, lease.epoch, &Pauses::default()).await.unwrap());
-    let back = db.store.due_jobs(process, 9, "").await.unwrap();
+    let back = db.store.due_jobs(process, None, 9, "").await.unwrap();
     let lanes: Vec<Lane> = back.iter().map(|job| job.lane).collect();
     assert_eq!(lanes, [Lane::Open, Lane::Shared, Lane::Open]);
     for kind in ["timer", "forward"] {

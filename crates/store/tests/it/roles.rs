@@ -180,7 +180,7 @@ async fn a_worker_does_all_of_its_work() {
     };
     store.commit_reaction(&react, &reaction, LONG).await.unwrap();
     store.renew(React, &[(1, react.epoch)], LONG).await.unwrap();
-    assert_eq!(store.due_jobs(process, 5, "").await.unwrap().len(), 1);
+    assert_eq!(store.due_jobs(process, None, 5, "").await.unwrap().len(), 1);
     store.mark_started(1, jobs.epoch, &[id]).await.unwrap();
     let ending = Ending::Discarded { error: "no".to_owned() };
     store

@@ -282,7 +282,7 @@ async fn story(work: &dyn Work, lease: Lease, process: Uuid) -> Vec<String> {
     let none = Fire { due, fires: Vec::new(), next: None, error: Some("no".to_owned()), ..fire };
     told.push(told_fire(work.fire_schedule(slice, epoch, &none).await));
     told.push(format!("{:?}", work.next_fire_in(process).await));
-    let mut jobs = work.due_jobs(process, 9, "").await.unwrap();
+    let mut jobs = work.due_jobs(process, None, 9, "").await.unwrap();
     jobs.sort_by_key(|job| job.run_at);
     told.extend(jobs.iter().map(|job| format!("{} {} {}", job.kind, job.subject, job.args)));
     told

@@ -18,6 +18,17 @@ const EVERY: Duration = Duration::from_millis(2);
 /// A lease that no test outlasts.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
 
+/// All slices, as read at this moment.
+pub(crate) const READ_NOW: [(i16, Duration); 16] = {
+    let mut slices = [(0, Duration::ZERO); 16];
+    let mut n = 1;
+    while n < 16 {
+        slices[n].0 = slices[n - 1].0 + 1;
+        n += 1;
+    }
+    slices
+};
+
 /// A database of its own: the store, and a pool for plain SQL.
 pub(crate) struct Db {
     pub(crate) store: Store,

@@ -13,7 +13,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::support::{LONG, db, event, login};
+use crate::support::{LONG, READ_NOW, db, event, login};
 
 mod enqueued;
 
@@ -57,7 +57,7 @@ impl World {
     }
 
     async fn due(&self) -> Vec<DueJob> {
-        self.store.due_jobs(self.process, 20_000, "").await.unwrap()
+        self.store.due_jobs(self.process, None, 20_000, "").await.unwrap()
     }
 
     async fn is_due(&self, id: Uuid) -> bool {
@@ -213,7 +213,7 @@ async fn a_job_sleeps_until_its_time_and_counts_nothing() {
         assert!(!step.is_over && !step.is_closed, "{}", w.name);
         w.wait(&run, "night").await;
         assert!(!w.is_due(run.id).await, "{}", w.name);
-        let wait = w.store.next_due_in(w.process).await.unwrap().unwrap();
+        let wait = w.store.next_due_in(w.process, &READ_NOW).await.unwrap().unwrap();
         assert!(wait > Duration::from_hours(7) && wait <= Duration::from_hours(8), "{}", w.name);
 
         let run = w.start(w.enqueue().await).await;

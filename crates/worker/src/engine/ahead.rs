@@ -5,6 +5,7 @@
 //! edited or taken meanwhile is not started by it. They are read anew when there is news, when they
 //! are too few, and when they are old.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use store::{DueJob, Error};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::Engine;
 use super::choose::Chosen;
 use super::lanes::Full;
+use crate::news::News;
 
 /// Due jobs of a slice and priority that are read at once, at least and at most.
 const PAGE: (usize, usize) = (64, 512);
@@ -23,6 +25,10 @@ const READS: usize = 8;
 /// How long they stay candidates: who enqueues something of a higher priority need not tell.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Least time between two questions when something becomes due: the answer concerns what comes
+/// later, and news come by the hundred.
+const ASKS: Duration = Duration::from_millis(20);
+
 /// Due jobs that were read.
 #[derive(Debug)]
 pub(crate) struct Ahead {
@@ -30,37 +36,69 @@ pub(crate) struct Ahead {
     jobs: Vec<DueJob>,
     /// Pages that were full when they were read.
     pub(super) full: Full,
-    /// There may be others by now.
-    pub(super) is_stale: bool,
+    /// Where there may be others by now.
+    pub(super) stale: News,
+    /// When all were read.
     read_at: Instant,
     /// When to look again in any case: something becomes due, or it is time to poll.
     pub(super) until: Instant,
     /// Something becomes due then.
     is_due_then: bool,
+    /// Slices that were read since it was asked what becomes due in them, and when.
+    to_ask: BTreeMap<i16, Instant>,
+    asked_at: Option<Instant>,
 }
 
 impl Default for Ahead {
     fn default() -> Self {
         let now = Instant::now();
-        let (jobs, full) = (Vec::new(), Full::default());
-        Self { jobs, full, is_stale: true, read_at: now, until: now, is_due_then: true }
+        Self {
+            jobs: Vec::new(),
+            full: Full::default(),
+            stale: News::All,
+            read_at: now,
+            until: now,
+            is_due_then: true,
+            to_ask: BTreeMap::new(),
+            asked_at: None,
+        }
     }
 }
 
 impl Ahead {
     /// Looks at the clock: what was read may be too old, or something have become due. With a
     /// backlog, whose pages are full, a poll by itself is no reason to read.
-    pub(super) fn look(&mut self, is_news: bool) {
+    pub(super) fn look(&mut self, news: News, poll: Duration) {
         let now = Instant::now();
+        self.stale.add(news);
         let is_late = self.read_at + FRESH <= now;
         let is_polled = self.until <= now && (self.is_due_then || !self.full.any());
-        self.is_stale |= is_news || is_late || is_polled;
+        if is_late || is_polled {
+            self.stale = News::All;
+        }
+        if self.until <= now {
+            (self.until, self.is_due_then) = (now + poll, false);
+        }
     }
 
-    /// Something becomes due after this time, if it does; else it is time to poll.
-    pub(super) fn wait(&mut self, due: Option<Duration>, poll: Duration) {
-        self.is_due_then = due.is_some_and(|due| due <= poll);
-        self.until = Instant::now() + due.map_or(poll, |due| due.min(poll));
+    /// When to ask what becomes due next.
+    pub(super) fn ask_at(&self) -> Option<Instant> {
+        self.to_ask.values().min().map(|read| self.asked_at.map_or(*read, |asked| asked + ASKS))
+    }
+
+    /// The slices to ask about, each with when it was read; they are asked about now.
+    pub(super) fn asks(&mut self) -> Vec<(i16, Duration)> {
+        self.asked_at = Some(Instant::now());
+        let slices = std::mem::take(&mut self.to_ask);
+        slices.into_iter().map(|(slice, read)| (slice, read.elapsed())).collect()
+    }
+
+    /// Something becomes due after this time.
+    pub(super) fn wait(&mut self, due: Duration) {
+        let at = Instant::now() + due;
+        if at <= self.until {
+            (self.until, self.is_due_then) = (at, true);
+        }
     }
 
     /// Keeps what was not started, for the next claim. Also what is behind others of its key: what
@@ -73,20 +111,51 @@ impl Ahead {
 }
 
 impl Engine {
-    /// The due jobs to choose from, in their order: those that were read ahead, or as many as may
-    /// start in the next few claims.
-    pub(super) async fn due(&mut self, slices: usize, slots: usize) -> Result<Vec<DueJob>, Error> {
-        let is_enough = self.ahead.jobs.len() >= slots || !self.ahead.full.any();
-        if !self.ahead.is_stale && is_enough {
-            return Ok(std::mem::take(&mut self.ahead.jobs));
+    /// The due jobs of the ready slices to choose from, in their order: those that were read ahead,
+    /// or as many as may start in the next few claims.
+    pub(super) async fn due(
+        &mut self,
+        ready: &HashMap<i16, i64>,
+        slots: usize,
+    ) -> Result<Vec<DueJob>, Error> {
+        if self.ahead.jobs.len() < slots && self.ahead.full.any() {
+            self.ahead.stale = News::All;
         }
+        let of: Option<Vec<i16>> = match &self.ahead.stale {
+            News::Of(slices) if slices.is_empty() => {
+                return Ok(std::mem::take(&mut self.ahead.jobs));
+            }
+            News::Of(slices) => Some(slices.iter().copied().collect()),
+            News::All => None,
+        };
+        let begun = Instant::now();
         let all = self.ctx.config().concurrency * READS;
-        let page = all.div_ceil(slices.max(1)).clamp(PAGE.0, PAGE.1);
+        let page = all.div_ceil(ready.len().max(1)).clamp(PAGE.0, PAGE.1);
         let most = i64::try_from(page).unwrap_or(i64::MAX);
-        let store = self.ctx.store();
-        let due = store.due_jobs(self.ctx.process(), most, &self.lanes.fair_after).await?;
-        self.ahead.full = Full::of(&due, page);
-        (self.ahead.is_stale, self.ahead.read_at) = (false, Instant::now());
+        let (store, process) = (self.ctx.store(), self.ctx.process());
+        let mut due = store.due_jobs(process, of.as_deref(), most, &self.lanes.fair_after).await?;
+        let is_read = |slice: i16| of.as_ref().is_none_or(|of| of.contains(&slice));
+        self.ahead.full.renew(Full::of(&due, page), is_read);
+        self.ahead.stale = News::default();
+        let read = ready.keys().filter(|slice| is_read(**slice));
+        self.ahead.to_ask.extend(read.map(|slice| (*slice, begun)));
+        let before = std::mem::take(&mut self.ahead.jobs);
+        if of.is_none() {
+            self.ahead.read_at = begun;
+        } else if !before.is_empty() {
+            due.extend(before.into_iter().filter(|job| !is_read(job.slice)));
+            due.sort_by_key(|job| (job.priority, job.run_at, job.id));
+        }
         Ok(due)
+    }
+
+    /// Asks when the next job becomes due, of those that were not due when their slice was read: so
+    /// none becomes due between the two and is missed.
+    pub(super) async fn ask(&mut self) {
+        let asks = self.ahead.asks();
+        // An error is told by the next claim; polling makes up for it.
+        if let Ok(Some(due)) = self.ctx.store().next_due_in(self.ctx.process(), &asks).await {
+            self.ahead.wait(due);
+        }
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::choose::{Chosen, Shares};
+use crate::news::News;
 use crate::running::Taken;
 
 /// Parked keys that are looked at in one look: each is an index range for each priority.
@@ -121,7 +122,7 @@ impl Engine {
             if pauses != self.lanes.pauses {
                 self.lanes.pauses = pauses;
                 self.lanes.changes += 1;
-                self.ahead.is_stale = true;
+                self.ahead.stale = News::All;
             }
             self.lanes.read_at = Some(now);
         }
@@ -218,6 +219,14 @@ impl Full {
         full.by_time.retain(|_, count| *count >= page);
         full.by_owner.retain(|_, count| *count >= PER_FAIR_KEY);
         full
+    }
+
+    /// What was read anew takes the place of what was known of its slices.
+    pub(super) fn renew(&mut self, read: Self, is_read: impl Fn(i16) -> bool) {
+        self.by_time.retain(|(slice, _), _| !is_read(*slice));
+        self.by_owner.retain(|(slice, _, _), _| !is_read(*slice));
+        self.by_time.extend(read.by_time);
+        self.by_owner.extend(read.by_owner);
     }
 
     /// Whether a job stands in the way of others.

@@ -16,11 +16,15 @@ impl Tables {
         &mut self,
         now: Timestamp,
         process: Uuid,
+        of: Option<&[i16]>,
         per_slice: i64,
         fair_after: &str,
     ) -> Vec<DueJob> {
         let mut due = Vec::new();
-        for (slice, tables) in (0..).zip(&self.slices).filter(|(_, t)| is_held(t, process)) {
+        let is_of = |slice: &i16| of.is_none_or(|of| of.contains(slice));
+        for (slice, tables) in
+            (0..).zip(&self.slices).filter(|(s, t)| is_of(s) && is_held(t, process))
+        {
             let epoch = tables.jobs_lease.epoch;
             let shared = tables.jobs.values().filter(|job| job.lane == Lane::Shared);
             let owners = shared.filter_map(|job| job.fair_key.as_deref());
@@ -51,11 +55,14 @@ impl Tables {
         &mut self,
         now: Timestamp,
         process: Uuid,
+        read: &[(i16, Duration)],
     ) -> Option<Duration> {
-        let held = self.slices.iter().filter(|tables| is_held(tables, process));
-        let jobs = held.flat_map(|tables| tables.jobs.values());
-        let later = jobs.filter(|job| matches!(job.lane, Lane::Open | Lane::Shared));
-        let next = later.map(|job| job.run_at).filter(|run_at| *run_at > now).min()?;
-        (next - now).to_std().ok()
+        let next = read.iter().filter_map(|(slice, ago)| {
+            let tables = self.slices.get(usize::from(slice.unsigned_abs()))?;
+            let jobs = tables.jobs.values().filter(|_| is_held(tables, process));
+            let later = jobs.filter(|job| matches!(job.lane, Lane::Open | Lane::Shared));
+            later.map(|job| job.run_at).filter(|run_at| *run_at > now - *ago).min()
+        });
+        Some((next.min()? - now).to_std().unwrap_or_default())
     }
 }

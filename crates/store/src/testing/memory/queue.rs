@@ -27,11 +27,14 @@ impl Queue for Memory {
     fn due_jobs<'a>(
         &'a self,
         process: Uuid,
+        of: Option<&'a [i16]>,
         per_slice: i64,
         fair_after: &'a str,
     ) -> Answer<'a, Vec<DueJob>> {
-        let after = fair_after.to_owned();
-        self.call("due_jobs", move |t, now| Ok(t.due_jobs(now, process, per_slice, &after)))
+        let (of, after) = (of.map(<[i16]>::to_vec), fair_after.to_owned());
+        self.call("due_jobs", move |t, now| {
+            Ok(t.due_jobs(now, process, of.as_deref(), per_slice, &after))
+        })
     }
 
     fn pauses(&self) -> Answer<'_, Pauses> {
@@ -93,8 +96,13 @@ impl Queue for Memory {
         self.call("take_back", move |tables, _| tables.take_back(slice, epoch, &pauses))
     }
 
-    fn next_due_in(&self, process: Uuid) -> Answer<'_, Option<Duration>> {
-        self.call("next_due_in", move |tables, now| Ok(tables.next_due_in(now, process)))
+    fn next_due_in<'a>(
+        &'a self,
+        process: Uuid,
+        read: &'a [(i16, Duration)],
+    ) -> Answer<'a, Option<Duration>> {
+        let read = read.to_vec();
+        self.call("next_due_in", move |tables, now| Ok(tables.next_due_in(now, process, &read)))
     }
 
     fn mark_started<'a>(

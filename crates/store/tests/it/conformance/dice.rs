@@ -38,7 +38,7 @@ impl Dice<'_> {
     }
 
     /// Once in `n` times.
-    fn once_in(&mut self, n: u32) -> bool {
+    pub(super) fn once_in(&mut self, n: u32) -> bool {
         self.rng.random_ratio(1, n)
     }
 

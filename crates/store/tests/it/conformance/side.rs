@@ -19,7 +19,7 @@ use store::{
 use uuid::Uuid;
 
 use super::call::{Call, Enqueue, Event, How, IsPresent, Job, React, Run};
-use crate::support::Db;
+use crate::support::{Db, READ_NOW};
 
 mod waiting;
 
@@ -237,12 +237,12 @@ impl Side {
                 let positions = told(work.parked_positions(*slice, subject, *limit).await);
                 format!("{counts} {requests} {awaiting} {positions}")
             }
-            Call::Due { process, per_slice } => {
-                let due = work.due_jobs(*process, *per_slice, "").await;
+            Call::Due { process, of, per_slice } => {
+                let due = work.due_jobs(*process, of.as_deref(), *per_slice, "").await;
                 told(due.map(|due| due.iter().map(|job| self.told_job(job)).collect::<Vec<_>>()))
             }
             Call::NextDue(process) => {
-                let next = work.next_due_in(*process).await;
+                let next = work.next_due_in(*process, &READ_NOW).await;
                 told(next.map(|next| next.map(|next| (next.as_secs() + 1_800) / 3_600)))
             }
             Call::Mark { slice, epoch, ids } => {
