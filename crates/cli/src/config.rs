@@ -83,7 +83,7 @@ pub(crate) struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, url_file: None, max_connections: 16, data_dir: None, pg_bin: None }
+        Self { url: None, url_file: None, max_connections: 8, data_dir: None, pg_bin: None }
     }
 }
 

@@ -119,7 +119,7 @@ impl Config {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: SecretString::from(url.into()),
-            max_connections: 16,
+            max_connections: 8,
             acquire_timeout: Duration::from_secs(5),
             history_url: None,
             job_history: JobHistory::default(),

@@ -1,4 +1,4 @@
-//! The transaction of reactions: fence and advance, states and rows, jobs, announcements last.
+//! The transaction of reactions: fence and advance, states and rows, announcements, jobs last.
 //!
 //! All of it or nothing: so each event has its effect on our tables exactly once. Small reactions
 //! of several slices share a transaction, since a commit and its calls are most of what they cost.
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::consumer::{Consumer, Lease, micros};
 use crate::jobs::relay;
 use crate::parked::{self, Mended, ParkedEvent};
-use crate::together::append_within;
+use crate::together::{Within, append_within};
 use crate::{Error, Store, jobs, projection};
 
 /// What a batch of events of one slice leads to.
@@ -114,27 +114,29 @@ impl Store {
         let own: Vec<&Reacting<'_>> =
             all.iter().filter(|one| held.contains_key(&one.slice())).collect();
         write(&mut tx, &own).await?;
-        let mut jobs = enqueue(&mut tx, &own).await?;
+        let mut woken = HashMap::new();
         for one in own.iter().filter(|one| held[&one.slice()]) {
             let Lease { slice, position, recorded_at, .. } = *one.lease;
-            let woken =
-                relay::wake_waiting(&mut tx, slice, position, recorded_at, one.reaction.to).await?;
-            *jobs.entry(slice).or_default() += woken;
+            let to = one.reaction.to;
+            let jobs = relay::wake_waiting(&mut tx, slice, position, recorded_at, to).await?;
+            woken.insert(slice, jobs);
         }
         for one in own.iter().filter(|one| !one.reaction.cancels.is_empty()) {
             jobs::mark_cancelled(&mut tx, one.slice(), &one.reaction.cancels).await?;
         }
         let told: Vec<(i16, Vec<&NewEvent>)> =
             own.iter().map(|one| (one.slice(), one.reaction.events.iter().collect())).collect();
-        let events: HashMap<i16, usize> =
-            append_within(&mut tx, &told).await?.into_iter().collect();
+        let appended = append_within(&mut tx, &told).await?;
+        let appended = appended.into_iter().map(|within| (within.slice, within)).collect();
+        let inserted = enqueue(&mut tx, &own, &appended).await?;
         tx.commit().await?;
+        let of = |jobs: &HashMap<i16, u64>, slice| jobs.get(&slice).copied().unwrap_or_default();
         let committed = |one: &Reacting<'_>| {
             let (slice, Reaction { to, recorded_at, .. }) = (one.slice(), one.reaction);
             held.contains_key(&slice).then(|| Committed {
                 lease: Lease { position: *to, recorded_at: *recorded_at, ..*one.lease },
-                jobs: jobs.get(&slice).copied().unwrap_or_default(),
-                events: events.get(&slice).copied().unwrap_or_default(),
+                jobs: of(&inserted, slice) + of(&woken, slice),
+                events: appended.get(&slice).map_or(0, |within| within.stored),
             })
         };
         Ok(all.iter().map(committed).collect())
@@ -188,16 +190,25 @@ async fn write(connection: &mut PgConnection, own: &[&Reacting<'_>]) -> Result<(
     Ok(())
 }
 
-/// Inserts the jobs that were not inserted before. Returns how many of each slice.
+/// Inserts the jobs that were not inserted before, which the append of the events that carry their
+/// keys has found out, exactly under the fence: only the holder of the slice claims such keys.
+/// Returns how many of each slice.
 async fn enqueue(
     connection: &mut PgConnection,
     own: &[&Reacting<'_>],
+    appended: &HashMap<i16, Within>,
 ) -> Result<HashMap<i16, u64>, Error> {
     let jobs: Vec<(i16, &NewJob)> =
         own.iter().flat_map(|one| one.reaction.jobs.iter().map(|job| (one.slice(), job))).collect();
-    let claimed = claimed_keys(connection, &jobs).await?;
+    let is_told = |slice, key| appended.get(&slice)?.keys.get(&key).copied();
+    let untold = jobs.iter().filter_map(|(slice, job)| {
+        let key = job.once_for?;
+        is_told(*slice, key).is_none().then_some((*slice, key))
+    });
+    let claimed = claimed_keys(connection, untold.unzip()).await?;
     let is_new = |(slice, job): &(i16, &NewJob)| {
-        job.once_for.is_none_or(|key| !claimed.contains(&(*slice, key)))
+        let is_new = |key| is_told(*slice, key).unwrap_or(!claimed.contains(&(*slice, key)));
+        job.once_for.is_none_or(is_new)
     };
     let new_jobs: Vec<(i16, &NewJob)> = jobs.into_iter().filter(is_new).collect();
     let mut inserted: HashMap<i16, u64> = HashMap::new();
@@ -207,14 +218,12 @@ async fn enqueue(
     Ok(inserted)
 }
 
-/// Which jobs' keys were claimed before: those jobs were enqueued before, and perhaps done. Exact
-/// under the fence, since only the holder of the slice claims such keys.
+/// Which keys, each of its slice, were claimed before: the jobs that are enqueued once for them were,
+/// and are perhaps done.
 async fn claimed_keys(
     connection: &mut PgConnection,
-    jobs: &[(i16, &NewJob)],
+    (slices, keys): (Vec<i16>, Vec<Uuid>),
 ) -> Result<HashSet<(i16, Uuid)>, Error> {
-    let once = jobs.iter().filter_map(|(slice, job)| Some((*slice, job.once_for?)));
-    let (slices, keys): (Vec<i16>, Vec<Uuid>) = once.unzip();
     if keys.is_empty() {
         return Ok(HashSet::new());
     }

@@ -6,6 +6,7 @@
 //! Where the database cannot do it in one transaction (on Citus, whose functions run on the node of
 //! one slice), each slice has its own call.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::event::NewEvent;
@@ -134,32 +135,60 @@ impl Store {
     }
 }
 
-/// Appends events to their slices within a transaction, given in ascending order. Comes last in it:
-/// it locks the heads. Returns how many were stored of each slice that has any.
+/// What an append within a transaction did to a slice.
+#[derive(Debug)]
+pub(crate) struct Within {
+    /// The slice.
+    pub(crate) slice: i16,
+    /// How many of its events were stored.
+    pub(crate) stored: usize,
+    /// The keys of its events, each with whether this append claimed it; else it was known before.
+    pub(crate) keys: HashMap<Uuid, bool>,
+}
+
+impl Within {
+    /// `skipped` in ascending order.
+    fn new(slice: i16, events: &[&NewEvent], skipped: &[usize]) -> Self {
+        let mut keys = HashMap::new();
+        for (n, event) in events.iter().enumerate() {
+            if let Some(key) = event.key {
+                *keys.entry(key).or_default() |= skipped.binary_search(&n).is_err();
+            }
+        }
+        Self { slice, stored: events.len() - skipped.len(), keys }
+    }
+}
+
+/// Appends events to their slices within a transaction, given in ascending order. Comes late in it:
+/// it locks the heads. Returns what became of each slice that has any.
 pub(crate) async fn append_within(
     connection: &mut PgConnection,
     slices: &[(i16, Vec<&NewEvent>)],
-) -> Result<Vec<(i16, usize)>, Error> {
+) -> Result<Vec<Within>, Error> {
     let told: Vec<&(i16, Vec<&NewEvent>)> =
         slices.iter().filter(|(_, events)| !events.is_empty()).collect();
     if let [(slice, events)] = told.as_slice() {
         let appended = log::append(connection, *slice, None, events).await?;
-        return Ok(vec![(*slice, events.len() - appended.skipped.len())]);
+        return Ok(vec![Within::new(*slice, events, &appended.skipped)]);
     }
     if told.is_empty() {
         return Ok(Vec::new());
     }
     let mut parts = Vec::with_capacity(told.len());
     let mut events = Vec::new();
-    for (slice, own) in told {
+    for (slice, own) in &told {
         let numbers = events.len()..events.len() + own.len();
         parts.push(Part { slice: *slice, events: numbers.collect() });
         events.extend_from_slice(own);
     }
     // Unnamed: a transaction whose answer is lost is repeated as a whole.
     let done = together(connection, None, &parts, &events).await?;
-    let stored = |(part, done): (&Part, Done)| (part.slice, part.events.len() - done.skipped.len());
-    Ok(parts.iter().zip(done).map(stored).collect())
+    let within = |((slice, own), (part, done)): (&&(i16, Vec<&NewEvent>), (&Part, Done))| {
+        let first = part.events.first().copied().unwrap_or_default();
+        let skipped: Vec<usize> = done.skipped.iter().map(|n| n - first).collect();
+        Within::new(*slice, own, &skipped)
+    };
+    Ok(told.iter().zip(parts.iter().zip(done)).map(within).collect())
 }
 
 /// One call for all of them.

@@ -100,7 +100,6 @@ const OVER_ALL_SLICES: [(&str, &str); 38] = [
     ("INSERT INTO tallylight.slice_head (slice) SELECT generate_series", "migrate"),
     ("SELECT (SELECT id FROM tallylight.installation) AS installation", "db backup and restore"),
     ("SELECT (extract(epoch FROM min(j.run_at) - now())", "a worker's own leases, joined by slice"),
-    ("SELECT j.slice AS \"slice!\", j.id AS", "a worker's own leases, joined by slice"),
     ("SELECT min(f.fair_key) FROM tallylight.checkpoint", "a worker's own leases, joined by slice"),
     ("SELECT (extract(epoch FROM min(s.next_fire_at)", "a worker's own leases, joined by slice"),
     ("SELECT s.slice, s.name, s.version, s.cron", "a worker's own leases, joined by slice"),

@@ -110,7 +110,7 @@ async fn the_next_due_job_is_waited_for() {
     let wait = db.store.next_due_in(process, &READ_NOW).await.unwrap().unwrap();
     assert!((3500..=3600).contains(&wait.as_secs()), "{wait:?}");
     assert_eq!(db.store.next_due_in(Uuid::now_v7(), &READ_NOW).await.unwrap(), None);
-    let before = [(1, Duration::from_secs(60))];
+    let before = [(1, Duration::from_mins(1))];
     let since = db.store.next_due_in(process, &before).await.unwrap();
     assert_eq!(since, Some(Duration::ZERO), "it became due after its slice was read");
 }

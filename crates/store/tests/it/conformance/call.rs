@@ -339,11 +339,7 @@ impl Call {
             62..65 => dice.request_parked(slice),
             65..72 => Self::Enqueue(dice.enqueue()),
             72..76 if dice.below(2) == 0 => Self::Lanes(dice.lanes(slice)),
-            72..76 => Self::Due {
-                process: dice.process(),
-                of: dice.once_in(3).then(|| vec![slice]),
-                per_slice: dice.number(0..4),
-            },
+            72..76 => dice.due(slice),
             76..78 => Self::NextDue(dice.process()),
             78..85 => dice.mark(slice),
             85..91 => dice.finish(slice),

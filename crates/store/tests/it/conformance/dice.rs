@@ -38,7 +38,7 @@ impl Dice<'_> {
     }
 
     /// Once in `n` times.
-    pub(super) fn once_in(&mut self, n: u32) -> bool {
+    fn once_in(&mut self, n: u32) -> bool {
         self.rng.random_ratio(1, n)
     }
 
@@ -329,6 +329,11 @@ impl Dice<'_> {
 
     fn live_jobs(&self, slice: i16) -> Vec<(Uuid, i32)> {
         self.of(slice).jobs.iter().map(|(id, job)| (*id, job.attempt)).collect()
+    }
+
+    pub(super) fn due(&mut self, slice: i16) -> Call {
+        let of = self.once_in(3).then(|| vec![slice]);
+        Call::Due { process: self.process(), of, per_slice: self.number(0..4) }
     }
 
     pub(super) fn mark(&mut self, slice: i16) -> Call {
