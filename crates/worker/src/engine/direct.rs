@@ -79,14 +79,14 @@ pub(super) async fn perform(
     }
 }
 
-/// A timer's effect: its event, in the transaction that removes it.
+/// A timer's effect: its event, in the transaction that removes it and is its key.
 fn timer(ctx: &Context, job: &DueJob) -> Finish {
-    let key = derived_id("timer-elapsed", &[&job.id.to_string()]);
+    let id = derived_id("timer-elapsed", &[&job.id.to_string()]);
     let Ok(elapsed) = serde_json::from_value::<TimerElapsed>(job.args.clone()) else {
         return undecodable(job);
     };
     let event = Event::TimerElapsed(elapsed);
-    let event = NewEvent::new(job.subject.clone(), &event, ctx.now(), key).with_key(key);
+    let event = NewEvent::new(job.subject.clone(), &event, ctx.now(), id);
     done(job, Ending::Completed, vec![caused(event, job)])
 }
 

@@ -165,11 +165,12 @@ fn call_args(job: &ClaimedJob) -> Option<CallArgs> {
     serde_json::from_value(job.args.clone()).ok()
 }
 
-/// The outcome's event: one for each job, whichever run ends it. A job that is retried from the
-/// dead letters has another number of starts, and so another outcome.
+/// The outcome's event: one for each job, whichever run ends it. The transaction that appends it
+/// takes the job away, so it needs no key. A job that is retried from the dead letters has another
+/// number of starts, and so another outcome.
 fn told(ctx: &Context, job: &ClaimedJob, event: &Event) -> NewEvent {
-    let key = derived_id("outcome", &[&job.id.to_string(), &job.attempt.to_string()]);
-    let mut event = NewEvent::new(job.subject.clone(), event, ctx.now(), key).with_key(key);
+    let id = derived_id("outcome", &[&job.id.to_string(), &job.attempt.to_string()]);
+    let mut event = NewEvent::new(job.subject.clone(), event, ctx.now(), id);
     event.causation_id = job.causation_id;
     event.correlation_id = job.correlation_id;
     event
