@@ -85,8 +85,8 @@ pub struct LiveStream {
     pub listed_last: bool,
     /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
     pub interruptions: u64,
-    /// Sessions that are not over, in order; those whose recording misses something, until a later
-    /// one ended; and for one event those that just ended.
+    /// Sessions that are not over, in order, and the last that is: of its recording there may be
+    /// news for as long as its videos are there.
     pub sessions: Vec<Session>,
     /// Which session a video belongs to, for ever.
     #[serde(with = "crate::recording::owners")]
@@ -244,11 +244,10 @@ impl LiveStream {
         });
     }
 
-    /// Whether the next event takes session `at` out of the state: it is over, and no news of its
-    /// recording are missed, or a later session has ended as well.
+    /// Whether the next event takes session `at` out of the state: it is over, and so is a later one.
     pub(crate) fn leaves(&self, at: usize) -> bool {
         let (session, later) = (&self.sessions[at], &self.sessions[at + 1..]);
-        session.may_leave() || session.is_over() && later.iter().any(Session::is_over)
+        session.is_over() && later.iter().any(Session::is_over)
     }
 
     /// Applies a label of a broadcast.

@@ -256,11 +256,6 @@ impl Session {
         self.status == Status::Ended
     }
 
-    /// Whether it is over and no news of its recording is missed: it leaves the live stream's state.
-    pub(crate) fn may_leave(&self) -> bool {
-        self.is_over() && !self.recording.misses_any()
-    }
-
     /// Commands to show it, whatever somebody else made of its broadcast.
     pub(crate) fn command_go_live(&mut self) {
         self.go_live = true;

@@ -244,6 +244,9 @@ fn announced(announcement: &Announcement) -> String {
             let PartNews { part, video, status, .. } = news;
             format!("part {part} of the recording is overdue: video {video} is {status}")
         }
+        Announcement::RecordingPartDeleted(news) => {
+            format!("part {} of the recording is gone: video {} was deleted", news.part, news.video)
+        }
         Announcement::RecordingPartReady(news) => {
             format!("part {} of the recording can be played: video {}", news.part, news.video)
         }

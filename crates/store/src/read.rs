@@ -1,6 +1,8 @@
 //! What the API and the commands read: sessions, live streams, progress. Never on a hot path.
 
-use domain::ids::{LiveStreamId, Subject, Timestamp};
+use std::collections::BTreeMap;
+
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::quota::Quota;
 use domain::state::Body;
 use domain::view::{RequestRow, SessionDetail};
@@ -180,7 +182,29 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(SessionRow::view).collect()
+        let views: Result<Vec<_>, Error> = rows.into_iter().map(SessionRow::view).collect();
+        let mut views = views?;
+        self.hear_videos(&mut views).await?;
+        Ok(views)
+    }
+
+    /// Takes over what is known by now of the videos of sessions that are over.
+    async fn hear_videos(&self, views: &mut [SessionView]) -> Result<(), Error> {
+        let mut over: BTreeMap<String, Vec<&mut SessionDetail>> = BTreeMap::new();
+        for view in views.iter_mut().filter(|view| view.status == "ended") {
+            if let Some(detail) = view.detail.as_mut().filter(|detail| !detail.parts.is_empty()) {
+                over.entry(view.source.clone()).or_default().push(detail);
+            }
+        }
+        for (source, details) in over {
+            let parts = details.iter().flat_map(|detail| &detail.parts);
+            let videos: Vec<VideoId> = parts.map(|part| part.video).collect();
+            let statuses = self.video_statuses(&source, &videos).await?;
+            for detail in details {
+                detail.hear(&statuses);
+            }
+        }
+        Ok(())
     }
 
     /// A session, if the projections know it already.
@@ -198,7 +222,9 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        row.map(SessionRow::view).transpose()
+        let mut views = Vec::from_iter(row.map(SessionRow::view).transpose()?);
+        self.hear_videos(&mut views).await?;
+        Ok(views.pop())
     }
 
     /// The quota of active live streams of a source; `None`: nobody has asked for a slot yet.

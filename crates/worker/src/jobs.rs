@@ -36,8 +36,10 @@ mod reconcile;
 mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
+mod sweep_recordings;
 mod update_live_stream;
 mod verify;
+mod video_lists;
 
 use delete_live_stream::Deletion;
 
@@ -53,12 +55,13 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 7] = [
     clean_up::KIND,
     clean_up::OLD_KIND,
     http_call::KIND,
     maintain::KIND,
     reconcile::KIND,
+    sweep_recordings::KIND,
     verify::KIND,
 ];
 
@@ -199,6 +202,7 @@ impl CallContext<'_> {
 pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     maintain::schedule(ctx).await?;
     reconcile::schedule(ctx).await?;
+    sweep_recordings::schedule(ctx).await?;
     verify::schedule(ctx).await
 }
 
@@ -252,6 +256,7 @@ pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         http_call::KIND => http_call::run(ctx, job).await,
         maintain::KIND => maintain::run(ctx, job).await,
         reconcile::KIND => reconcile::run(ctx, job).await,
+        sweep_recordings::KIND => sweep_recordings::run(ctx, job).await,
         verify::KIND => verify::run(ctx, job).await,
         _ => call(ctx, job).await.map(Done::call),
     }

@@ -1,5 +1,5 @@
-//! What this process remembers of its sweeps, by source: when it looked last, and how long the list
-//! of live streams was.
+//! What this process remembers of its sweeps, by source: when it looked last, how long the list of
+//! live streams was, and how far it came with old recordings.
 //!
 //! Nowhere else, on purpose: a process that remembers nothing looks at everything at once, and that
 //! is right after it started, took a slice over or stood still.
@@ -12,6 +12,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use store::AfterSession;
 
 /// What is remembered of one source.
 #[derive(Debug, Clone, Copy)]
@@ -24,17 +25,35 @@ pub(crate) struct Sweep {
 
 /// What is remembered of all sources.
 #[derive(Debug, Default)]
-pub(crate) struct Sweeps(Mutex<HashMap<String, Sweep>>);
+pub(crate) struct Sweeps {
+    swept: Mutex<HashMap<String, Sweep>>,
+    /// Up to which session, in the order of their ends, old recordings were gone through.
+    places: Mutex<HashMap<String, AfterSession>>,
+}
 
 impl Sweeps {
     /// The last sweep of a source by this process.
     pub(crate) fn of(&self, source: &str) -> Option<Sweep> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
     }
 
     /// Remembers a sweep.
     pub(crate) fn remember(&self, source: &str, sweep: Sweep) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source.to_owned(), sweep);
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(source.to_owned(), sweep);
+    }
+
+    /// Where the round through old recordings stands; `None`: it begins anew.
+    pub(crate) fn place(&self, source: &str) -> Option<AfterSession> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    /// Remembers where it stands; `None`: it is over.
+    pub(crate) fn go_on_from(&self, source: &str, place: Option<AfterSession>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        match place {
+            Some(place) => places.insert(source.to_owned(), place),
+            None => places.remove(source),
+        };
     }
 }
 
