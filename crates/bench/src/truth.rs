@@ -346,8 +346,9 @@ async fn play(system: &mut System<'_>, drive: &mut Drive, options: &Options) -> 
 async fn leaked_slots(installation: &Installation<'_>, truths: &[Value]) -> Result<usize> {
     let is_held = |truth: &&Value| truth["tag"]["owner"] == "tallylight" && truth["active"] == true;
     let active = truths.iter().filter(is_held).filter_map(|truth| truth["id"].as_i64());
-    let store = Store::connect(&store::Config::new(installation.cluster.url()));
-    let quota = store.await.context("connect to the cluster")?.quota(SOURCE).await?;
+    let config = store::Config::new(installation.cluster.url());
+    let store = Store::connect(&config).await.context("connect to the cluster")?;
+    let quota = store.quota(SOURCE).await?;
     let grants = quota.map(|quota| quota.grants).unwrap_or_default();
     let granted = grants.iter().map(|grant| grant.claim.live_stream.0);
     Ok(active.chain(granted).collect::<BTreeSet<i64>>().len())

@@ -165,7 +165,9 @@ impl LiveStream {
             Event::VideoChanged(changed) => self.video(&changed.video, false),
             Event::BroadcastChanged(changed) => self.broadcast(changed),
             Event::LimitExceeded(exceeded) => {
-                self.command(exceeded.session, |s| s.limit_exceeded(exceeded));
+                if let Some(session) = self.session_mut(exceeded.session) {
+                    session.limit_exceeded(exceeded);
+                }
             }
             Event::CleanupRequested(request) => {
                 if self.cleanup_refusal(request).is_none() {
@@ -262,8 +264,9 @@ impl LiveStream {
         }
     }
 
+    /// Applies what concerns a session that is not over.
     fn command(&mut self, session: Uuid, apply: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.session_mut(session) {
+        if let Some(session) = self.session_mut(session).filter(|session| !session.is_over()) {
             apply(session);
         }
     }
@@ -350,7 +353,9 @@ impl LiveStream {
         }
         let Some(id) = known.or_else(|| self.session_at(seen.began_at())) else { return };
         self.videos.insert(seen.id, id);
-        self.command(id, |session| session.recording.part(seen, by_api));
+        if let Some(session) = self.session_mut(id) {
+            session.recording.part(seen, by_api);
+        }
     }
 
     /// The session of a video that began at `began`: the one that had the live stream then, so that

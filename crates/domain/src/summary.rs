@@ -188,6 +188,7 @@ fn answered(result: &CallResult) -> String {
         CallResult::ActiveStreams { active, .. } => {
             format!("{} live streams are active", active.len())
         }
+        CallResult::AirTimes { times, .. } => format!("on air {} times", times.len()),
         CallResult::Gone => "it is gone".to_owned(),
         CallResult::Done => "done".to_owned(),
         CallResult::Deleted { videos } => {

@@ -1,7 +1,5 @@
 //! What the API and the commands read: sessions, live streams, progress. Never on a hot path.
 
-use std::collections::BTreeMap;
-
 use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::quota::Quota;
 use domain::state::Body;
@@ -182,32 +180,11 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let views: Result<Vec<_>, Error> = rows.into_iter().map(SessionRow::view).collect();
-        let mut views = views?;
-        self.hear_videos(&mut views).await?;
-        Ok(views)
+        rows.into_iter().map(SessionRow::view).collect()
     }
 
-    /// Takes over what is known by now of the videos of sessions that are over.
-    async fn hear_videos(&self, views: &mut [SessionView]) -> Result<(), Error> {
-        let mut over: BTreeMap<String, Vec<&mut SessionDetail>> = BTreeMap::new();
-        for view in views.iter_mut().filter(|view| view.status == "ended") {
-            if let Some(detail) = view.detail.as_mut().filter(|detail| !detail.parts.is_empty()) {
-                over.entry(view.source.clone()).or_default().push(detail);
-            }
-        }
-        for (source, details) in over {
-            let parts = details.iter().flat_map(|detail| &detail.parts);
-            let videos: Vec<VideoId> = parts.map(|part| part.video).collect();
-            let statuses = self.video_statuses(&source, &videos).await?;
-            for detail in details {
-                detail.hear(&statuses);
-            }
-        }
-        Ok(())
-    }
-
-    /// A session, if the projections know it already.
+    /// A session, if the projections know it already. Of one that is over, its videos are told as
+    /// they are by now; a list tells them as they were when it was folded last.
     pub async fn session(&self, id: Uuid) -> Result<Option<SessionView>, Error> {
         let row = sqlx::query_as!(
             SessionRow,
@@ -222,9 +199,15 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        let mut views = Vec::from_iter(row.map(SessionRow::view).transpose()?);
-        self.hear_videos(&mut views).await?;
-        Ok(views.pop())
+        let mut view = row.map(SessionRow::view).transpose()?;
+        if let Some(view) = view.as_mut().filter(|view| view.status == "ended")
+            && let Some(detail) = view.detail.as_mut()
+        {
+            // Its videos go on without it.
+            let videos: Vec<VideoId> = detail.parts.iter().map(|part| part.video).collect();
+            detail.hear(&self.video_statuses(&view.source, &videos).await?);
+        }
+        Ok(view)
     }
 
     /// The quota of active live streams of a source; `None`: nobody has asked for a slot yet.

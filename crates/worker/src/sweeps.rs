@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use store::AfterSession;
+use uuid::Uuid;
 
 /// What is remembered of one source.
 #[derive(Debug, Clone, Copy)]
@@ -23,12 +24,23 @@ pub(crate) struct Sweep {
     pub(crate) pages: usize,
 }
 
+/// How far a round through old recordings has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Round {
+    /// The last session that was looked at, in the order of their ends.
+    pub(crate) after: AfterSession,
+    /// Videos that were looked at.
+    pub(crate) looks: usize,
+    /// Of these, seen otherwise than they were known.
+    pub(crate) differences: usize,
+}
+
 /// What is remembered of all sources.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeps {
     swept: Mutex<HashMap<String, Sweep>>,
-    /// Up to which session, in the order of their ends, old recordings were gone through.
-    places: Mutex<HashMap<String, AfterSession>>,
+    /// By job.
+    rounds: Mutex<HashMap<Uuid, Round>>,
 }
 
 impl Sweeps {
@@ -42,17 +54,17 @@ impl Sweeps {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(source.to_owned(), sweep);
     }
 
-    /// Where the round through old recordings stands; `None`: it begins anew.
-    pub(crate) fn place(&self, source: &str) -> Option<AfterSession> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    /// How far the round of a job has come; `None`: it begins.
+    pub(crate) fn round(&self, job: Uuid) -> Option<Round> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner).get(&job).copied()
     }
 
-    /// Remembers where it stands; `None`: it is over.
-    pub(crate) fn go_on_from(&self, source: &str, place: Option<AfterSession>) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        match place {
-            Some(place) => places.insert(source.to_owned(), place),
-            None => places.remove(source),
+    /// Remembers how far it has come; `None`: it is over.
+    pub(crate) fn go_on_from(&self, job: Uuid, round: Option<Round>) {
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        match round {
+            Some(round) => rounds.insert(job, round),
+            None => rounds.remove(&job),
         };
     }
 }

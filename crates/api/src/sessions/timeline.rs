@@ -323,6 +323,7 @@ impl Span {
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
             | Call::ObserveQuota { .. }
+            | Call::ProbeLiveStream { .. }
             | Call::DeleteLiveStream { .. }
             | Call::DeleteRecordings { .. } => !self.is_off_air,
         }

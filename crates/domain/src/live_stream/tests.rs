@@ -151,7 +151,7 @@ fn a_clip_of_the_live_stream_is_no_part_of_its_recording() {
     assert_eq!(parts(&s, session), [VIDEO]);
     let end = s.now().format("%Y-%m-%d %H:%M:%S %z");
     s.webhook(told(8, &format!("Stream Record: final, {end}")).to_string().as_bytes());
-    assert_eq!(parts(&s, session), [VIDEO, 8]);
+    assert_eq!(parts(&s, session), [8, VIDEO]);
     // Nor does it keep the session from its end, or show up in it by a list.
     let list = [told(7, "Clip: the goal"), told(8, "Stream Record")];
     let list: Vec<_> = list.iter().map(|body| body["message"]["video"].clone()).collect();
@@ -160,7 +160,7 @@ fn a_clip_of_the_live_stream_is_no_part_of_its_recording() {
         s.platform.set_video(video, "ready");
         s.tell_video(video, "ready");
     }
-    assert_eq!(parts(&s, session), [VIDEO, 8]);
+    assert_eq!(parts(&s, session), [8, VIDEO]);
 }
 
 #[test]

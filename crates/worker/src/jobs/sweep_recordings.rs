@@ -25,6 +25,7 @@ use super::{Done, JobError, UNAUTHORIZED_WAIT, video_lists};
 use crate::calls::{self, Destination};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
+use crate::sweeps::Round;
 
 /// Its name.
 pub(super) const KIND: &str = "sweep_recordings";
@@ -55,15 +56,6 @@ struct SweepRecordings {
     recurs: bool,
 }
 
-/// What a run came to.
-#[derive(Debug, Default)]
-struct Told {
-    looks: usize,
-    differences: usize,
-    /// Nothing is left of the round.
-    is_over: bool,
-}
-
 /// Enqueues a recurring job for each source, once per installation.
 pub(super) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     for source in ctx.sources() {
@@ -84,17 +76,20 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         return Ok(Done::Again { after: NEVER });
     }
     match go_through(ctx, job, &args).await {
-        Ok(told) if args.recurs => {
-            Ok(Done::Again { after: if told.is_over { every } else { PAUSE.min(every) } })
+        Ok(None) if args.recurs => Ok(Done::Again { after: PAUSE.min(every) }),
+        Ok(None) => {
+            let reason = "there is more to go through".to_owned();
+            Err(JobError::Snooze { after: PAUSE, reason })
         }
-        Ok(told) => {
-            Ok(Done::Value(json!({ "looked_at": told.looks, "differences": told.differences })))
+        Ok(Some(_)) if args.recurs => Ok(Done::Again { after: every }),
+        Ok(Some(round)) => {
+            Ok(Done::Value(json!({ "looked_at": round.looks, "differences": round.differences })))
         }
         // Nobody would enqueue it again if it were given up.
-        Err(JobError::Retry { after, reason }) if args.recurs => Err(JobError::Snooze {
-            after: after.unwrap_or_default().max(UNAUTHORIZED_WAIT),
-            reason,
-        }),
+        Err(JobError::Retry { after, reason }) if args.recurs => {
+            let after = after.unwrap_or_default().max(UNAUTHORIZED_WAIT);
+            Err(JobError::Snooze { after, reason })
+        }
         Err(JobError::Fail { reason }) if args.recurs => {
             tracing::error!(source = args.source, reason, "the platform refuses lists of videos");
             Err(JobError::Snooze { after: every, reason })
@@ -103,45 +98,37 @@ pub(super) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
     }
 }
 
-/// Goes through some pages, from where the last run stopped.
+/// Goes through some pages, from where the last run stopped. Returns the round where it is over.
 async fn go_through(
     ctx: &Context,
     job: &ClaimedJob,
     args: &SweepRecordings,
-) -> Result<Told, JobError> {
+) -> Result<Option<Round>, JobError> {
     let source = args.source.as_str();
     let platform = ctx.platform(source).ok_or_else(|| JobError::Snooze {
         after: UNAUTHORIZED_WAIT,
         reason: format!("source \"{source}\" is not configured in this process"),
     })?;
     let begin = earlier(ctx.now(), ctx.config().policy.recordings_within);
-    let kept = ctx.sweeps().place(source).filter(|_| args.recurs);
-    let mut at = kept.unwrap_or_default().max((begin, Uuid::nil()));
-    let mut told = Told::default();
-    // Whoever asks for all of them at once gets them.
-    let pages = if args.recurs { PAGES } else { usize::MAX };
-    for _ in 0..pages {
-        let page = ctx.store().ended_sessions(source, at, PAGE).await?;
+    let mut round = ctx.sweeps().round(job.id).unwrap_or_default();
+    round.after = round.after.max((begin, Uuid::nil()));
+    for _ in 0..PAGES {
+        let page = ctx.store().ended_sessions(source, round.after, PAGE).await?;
         let Some(last) = page.last() else {
-            told.is_over = true;
-            break;
+            ctx.sweeps().go_on_from(job.id, None);
+            return Ok(Some(round));
         };
-        at = (last.ended_at, last.session);
         let permit = calls::admit(ctx, job, Destination::source(ctx, source)).await?;
         let platform = platform.behind(Arc::new(permit));
         let look = Look { ctx, job, source, platform: &platform };
         let (looks, differences) = look.page(&page).await?;
-        told.looks += looks;
-        told.differences += differences;
-        if args.recurs {
-            ctx.sweeps().go_on_from(source, Some(at));
-        }
+        ctx.metrics().sweeps.swept(source, looks, differences);
+        round.after = (last.ended_at, last.session);
+        round.looks += looks;
+        round.differences += differences;
+        ctx.sweeps().go_on_from(job.id, Some(round));
     }
-    if told.is_over && args.recurs {
-        ctx.sweeps().go_on_from(source, None);
-    }
-    ctx.metrics().sweeps.swept(source, told.looks, told.differences);
-    Ok(told)
+    Ok(None)
 }
 
 /// A look at a page of sessions.
