@@ -1,7 +1,7 @@
 //! Sweeps: what no webhook told is found by a list, and what a lost answer left behind is found too.
 
 use serde_json::json;
-use simulator::{Effect, Rule};
+use simulator::{Effect, Mishap, Rule};
 
 use crate::system::{Setup, TestSystem, until};
 
@@ -99,4 +99,37 @@ async fn a_broadcast_that_a_given_up_call_made_is_gone_with_its_session() {
     assert_eq!(system.simulator.state()["broadcasts"], json!([]));
     system.command(&["jobs", "discard", "--kind", "create_broadcast"]).await;
     system.end_after_errors().await;
+}
+
+#[tokio::test]
+async fn a_video_that_is_deleted_after_its_session_and_of_which_nobody_told_is_known_to_be_gone() {
+    let mut setup = Setup::default();
+    setup.policy.recordings = std::time::Duration::from_millis(300);
+    let system = TestSystem::start(setup).await;
+    let first = system.on_air("first").await;
+    let first_end = system.finish(first.session).await;
+    let again = json!({"live_stream_id": first.stream});
+    let second = system.request("second", again).await;
+    system.until_ready(second).await;
+    let second = system.show(second, first.stream).await;
+    let second_end = system.finish(second.session).await;
+    assert_eq!((first_end.videos.len(), second_end.videos.len()), (1, 1));
+    system.simulator.set_webhook_url(None);
+    // Of either session: the one that left its live stream's state, and the last.
+    for _ in 0..2 {
+        assert!(system.simulator.strike(Mishap::DeletesVideo, Some(first.stream)));
+    }
+    for session in [first.session, second.session] {
+        until("it is known to be gone", async || {
+            let told = system.session(session).await;
+            let is_gone = told["parts"][0]["status"] == "deleted";
+            (is_gone && told["recording"] == "incomplete" && told["status"] == "ended")
+                .then_some(())
+        })
+        .await;
+    }
+    let events = system.events().await;
+    let told = events.iter().filter(|event| event.event_type == "RecordingPartDeleted");
+    assert_eq!(told.count(), 1, "of the last session, once");
+    system.end().await;
 }

@@ -115,6 +115,31 @@ async fn what_happens_to_one_account_is_nothing_to_the_other() {
 }
 
 #[tokio::test]
+async fn the_quota_of_one_account_holds_up_nobody_of_the_other() {
+    let two = Two::start().await;
+    let system = &two.system;
+    let abroad = json!({"source": TRIAL, "record": false});
+    let first = system.request("first", abroad.clone()).await;
+    system.until_ready(first).await;
+    let second = system.request("second", abroad).await;
+    until("it waits for the only slot", async || {
+        (system.session(second).await["slot_place"] == 1).then_some(())
+    })
+    .await;
+    for n in 0..2 {
+        let here = system.request(&format!("here-{n}"), json!({"record": false})).await;
+        system.until_ready(here).await;
+        system.finish(here).await;
+    }
+    assert_eq!(system.session(second).await["status"], "preparing");
+    system.finish(first).await;
+    system.until_ready(second).await;
+    system.finish(second).await;
+    two.system.end().await;
+    two.trial.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_secret_opens_its_own_source_and_its_uses_are_counted_by_name() {
     let two = Two::start().await;
     let Two { system, .. } = &two;

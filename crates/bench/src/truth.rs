@@ -10,6 +10,7 @@ mod http;
 mod judge;
 mod report;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -19,6 +20,7 @@ use anyhow::{Context as _, Result};
 use chrono::TimeDelta;
 use clap::Args;
 use serde_json::{Value, json};
+use store::Store;
 
 use self::drive::Drive;
 use self::http::Server;
@@ -258,6 +260,8 @@ fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr)
         ("slot", policy.slot),
         ("watch", policy.watch),
         ("videos", policy.videos),
+        ("recordings", policy.recordings),
+        ("recordings_within", policy.recordings_within),
         ("steady", policy.steady),
         ("loop_window", limits.loop_window),
         ("max_slot", limits.slot),
@@ -337,6 +341,19 @@ async fn play(system: &mut System<'_>, drive: &mut Drive, options: &Options) -> 
     }
 }
 
+/// Live streams that hold a slot although no session runs: those of ours that are active, whoever
+/// else may have active ones in the account, and those to which our own queue grants one.
+async fn leaked_slots(installation: &Installation<'_>, truths: &[Value]) -> Result<usize> {
+    let is_held = |truth: &&Value| truth["tag"]["owner"] == "tallylight" && truth["active"] == true;
+    let active = truths.iter().filter(is_held).filter_map(|truth| truth["id"].as_i64());
+    let config = store::Config::new(installation.cluster.url());
+    let store = Store::connect(&config).await.context("connect to the cluster")?;
+    let quota = store.quota(SOURCE).await?;
+    let grants = quota.map(|quota| quota.grants).unwrap_or_default();
+    let granted = grants.iter().map(|grant| grant.claim.live_stream.0);
+    Ok(active.chain(granted).collect::<BTreeSet<i64>>().len())
+}
+
 /// Compares every session with the truth and tells what came of it.
 async fn compare(
     system: &System<'_>,
@@ -350,7 +367,8 @@ async fn compare(
     let (run, truths) = lines.split_first().context("the truth begins with the run")?;
     // A second of the platform's time, as it goes here; what it reports is in milliseconds.
     let tolerance = TimeDelta::from_std(options.real(1.0)).context("a second")?;
-    let mut report = Report::new(run, stuck, options.scale);
+    let leaked = leaked_slots(system.installation, truths).await?;
+    let mut report = Report::new(run, (stuck, leaked), options.scale);
     for one in &drive.asked {
         let told = drive.whole(one).await?;
         let is_of_it = |truth: &&Value| truth["tag"]["data"]["bench"] == one.name.as_str();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::cleanup::CleanupPolicy;
 use crate::event::{json, storable};
 use crate::ids::{LiveStreamId, VideoId};
+use crate::session::Known;
 
 /// What is said of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct SessionNews {
     /// Why, or what to tell the user.
     #[serde(default)]
     pub note: Option<String>,
+    /// When its encoder came or went, where that is what is said and no webhook told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Known>,
 }
 
 /// What is said of a session that waits for a slot.
@@ -139,6 +143,8 @@ pub enum Announcement {
     RecordingPartReady(PartNews),
     /// A part was waited for too long: the recording is completed without it.
     RecordingPartOverdue(PartNews),
+    /// A part is gone: its video was deleted, by whomever.
+    RecordingPartDeleted(PartNews),
     /// No part is waited for any more; the note says what is missing, if anything is.
     RecordingReady(SessionNews),
     /// No slot of the platform account is free: the session waits for one.
@@ -156,7 +162,7 @@ pub enum Announcement {
 pub const PREFIXES: [&str; 5] = ["Session", "Recording", "Quota", "Cleanup", "Endpoint"];
 
 /// Every announcement: its name in the log, and the name by which the product knows it.
-pub const TOPICS: [(&str, &str); 16] = [
+pub const TOPICS: [(&str, &str); 17] = [
     ("SessionReady", "session.ready"),
     ("SessionTestStarted", "session.test_started"),
     ("SessionWentLive", "session.live"),
@@ -168,6 +174,7 @@ pub const TOPICS: [(&str, &str); 16] = [
     ("SessionUnstable", "session.unstable"),
     ("RecordingPartReady", "recording.part_ready"),
     ("RecordingPartOverdue", "recording.part_overdue"),
+    ("RecordingPartDeleted", "recording.part_deleted"),
     ("RecordingReady", "recording.ready"),
     ("QuotaWaiting", "quota.waiting"),
     ("CleanupDone", "cleanup.done"),
@@ -196,7 +203,9 @@ impl Announcement {
             | Self::SessionUnstable(n)
             | Self::RecordingReady(n) => n.account.as_deref(),
             Self::QuotaWaiting(n) => n.account.as_deref(),
-            Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => n.account.as_deref(),
+            Self::RecordingPartReady(n)
+            | Self::RecordingPartOverdue(n)
+            | Self::RecordingPartDeleted(n) => n.account.as_deref(),
             Self::CleanupDone(n) => n.account.as_deref(),
             Self::CleanupFinished(_) | Self::EndpointDisabled(_) => None,
         }
@@ -216,6 +225,7 @@ impl Announcement {
             Self::SessionUnstable(_) => "SessionUnstable",
             Self::RecordingPartReady(_) => "RecordingPartReady",
             Self::RecordingPartOverdue(_) => "RecordingPartOverdue",
+            Self::RecordingPartDeleted(_) => "RecordingPartDeleted",
             Self::RecordingReady(_) => "RecordingReady",
             Self::QuotaWaiting(_) => "QuotaWaiting",
             Self::CleanupDone(_) => "CleanupDone",
@@ -238,7 +248,9 @@ impl Announcement {
             | Self::SessionUnstable(n)
             | Self::RecordingReady(n) => json(n),
             Self::QuotaWaiting(n) => json(n),
-            Self::RecordingPartReady(n) | Self::RecordingPartOverdue(n) => json(n),
+            Self::RecordingPartReady(n)
+            | Self::RecordingPartOverdue(n)
+            | Self::RecordingPartDeleted(n) => json(n),
             Self::CleanupDone(n) => json(n),
             Self::CleanupFinished(n) => json(n),
             Self::EndpointDisabled(n) => json(n),
@@ -263,6 +275,7 @@ impl Announcement {
             "SessionUnstable" => session().map(Self::SessionUnstable),
             "RecordingPartReady" => part().map(Self::RecordingPartReady),
             "RecordingPartOverdue" => part().map(Self::RecordingPartOverdue),
+            "RecordingPartDeleted" => part().map(Self::RecordingPartDeleted),
             "QuotaWaiting" => serde_json::from_slice(bytes).ok().map(Self::QuotaWaiting),
             "CleanupDone" => serde_json::from_slice(bytes).ok().map(Self::CleanupDone),
             "CleanupFinished" => serde_json::from_slice(bytes).ok().map(Self::CleanupFinished),

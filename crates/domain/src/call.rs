@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cleanup::CleanupPolicy;
+use crate::cleanup::{AirTime, CleanupPolicy};
 use crate::event::SessionOptions;
 use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::personal::without_echo;
@@ -113,6 +113,15 @@ pub enum Call {
         #[serde(default)]
         check: Vec<LiveStreamId>,
     },
+    /// Ask the statistics when the encoder of a live stream sent.
+    ProbeLiveStream {
+        /// The live stream.
+        live_stream: LiveStreamId,
+        /// From then on.
+        from: Timestamp,
+        /// Until then.
+        to: Timestamp,
+    },
     /// Delete a live stream of ours, after guards, recordings first.
     DeleteLiveStream {
         /// The live stream.
@@ -145,7 +154,7 @@ pub enum Call {
 impl Call {
     /// All job kinds that make a platform call, in the order of a session's life. Nobody else may
     /// enqueue them: SQL `enqueue` refuses the same list.
-    pub const KINDS: [&str; 16] = [
+    pub const KINDS: [&str; 17] = [
         "create_live_stream",
         "clear_dvr",
         "update_live_stream",
@@ -159,6 +168,7 @@ impl Call {
         "fetch_video",
         "list_videos",
         "observe_live_stream",
+        "probe_live_stream",
         "observe_quota",
         "delete_live_stream",
         "delete_recordings",
@@ -181,6 +191,7 @@ impl Call {
             Self::ListVideos { .. } => "list_videos",
             Self::FetchVideo { .. } => "fetch_video",
             Self::ObserveQuota { .. } => "observe_quota",
+            Self::ProbeLiveStream { .. } => "probe_live_stream",
             Self::DeleteLiveStream { .. } => "delete_live_stream",
             Self::DeleteRecordings { .. } => "delete_recordings",
         }
@@ -194,6 +205,7 @@ impl Call {
                 | Self::ListVideos { .. }
                 | Self::FetchVideo { .. }
                 | Self::ObserveQuota { .. }
+                | Self::ProbeLiveStream { .. }
         )
     }
 }
@@ -245,6 +257,13 @@ pub enum CallResult {
         /// Those asked for one by one, which the platform said are not.
         inactive: Vec<LiveStreamId>,
     },
+    /// When the encoder of a live stream sent, by its statistics.
+    AirTimes {
+        /// Each time, in order.
+        times: Vec<AirTime>,
+        /// The shortest time that they tell, in seconds.
+        precision_s: u64,
+    },
     /// The object is gone: deleted now or before.
     Gone,
     /// Done, with nothing to tell.
@@ -292,6 +311,7 @@ impl CallResult {
             Self::RecordingStarted { .. }
             | Self::RecordingRefused { .. }
             | Self::ActiveStreams { .. }
+            | Self::AirTimes { .. }
             | Self::Gone
             | Self::Done
             | Self::Deleted { .. }

@@ -11,9 +11,11 @@ use crate::ids::{Subject, Timestamp, VideoId};
 use crate::limit::{Limit, LimitExceeded, Waiting};
 use crate::live_stream::LiveStream;
 use crate::plan::WaitFor;
-use crate::session::{Session, Status};
+use crate::recording::Part;
+use crate::session::{Session, Source, Status};
 use crate::state::{Body, State};
 use crate::timer::{Policy, TimerKind};
+use crate::webhook::VideoStatus;
 
 /// The effects of `event`, which led from `before` to `after`.
 pub fn decide(
@@ -119,7 +121,15 @@ impl Change<'_> {
             live_stream: Some(self.after.id),
             account: session.account.clone(),
             note,
+            derived: None,
         }
+    }
+
+    /// The same of an encoder that came or went: when that was, if no webhook told it.
+    fn news_of_encoder(&self, session: &Session, note: Option<String>) -> SessionNews {
+        let moment = session.sent.last().map(|sent| sent.to.unwrap_or(sent.from));
+        let derived = moment.filter(|moment| moment.source != Source::Webhook);
+        SessionNews { derived, ..self.news(session, note) }
     }
 
     /// Says that a session came to another status.
@@ -129,6 +139,7 @@ impl Change<'_> {
             return;
         }
         let news = |note: Option<String>| self.news(session, note);
+        let of_encoder = |note: Option<String>| self.news_of_encoder(session, note);
         // An encoder in a loop would have everybody told of each turn.
         let is_repeated = session.is_unstable() && before.is_some_and(Session::is_unstable);
         let was_shown = before.is_some_and(|b| b.went_live_at.is_some());
@@ -136,10 +147,10 @@ impl Change<'_> {
             Status::Preparing | Status::Ending => return,
             Status::Ready | Status::Testing if is_repeated => return,
             Status::Ready => Announcement::SessionReady(news(None)),
-            Status::Testing => Announcement::SessionTestStarted(news(None)),
-            Status::Live if was_shown => Announcement::SessionResumed(news(None)),
-            Status::Live => Announcement::SessionWentLive(news(None)),
-            Status::Interrupted => Announcement::SessionInterrupted(news(Some(
+            Status::Testing => Announcement::SessionTestStarted(of_encoder(None)),
+            Status::Live if was_shown => Announcement::SessionResumed(of_encoder(None)),
+            Status::Live => Announcement::SessionWentLive(of_encoder(None)),
+            Status::Interrupted => Announcement::SessionInterrupted(of_encoder(Some(
                 "the encoder's connection was lost: ask the user to start again".to_owned(),
             ))),
             Status::Processing => Announcement::SessionStopped(news(session.end_reason.clone())),
@@ -171,7 +182,7 @@ impl Change<'_> {
         }
     }
 
-    /// Says that parts can be played, and that parts are overdue, once for each.
+    /// Says that parts can be played, are overdue, or are gone, once for each.
     fn announce_parts(before: Option<&Session>, session: &Session, to: &mut Effects) {
         let parts_before = before.map(|b| b.recording.parts.as_slice()).unwrap_or_default();
         for (n, part) in session.recording.parts.iter().enumerate() {
@@ -189,6 +200,10 @@ impl Change<'_> {
             }
             if part.overdue && !was.is_some_and(|p| p.overdue) {
                 to.announce(Announcement::RecordingPartOverdue(news()));
+            }
+            let is_deleted = |p: &Part| p.video.status == VideoStatus::Deleted;
+            if is_deleted(part) && !was.is_some_and(is_deleted) {
+                to.announce(Announcement::RecordingPartDeleted(news()));
             }
         }
     }

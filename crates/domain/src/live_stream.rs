@@ -85,8 +85,8 @@ pub struct LiveStream {
     pub listed_last: bool,
     /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
     pub interruptions: u64,
-    /// Sessions that are not over, in order; those whose recording misses something, until a later
-    /// one ended; and for one event those that just ended.
+    /// Sessions that are not over, in order, and the last that is: of its recording there may be
+    /// news for as long as its videos are there.
     pub sessions: Vec<Session>,
     /// Which session a video belongs to, for ever.
     #[serde(with = "crate::recording::owners")]
@@ -165,7 +165,9 @@ impl LiveStream {
             Event::VideoChanged(changed) => self.video(&changed.video, false),
             Event::BroadcastChanged(changed) => self.broadcast(changed),
             Event::LimitExceeded(exceeded) => {
-                self.command(exceeded.session, |s| s.limit_exceeded(exceeded));
+                if let Some(session) = self.session_mut(exceeded.session) {
+                    session.limit_exceeded(exceeded);
+                }
             }
             Event::CleanupRequested(request) => {
                 if self.cleanup_refusal(request).is_none() {
@@ -244,11 +246,10 @@ impl LiveStream {
         });
     }
 
-    /// Whether the next event takes session `at` out of the state: it is over, and no news of its
-    /// recording are missed, or a later session has ended as well.
+    /// Whether the next event takes session `at` out of the state: it is over, and so is a later one.
     pub(crate) fn leaves(&self, at: usize) -> bool {
         let (session, later) = (&self.sessions[at], &self.sessions[at + 1..]);
-        session.may_leave() || session.is_over() && later.iter().any(Session::is_over)
+        session.is_over() && later.iter().any(Session::is_over)
     }
 
     /// Applies a label of a broadcast.
@@ -263,8 +264,9 @@ impl LiveStream {
         }
     }
 
+    /// Applies what concerns a session that is not over.
     fn command(&mut self, session: Uuid, apply: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.session_mut(session) {
+        if let Some(session) = self.session_mut(session).filter(|session| !session.is_over()) {
             apply(session);
         }
     }
@@ -351,7 +353,9 @@ impl LiveStream {
         }
         let Some(id) = known.or_else(|| self.session_at(seen.began_at())) else { return };
         self.videos.insert(seen.id, id);
-        self.command(id, |session| session.recording.part(seen, by_api));
+        if let Some(session) = self.session_mut(id) {
+            session.recording.part(seen, by_api);
+        }
     }
 
     /// The session of a video that began at `began`: the one that had the live stream then, so that

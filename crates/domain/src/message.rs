@@ -14,6 +14,7 @@ use crate::announcement::{
 };
 use crate::event::{Event, RecordedEvent};
 use crate::ids::Timestamp;
+use crate::session::Known;
 
 /// The type of a message that only tries an endpoint.
 pub const TEST: &str = "endpoint.test";
@@ -136,9 +137,9 @@ fn data(source: &str, announcement: &Announcement) -> Value {
         | Announcement::SessionUnstable(news)
         | Announcement::RecordingReady(news) => session(source, news),
         Announcement::QuotaWaiting(news) => quota(source, news),
-        Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
-            part(source, news)
-        }
+        Announcement::RecordingPartReady(news)
+        | Announcement::RecordingPartOverdue(news)
+        | Announcement::RecordingPartDeleted(news) => part(source, news),
         Announcement::CleanupDone(news) => cleanup(source, news),
         Announcement::CleanupFinished(news) => cleanup_run(source, news),
         Announcement::EndpointDisabled(news) => {
@@ -148,10 +149,14 @@ fn data(source: &str, announcement: &Announcement) -> Value {
 }
 
 fn session(source: &str, news: &SessionNews) -> Value {
-    json!({
+    let mut data = json!({
         "session": news.session, "source": source, "live_stream_id": news.live_stream,
         "account": news.account, "note": news.note,
-    })
+    });
+    if let Some(Known { at, source, within_ms }) = news.derived {
+        data["derived"] = json!({ "at": at, "source": source.name(), "within_ms": within_ms });
+    }
+    data
 }
 
 fn quota(source: &str, news: &QuotaNews) -> Value {

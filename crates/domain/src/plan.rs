@@ -91,7 +91,10 @@ impl LiveStream {
             return Some(self.poll_call());
         }
         let running = self.running().and_then(|session| self.session_call(session));
-        running.or_else(|| self.video_call()).or_else(|| self.cleanup_call())
+        running
+            .or_else(|| self.video_call())
+            .or_else(|| self.probe_call())
+            .or_else(|| self.cleanup_call())
     }
 
     /// Whether `call` is given up soon, since all goes on without it: it only asks, or takes a
@@ -233,6 +236,13 @@ impl LiveStream {
         }
         let list = self.sessions.iter().any(|s| s.is_off_air() && s.recording.wants_list());
         list.then_some(Call::ListVideos { live_stream: self.id })
+    }
+
+    /// Asks the statistics about what nobody told; they are deleted with the live stream.
+    fn probe_call(&self) -> Option<Call> {
+        let doubt = self.sessions.iter().find_map(|s| s.doubt).filter(|_| !self.deleted)?;
+        let live_stream = self.id;
+        Some(Call::ProbeLiveStream { live_stream, from: doubt.from, to: doubt.to })
     }
 
     /// Deletes what a cleanup run proposed, if nothing came between.

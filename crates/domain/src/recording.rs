@@ -333,12 +333,6 @@ impl Recording {
         self.parts.iter().all(Part::is_settled)
     }
 
-    /// Whether it is done without something that may still come: a part that is overdue, or the
-    /// video of a recording that ran.
-    pub(crate) fn misses_any(&self) -> bool {
-        self.expects_file || self.parts.iter().any(|part| part.overdue && !part.is_final())
-    }
-
     /// Lets the wait for the final states of parts begin, where it has not.
     pub(crate) fn await_parts(&mut self, at: Timestamp) {
         for part in &mut self.parts {

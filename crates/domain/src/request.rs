@@ -206,6 +206,7 @@ impl Request {
             live_stream: None,
             account: self.request.account.clone(),
             note: self.failure.as_ref().map(|reason| format!("create_live_stream: {reason}")),
+            derived: None,
         };
         match status {
             "failed" => to.announce(Announcement::SessionFailed(news)),

@@ -14,11 +14,13 @@ use crate::limit::Waiting;
 use crate::recording::{Part, Recording};
 use crate::webhook::BroadcastObserved;
 
+mod air;
 mod encoder;
 mod sent;
 mod slot;
 mod wait;
 
+pub use air::Doubt;
 pub use encoder::{Interruption, Losses};
 pub(crate) use sent::Told;
 pub use sent::{Known, Sent, Source};
@@ -176,6 +178,9 @@ pub struct Session {
     /// When its encoder sent, in order, on air or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent: Vec<Sent>,
+    /// A span in which more may have happened: the platform's statistics are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
     /// What it waits for that may never come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
@@ -222,6 +227,7 @@ impl Session {
             interruptions: 0,
             losses: Losses::default(),
             sent: Vec::new(),
+            doubt: None,
             waiting: None,
             off_air_at: None,
             recording: Recording::default(),
@@ -254,11 +260,6 @@ impl Session {
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         self.status == Status::Ended
-    }
-
-    /// Whether it is over and no news of its recording is missed: it leaves the live stream's state.
-    pub(crate) fn may_leave(&self) -> bool {
-        self.is_over() && !self.recording.misses_any()
     }
 
     /// Commands to show it, whatever somebody else made of its broadcast.
@@ -402,6 +403,7 @@ impl Session {
             | CallResult::RecordingsDeleted { .. }
             | CallResult::Deferred { .. }
             | CallResult::ActiveStreams { .. }
+            | CallResult::AirTimes { .. }
             | CallResult::Kept { .. } => self.recording.started(&[]),
         }
     }
@@ -445,6 +447,7 @@ impl Session {
             Call::FetchVideo { video } => self.recording.fetched(*video),
             Call::ObserveLiveStream { .. }
             | Call::ListVideos { .. }
+            | Call::ProbeLiveStream { .. }
             | Call::ObserveQuota { .. } => {}
             Call::CreateLiveStream { .. }
             | Call::UpdateLiveStream { .. }

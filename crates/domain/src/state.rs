@@ -93,7 +93,9 @@ fn opens(kind: &str, event: &Event) -> bool {
             webhook || told
         }
         "video" if matches!(event, Event::Cleanup(CleanupEvent::VideoDeleted(_))) => true,
-        "video" | "broadcast" => webhook || matches!(event, Event::Bound(_)),
+        // A sweep may be the first to tell of a video.
+        "video" => webhook || matches!(event, Event::Bound(_) | Event::SeenOtherwise(_)),
+        "broadcast" => webhook || matches!(event, Event::Bound(_)),
         "account" => matches!(event, Event::AccountDeleted(_) | Event::AccountErased(_)),
         "quota" => matches!(event, Event::Slot(SlotEvent::Requested(_))),
         "cleanup" => matches!(event, Event::Cleanup(CleanupEvent::Started(_))),

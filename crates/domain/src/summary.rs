@@ -188,6 +188,7 @@ fn answered(result: &CallResult) -> String {
         CallResult::ActiveStreams { active, .. } => {
             format!("{} live streams are active", active.len())
         }
+        CallResult::AirTimes { times, .. } => format!("on air {} times", times.len()),
         CallResult::Gone => "it is gone".to_owned(),
         CallResult::Done => "done".to_owned(),
         CallResult::Deleted { videos } => {
@@ -243,6 +244,9 @@ fn announced(announcement: &Announcement) -> String {
         Announcement::RecordingPartOverdue(news) => {
             let PartNews { part, video, status, .. } = news;
             format!("part {part} of the recording is overdue: video {video} is {status}")
+        }
+        Announcement::RecordingPartDeleted(news) => {
+            format!("part {} of the recording is gone: video {} was deleted", news.part, news.video)
         }
         Announcement::RecordingPartReady(news) => {
             format!("part {} of the recording can be played: video {}", news.part, news.video)

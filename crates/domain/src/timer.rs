@@ -63,6 +63,11 @@ pub struct Policy {
     /// Look at all live streams this often, and ask for each that is waited for: what sweeps of
     /// many at once may have missed is found then.
     pub sweep: Duration,
+    /// Look through the recordings of sessions that are over this often; zero: never.
+    pub recordings: Duration,
+    /// Only those of sessions that ended so long ago at most: a month holds what products offer
+    /// for watching again, and costs a request for each hundred videos.
+    pub recordings_within: Duration,
     /// An encoder that reconnected in a loop is trusted again when it has sent for this long. The
     /// platform itself goes back to a primary encoder after 60 s.
     pub steady: Duration,
@@ -141,6 +146,8 @@ impl Default for Policy {
             watch: Duration::from_secs(30),
             videos: Duration::from_secs(30),
             sweep: Duration::from_hours(1),
+            recordings: Duration::from_hours(6),
+            recordings_within: Duration::from_hours(30 * 24),
             steady: Duration::from_mins(1),
             limits: Limits::default(),
         }
@@ -161,6 +168,8 @@ impl Policy {
             watch: scale(self.watch),
             videos: scale(self.videos),
             sweep: scale(self.sweep),
+            recordings: scale(self.recordings),
+            recordings_within: scale(self.recordings_within),
             steady: scale(self.steady),
             limits: Limits {
                 // Tries of a call are apart by real time, whatever the demonstration's.

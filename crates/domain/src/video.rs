@@ -8,6 +8,7 @@ use crate::cleanup::CleanupEvent;
 use crate::effect::Effects;
 use crate::event::{Event, RecordedEvent, VideoChanged};
 use crate::ids::{LiveStreamId, Subject, VideoId};
+use crate::reconcile::VideoSigns;
 use crate::timer::Policy;
 use crate::webhook::{self, Observation, Rendition, VideoObserved, VideoStatus};
 
@@ -22,6 +23,9 @@ pub struct Video {
     pub calls: u64,
     /// A call runs.
     pub in_flight: bool,
+    /// A sweep saw it otherwise: it is time to ask for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look_due: bool,
 }
 
 impl Video {
@@ -43,6 +47,7 @@ impl Video {
             looked_up: false,
             calls: 0,
             in_flight: false,
+            look_due: false,
         }
     }
 
@@ -61,7 +66,10 @@ impl Video {
                     self.looked_up |= seen.tells_live_stream;
                 }
             }
-            Event::CallIntended(_) => self.in_flight = true,
+            Event::SeenOtherwise(seen) => {
+                self.look_due |= seen.videos.iter().any(|signs| self.differs(*signs));
+            }
+            Event::CallIntended(_) => (self.in_flight, self.look_due) = (true, false),
             Event::CallFailed(_) => self.call_ended(),
             Event::CallSucceeded(done) => {
                 self.call_ended();
@@ -82,7 +90,6 @@ impl Video {
             | Event::AccountErased(_)
             | Event::CleanupRequested(_)
             | Event::ReconcileRequested(_)
-            | Event::SeenOtherwise(_)
             | Event::SessionBound(_)
             | Event::VideoChanged(_)
             | Event::BroadcastChanged(_)
@@ -102,13 +109,23 @@ impl Video {
         }
     }
 
+    /// Whether a sweep saw of it what is not known. What was deleted stays so, whatever a list shows.
+    fn differs(&self, signs: VideoSigns) -> bool {
+        let is = self.seen.status;
+        let other = signs.status.is_some_and(|status| status != is);
+        signs.video == self.seen.id
+            && is != VideoStatus::Deleted
+            && (signs.missing || other || signs.is_final && !self.seen.is_final())
+    }
+
     fn call_ended(&mut self) {
         self.calls += 1;
         self.in_flight = false;
         self.looked_up = true;
     }
 
-    /// Reports a change to the live stream; asks the platform once for an unknown one.
+    /// Reports a change to the live stream; asks the platform where a sweep saw it otherwise, and
+    /// once for an unknown live stream.
     pub(crate) fn decide(
         &self,
         policy: &Policy,
@@ -122,7 +139,10 @@ impl Video {
                 let subject = Subject::live_stream(cause.subject.source(), live_stream);
                 to.forward(subject, &Event::VideoChanged(event), None);
             }
-        } else if !self.looked_up && !self.in_flight && self.seen.status < VideoStatus::Deleted {
+        }
+        let is_lost = self.seen.live_stream.is_none() && !self.looked_up;
+        let is_due = (self.look_due || is_lost) && self.seen.status < VideoStatus::Deleted;
+        if is_due && !self.in_flight {
             let limit = policy.limits.of_call(true);
             to.call(self.calls, Call::FetchVideo { video: self.seen.id }, limit);
         }

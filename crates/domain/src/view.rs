@@ -2,16 +2,19 @@
 //!
 //! A row follows from one state alone, so live rows and rebuilt rows are equal.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
-use crate::recording::{Gap, Part};
+use crate::recording::{Gap, Part, RecordingStatus};
 use crate::request::Request;
 use crate::session::{Failure, Interruption, Moment, Sent, Session};
 use crate::state::{Body, State};
 use crate::video::Video;
+use crate::webhook::VideoStatus;
 
 /// A row of a projection.
 #[expect(clippy::large_enum_variant, reason = "rows are written at once and moved rarely")]
@@ -141,6 +144,23 @@ pub struct SessionDetail {
     pub moments: Vec<Moment>,
     /// The platform call that runs.
     pub in_flight: Option<String>,
+}
+
+impl SessionDetail {
+    /// Takes over what is known of videos by now. A session that is over is folded no further once
+    /// a later one on its live stream is over too; its videos are, each by itself.
+    pub fn hear(&mut self, videos: &BTreeMap<VideoId, String>) {
+        for part in &mut self.parts {
+            let known = VideoStatus::of_name(&part.status);
+            let told = videos.get(&part.video).and_then(|name| VideoStatus::of_name(name));
+            let Some(told) = told.filter(|told| Some(*told) > known) else { continue };
+            part.status = told.name().to_owned();
+            part.overdue &= !matches!(told, VideoStatus::Ready | VideoStatus::Error);
+            if !told.is_playable() {
+                self.recording = Some(RecordingStatus::Incomplete.name().to_owned());
+            }
+        }
+    }
 }
 
 /// A part of a recording.

@@ -143,6 +143,15 @@ impl VideoStatus {
         }
     }
 
+    /// The status of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "unknown" => Some(Self::Unknown),
+            "deleted" => Some(Self::Deleted),
+            name => Self::read(name),
+        }
+    }
+
     /// Whether a video in this status can be played.
     pub fn is_playable(self) -> bool {
         matches!(self, Self::Viewable | Self::Ready)

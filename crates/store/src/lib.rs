@@ -21,6 +21,7 @@ mod cleanup;
 mod consumer;
 mod digest;
 mod distribute;
+mod ended;
 mod endpoints;
 mod enqueue_many;
 mod erasure;
@@ -60,6 +61,7 @@ pub use cleanup::AfterSession;
 pub use consumer::{Consumer, Lease};
 pub use digest::Digest;
 pub use distribute::Catalogue;
+pub use ended::EndedSession;
 pub use endpoints::{
     AddedEndpoint, Again, Delivery, Disabled, Endpoint, EndpointChange, Failing, Hearing,
     MOST_ENDPOINTS, NewEndpoint, Receiver, Resent, SECRET_GRACE,

@@ -1,6 +1,6 @@
 //! What the API and the commands read: sessions, live streams, progress. Never on a hot path.
 
-use domain::ids::{LiveStreamId, Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::quota::Quota;
 use domain::state::Body;
 use domain::view::{RequestRow, SessionDetail};
@@ -183,7 +183,8 @@ impl Store {
         rows.into_iter().map(SessionRow::view).collect()
     }
 
-    /// A session, if the projections know it already.
+    /// A session, if the projections know it already. Of one that is over, its videos are told as
+    /// they are by now; a list tells them as they were when it was folded last.
     pub async fn session(&self, id: Uuid) -> Result<Option<SessionView>, Error> {
         let row = sqlx::query_as!(
             SessionRow,
@@ -198,7 +199,15 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        row.map(SessionRow::view).transpose()
+        let mut view = row.map(SessionRow::view).transpose()?;
+        if let Some(view) = view.as_mut().filter(|view| view.status == "ended")
+            && let Some(detail) = view.detail.as_mut()
+        {
+            // Its videos go on without it.
+            let videos: Vec<VideoId> = detail.parts.iter().map(|part| part.video).collect();
+            detail.hear(&self.video_statuses(&view.source, &videos).await?);
+        }
+        Ok(view)
     }
 
     /// The quota of active live streams of a source; `None`: nobody has asked for a slot yet.

@@ -4,13 +4,13 @@
 //! A call answers by a boxed future: an allocation is nothing beside a round trip. What each call
 //! ensures is said at the method of the same name of [`Store`](crate::Store), which is what production uses.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{LiveStreamId, Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
@@ -20,10 +20,11 @@ use uuid::Uuid;
 
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
-    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, Error, EventWait, Failing, Finish,
-    Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier,
-    Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started,
-    StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified, Wakes, Word, verify,
+    Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, Error, EventWait,
+    Failing, Finish, Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved,
+    Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
+    SealingKey, Started, StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified, Wakes,
+    Word, verify,
 };
 
 mod of_store;
@@ -367,6 +368,19 @@ pub trait Upkeep: Log {
     fn names_of<'a>(&'a self, account: &'a str) -> Answer<'a, Vec<String>>;
     /// As [`Store::awaited_sessions`](crate::Store::awaited_sessions).
     fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>>;
+    /// As [`Store::ended_sessions`](crate::Store::ended_sessions).
+    fn ended_sessions<'a>(
+        &'a self,
+        source: &'a str,
+        after: AfterSession,
+        limit: i64,
+    ) -> Answer<'a, Vec<EndedSession>>;
+    /// As [`Store::video_statuses`](crate::Store::video_statuses).
+    fn video_statuses<'a>(
+        &'a self,
+        source: &'a str,
+        videos: &'a [VideoId],
+    ) -> Answer<'a, BTreeMap<VideoId, String>>;
     /// As [`Store::ensure_partitions`](crate::Store::ensure_partitions).
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions>;
     /// As [`Store::keep_job_history`](crate::Store::keep_job_history).

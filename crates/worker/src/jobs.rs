@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::call::{Call, CallResult};
 use domain::effect::CallArgs;
-use platform::{Client, Disposition};
+use platform::{Client, Disposition, Span};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -32,12 +32,15 @@ mod maintain;
 mod observe_live_stream;
 mod observe_quota;
 mod personal;
+mod probe_live_stream;
 mod reconcile;
 mod set_broadcast_status;
 mod start_recording;
 mod stop_recording;
+mod sweep_recordings;
 mod update_live_stream;
 mod verify;
+mod video_lists;
 
 use delete_live_stream::Deletion;
 
@@ -53,12 +56,13 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 const NOT_FOUND_TRIES: i32 = 2;
 
 /// Kinds that other services may enqueue.
-pub const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 7] = [
     clean_up::KIND,
     clean_up::OLD_KIND,
     http_call::KIND,
     maintain::KIND,
     reconcile::KIND,
+    sweep_recordings::KIND,
     verify::KIND,
 ];
 
@@ -199,6 +203,7 @@ impl CallContext<'_> {
 pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
     maintain::schedule(ctx).await?;
     reconcile::schedule(ctx).await?;
+    sweep_recordings::schedule(ctx).await?;
     verify::schedule(ctx).await
 }
 
@@ -218,7 +223,8 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
 /// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
 /// nobody whether they ran once or twice. What a mark is for besides, counting the processes that a
 /// job took with it, is given up for them.
-const UNMARKED: [&str; 4] = ["observe_live_stream", "list_videos", "fetch_video", "observe_quota"];
+const UNMARKED: [&str; 5] =
+    ["observe_live_stream", "list_videos", "fetch_video", "probe_live_stream", "observe_quota"];
 
 /// Whether the start of a job of `kind` is marked before it runs.
 pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
@@ -252,6 +258,7 @@ pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobErro
         http_call::KIND => http_call::run(ctx, job).await,
         maintain::KIND => maintain::run(ctx, job).await,
         reconcile::KIND => reconcile::run(ctx, job).await,
+        sweep_recordings::KIND => sweep_recordings::run(ctx, job).await,
         verify::KIND => verify::run(ctx, job).await,
         _ => call(ctx, job).await.map(Done::call),
     }
@@ -307,6 +314,9 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
         }
         Call::ListVideos { live_stream } => list_videos::run(&call_ctx, live_stream).await,
         Call::FetchVideo { video } => fetch_video::run(&call_ctx, video).await,
+        Call::ProbeLiveStream { live_stream, from, to } => {
+            probe_live_stream::run(&call_ctx, live_stream, Span { from, to }).await
+        }
         Call::ObserveQuota { check } => observe_quota::run(&call_ctx, &check).await,
         Call::DeleteLiveStream { live_stream, run, delete_recordings, policy, made_before } => {
             let deletion = Deletion { live_stream, run, delete_recordings, policy, made_before };

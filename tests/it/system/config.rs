@@ -136,6 +136,8 @@ fn session(policy: &Policy) -> String {
         ("watch", policy.watch),
         ("videos", policy.videos),
         ("sweep", policy.sweep),
+        ("recordings", policy.recordings),
+        ("recordings_within", policy.recordings_within),
         ("steady", policy.steady),
         ("loop_window", limits.loop_window),
         ("max_call", limits.call),

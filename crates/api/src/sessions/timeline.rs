@@ -293,9 +293,9 @@ impl Span {
             | Announcement::SessionUnstable(news)
             | Announcement::RecordingReady(news) => news.session,
             Announcement::QuotaWaiting(news) => news.session,
-            Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
-                news.session
-            }
+            Announcement::RecordingPartReady(news)
+            | Announcement::RecordingPartOverdue(news)
+            | Announcement::RecordingPartDeleted(news) => news.session,
             Announcement::CleanupDone(_)
             | Announcement::CleanupFinished(_)
             | Announcement::EndpointDisabled(_) => return false,
@@ -323,6 +323,7 @@ impl Span {
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
             | Call::ObserveQuota { .. }
+            | Call::ProbeLiveStream { .. }
             | Call::DeleteLiveStream { .. }
             | Call::DeleteRecordings { .. } => !self.is_off_air,
         }

@@ -35,6 +35,7 @@ impl App {
             live_stream: Some(LiveStreamId(live_stream)),
             account: None,
             note: None,
+            derived: None,
         };
         let subject = Subject::live_stream(super::support::SOURCE, LiveStreamId(live_stream));
         self.append(&subject, &Event::Announced(announce(news))).await;

@@ -13,7 +13,13 @@ use super::support::{App, named};
 const LIVE_STREAM: LiveStreamId = LiveStreamId(9);
 
 fn news(session: Uuid) -> SessionNews {
-    SessionNews { session, live_stream: Some(LIVE_STREAM), account: None, note: None }
+    SessionNews {
+        session,
+        live_stream: Some(LIVE_STREAM),
+        account: None,
+        note: None,
+        derived: None,
+    }
 }
 
 fn poll() -> Event {

@@ -150,6 +150,9 @@ impl Platform {
                 let (active, inactive) = (Vec::new(), Vec::new());
                 (CallResult::ActiveStreams { active, inactive }, None)
             }
+            Call::ProbeLiveStream { .. } => {
+                (CallResult::AirTimes { times: Vec::new(), precision_s: 10 }, None)
+            }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => (CallResult::Done, None),
             Call::DeleteLiveStream { .. } => (CallResult::Deleted { videos: Vec::new() }, None),
             Call::DeleteRecordings { videos, .. } => {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::http::Server;
 use crate::processes::SOURCE;
 
-/// Rows of a page of our API.
-const PAGE: usize = 500;
+/// Most rows of a page of our API.
+const MOST_ROWS: usize = 500;
 
 /// A session that was asked for.
 #[derive(Debug)]
@@ -102,8 +102,10 @@ impl Drive {
         if self.asked.is_empty() {
             return Ok(());
         }
-        let page = self.api.get(&format!("/v1/sessions?limit={PAGE}")).await?;
-        let first_of_page = self.asked.len().saturating_sub(PAGE);
+        // Those that run are mostly the latest.
+        let rows = (self.at_once * 3 / 2).clamp(1, MOST_ROWS);
+        let page = self.api.get(&format!("/v1/sessions?limit={rows}")).await?;
+        let first_of_page = self.asked.len().saturating_sub(rows);
         for (n, one) in self.asked.iter_mut().enumerate().filter(|(_, one)| !one.is_over()) {
             let row = if n >= first_of_page {
                 let mut rows = page["sessions"].as_array().into_iter().flatten();

@@ -21,7 +21,7 @@ struct Figures {
     duplicate_objects: usize,
     wrong_deletes: usize,
     lost_parts: usize,
-    leaked_slots: u64,
+    leaked_slots: usize,
     stuck: usize,
     #[serde(serialize_with = "as_thousandths")]
     recorded_share: f64,
@@ -46,8 +46,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Begins with what the truth says of the whole run.
-    pub(crate) fn new(run: &Value, stuck: usize, scale: f64) -> Self {
-        let leaked_slots = run["active_streams"].as_u64().unwrap_or_default();
+    pub(crate) fn new(run: &Value, (stuck, leaked_slots): (usize, usize), scale: f64) -> Self {
         Self {
             figures: Figures { leaked_slots, stuck, ..Figures::default() },
             recorded_ms: 0,

@@ -116,7 +116,7 @@ pub(crate) enum Jobs {
 /// A plain job and its options: docs/jobs.md.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Enqueue {
-    /// Its kind: clean_up_inactive, http_call, maintain, reconcile or verify
+    /// Its kind: clean_up_inactive, http_call, maintain, reconcile, sweep_recordings or verify
     pub(crate) kind: String,
     /// Its arguments, JSON
     #[arg(default_value = "{}")]

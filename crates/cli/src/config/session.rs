@@ -37,6 +37,12 @@ pub(crate) struct Session {
     /// Look at all live streams this often, and ask for each that something is waited of.
     #[serde(deserialize_with = "duration")]
     pub(crate) sweep: Duration,
+    /// Look through the recordings of sessions that are over this often; zero: never.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) recordings: Duration,
+    /// Only through those of sessions that ended within this time.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) recordings_within: Duration,
     /// Five losses of the encoder within this time are a loop.
     #[serde(deserialize_with = "duration")]
     pub(crate) loop_window: Duration,
@@ -78,6 +84,8 @@ impl Default for Session {
             watch: policy.watch,
             videos: policy.videos,
             sweep: policy.sweep,
+            recordings: policy.recordings,
+            recordings_within: policy.recordings_within,
             loop_window: limits.loop_window,
             steady: policy.steady,
             max_call: limits.call,
@@ -103,6 +111,8 @@ impl Session {
             watch: self.watch,
             videos: self.videos,
             sweep: self.sweep,
+            recordings: self.recordings,
+            recordings_within: self.recordings_within,
             steady: self.steady,
             limits: Limits {
                 call: self.max_call,

@@ -12,6 +12,7 @@ fn went_live(account: Option<&str>) -> Announcement {
         live_stream: Some(LiveStreamId(1)),
         account: account.map(str::to_owned),
         note: None,
+        derived: None,
     })
 }
 

@@ -42,6 +42,8 @@ struct FlatCall<'a> {
     #[serde(default)]
     only_look: bool,
     since: Option<Timestamp>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +106,9 @@ pub(super) fn intended(text: &str) -> Option<CallIntended> {
         "list_videos" => Call::ListVideos { live_stream: live_stream? },
         "fetch_video" => Call::FetchVideo { video: call.video? },
         "observe_quota" => Call::ObserveQuota { check: call.check },
+        "probe_live_stream" => {
+            Call::ProbeLiveStream { live_stream: live_stream?, from: call.from?, to: call.to? }
+        }
         "delete_live_stream" => Call::DeleteLiveStream {
             live_stream: live_stream?,
             run: call.run?,
@@ -204,6 +209,11 @@ mod tests {
             Call::ListVideos { live_stream },
             Call::FetchVideo { video: VideoId(3) },
             Call::ObserveQuota { check: vec![live_stream] },
+            Call::ProbeLiveStream {
+                live_stream,
+                from: Timestamp::default(),
+                to: Timestamp::default(),
+            },
             Call::DeleteLiveStream {
                 live_stream,
                 run: Uuid::nil(),

@@ -106,7 +106,7 @@ fn what_is_written_is_what_was_read() {
 #[test]
 fn every_call_and_every_result_has_a_stable_form() {
     let call = |json: &str| serde_json::from_str::<Call>(json).unwrap().kind();
-    let ids = r#""live_stream":1,"broadcast":2,"video":3,"name":"n","status":"live","options":{}"#;
+    let ids = r#""from":"2026-11-22T14:00:00Z","to":"2026-11-22T14:10:00Z","live_stream":1,"broadcast":2,"video":3,"name":"n","status":"live","options":{}"#;
     let run =
         r#""run":"00000000-0000-0000-0000-000000000000","delete_recordings":true,"videos":[3]"#;
     for kind in [
@@ -125,6 +125,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         "fetch_video",
         "delete_live_stream",
         "observe_quota",
+        "probe_live_stream",
         "delete_recordings",
     ] {
         assert_eq!(call(&format!(r#"{{"kind":"{kind}",{ids},{run}}}"#)), kind);
@@ -143,6 +144,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         r#"{"type":"recordings_deleted","videos":[1]}"#,
         r#"{"type":"kept","reason":"r"}"#,
         r#"{"type":"active_streams","active":[1],"inactive":[2]}"#,
+        r#"{"type":"air_times","times":[{"from":"2026-11-22T14:00:00Z","until":"2026-11-22T14:00:10Z"}],"precision_s":10}"#,
     ] {
         let read: CallResult = serde_json::from_str(result).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), result);

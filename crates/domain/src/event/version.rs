@@ -75,6 +75,7 @@ pub(crate) const VERSIONS: Versions = Versions {
         ("SessionUnstable", 1),
         ("RecordingPartReady", 1),
         ("RecordingPartOverdue", 1),
+        ("RecordingPartDeleted", 1),
         ("RecordingReady", 1),
         ("CleanupDone", 1),
         ("QuotaWaiting", 1),

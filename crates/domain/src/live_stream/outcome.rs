@@ -3,6 +3,7 @@
 //! Every outcome of every call leads on: whatever the platform answers, the planner does not name
 //! the same call again because of it. Not its job: which call comes next.
 
+use chrono::TimeDelta;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{InFlight, LiveStream};
 use crate::call::{Call, CallResult};
 use crate::event::{CallFailed, CallIntended, CallSucceeded};
 use crate::ids::{Timestamp, VideoId};
-use crate::session::Session;
+use crate::session::{Doubt, Session};
 use crate::webhook::{self, LiveStreamObserved};
 
 impl LiveStream {
@@ -58,6 +59,8 @@ impl LiveStream {
                     session.call_failed(&call, reason);
                 }
             }
+            // What is known without has to do.
+            Call::ProbeLiveStream { .. } => self.probed_in_vain(),
             Call::ListVideos { .. } => {
                 self.list_failed();
                 let last = self.sessions.last().map(|s| s.id);
@@ -104,6 +107,9 @@ impl LiveStream {
         }
         match &call {
             Call::CreateLiveStream { .. } | Call::ObserveQuota { .. } => {}
+            Call::ProbeLiveStream { from, to, .. } => {
+                self.probed(Doubt { from: *from, to: *to }, result);
+            }
             Call::UpdateLiveStream { .. } => self.on(caller, |s| s.configured = true),
             Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
             Call::CreateBroadcast { only_look, .. } => {
@@ -211,6 +217,22 @@ impl LiveStream {
         }
     }
 
+    /// Applies what the statistics tell of a doubt.
+    fn probed(&mut self, doubt: Doubt, result: &CallResult) {
+        let CallResult::AirTimes { times, precision_s } = result else {
+            return self.probed_in_vain();
+        };
+        let step = TimeDelta::seconds(i64::try_from(*precision_s).unwrap_or(i64::from(i32::MAX)));
+        let of_doubt = |s: &&mut Session| s.doubt == Some(doubt);
+        if let Some(session) = self.sessions.iter_mut().find(of_doubt) {
+            session.air_times(doubt, times, step);
+        }
+    }
+
+    fn probed_in_vain(&mut self) {
+        self.sessions.iter_mut().for_each(|session| session.doubt = None);
+    }
+
     /// After asking how the live stream is: a recording that should run and does not, or a live
     /// stream that somebody else switched off.
     fn looked(&mut self, caller: Option<Uuid>, seen: &LiveStreamObserved) {
@@ -285,6 +307,7 @@ impl LiveStream {
             Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
             Call::StopRecording { .. } => self.on(caller, |s| s.recording.stopped(false, None)),
             Call::ListVideos { .. } => self.list_failed(),
+            Call::ProbeLiveStream { .. } => self.probed_in_vain(),
             Call::DeleteRecordings { .. } => self.cleanup = None,
             Call::CreateBroadcast { only_look: true, .. } => {
                 self.on(caller, Session::no_broadcast_lost);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::announcement::Announcement;
 use crate::call::CallResult;
 use crate::ids::{LiveStreamId, VideoId, derived_id};
-use crate::scenario::{Answer, Scenario};
+use crate::scenario::{Answer, Scenario, array};
 use crate::session::Status;
 
 const STREAM: i64 = 320_423;
@@ -136,6 +136,31 @@ fn what_is_recorded_by_hand_after_a_session_is_no_part_of_it() {
         "status": "pending", "recording_started_at": s.now().to_rfc3339()}}});
     s.webhook(later.to_string().as_bytes());
     assert_eq!(parts(&s, first), [VIDEO]);
+}
+
+#[test]
+fn a_clip_of_the_live_stream_is_no_part_of_its_recording() {
+    let (mut s, session) = processing();
+    let told = |id: i64, name: &str| {
+        let name = name.to_owned();
+        json!({"type": "video", "message": {"video": {"id": id, "stream_id": STREAM,
+            "status": "ready", "duration": 60_000, "name": name}}})
+    };
+    // What a session cuts of itself is named otherwise than what the platform records.
+    s.webhook(told(7, "Clip: the goal").to_string().as_bytes());
+    assert_eq!(parts(&s, session), [VIDEO]);
+    let end = s.now().format("%Y-%m-%d %H:%M:%S %z");
+    s.webhook(told(8, &format!("Stream Record: final, {end}")).to_string().as_bytes());
+    assert_eq!(parts(&s, session), [8, VIDEO]);
+    // Nor does it keep the session from its end, or show up in it by a list.
+    let list = [told(7, "Clip: the goal"), told(8, "Stream Record")];
+    let list: Vec<_> = list.iter().map(|body| body["message"]["video"].clone()).collect();
+    s.platform.script("list_videos", Answer::Done(array(&list)));
+    for video in [8, VIDEO] {
+        s.platform.set_video(video, "ready");
+        s.tell_video(video, "ready");
+    }
+    assert_eq!(parts(&s, session), [8, VIDEO]);
 }
 
 #[test]

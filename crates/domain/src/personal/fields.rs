@@ -130,6 +130,7 @@ pub const FIELDS: &[(&str, &[PersonalField])] = &[
     ("SessionUnstable", NEWS),
     ("RecordingPartReady", NEWS),
     ("RecordingPartOverdue", NEWS),
+    ("RecordingPartDeleted", NEWS),
     ("RecordingReady", NEWS),
     ("CleanupDone", NEWS),
     ("QuotaWaiting", NEWS),

@@ -311,7 +311,7 @@ fn a_deleted_video_is_never_resurrected() {
     s.then_status(session, Status::Ended);
     let names: Vec<_> =
         s.announcements().iter().map(crate::announcement::Announcement::name).collect();
-    assert_eq!(names, ["SessionStopped", "SessionEnded"]);
+    assert_eq!(names, ["SessionStopped", "RecordingPartDeleted", "SessionEnded"]);
 }
 
 #[test]

@@ -185,6 +185,9 @@ impl Platform {
                 let inactive = check.iter().copied().filter(|id| !active.contains(id)).collect();
                 CallResult::ActiveStreams { active, inactive }
             }
+            Call::ProbeLiveStream { .. } => {
+                CallResult::AirTimes { times: Vec::new(), precision_s: 10 }
+            }
             Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
             Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
             Call::DeleteRecordings { videos, .. } => {

@@ -16,6 +16,9 @@ use crate::webhook::LiveStreamObserved;
 /// Stretches that are kept, for an encoder that comes and goes all day.
 const MAX_STRETCHES: usize = 100;
 
+/// In a shorter time hardly more can have happened unheard than an answer's own times tell.
+const LONG: TimeDelta = TimeDelta::seconds(60);
+
 /// How the platform's clock is read: in whole seconds.
 const SECOND_MS: i64 = 1000;
 
@@ -29,6 +32,8 @@ pub enum Source {
     Answer,
     /// The platform's own time of it, told by an answer.
     Platform,
+    /// The platform's statistics show it, by intervals.
+    Statistics,
 }
 
 impl Source {
@@ -38,6 +43,7 @@ impl Source {
             Self::Webhook => "webhook",
             Self::Answer => "answer",
             Self::Platform => "platform",
+            Self::Statistics => "statistics",
         }
     }
 }
@@ -96,6 +102,11 @@ impl Times {
         self.started - from > CLOCKS_DIFFER && !bridged
     }
 
+    /// Whether a primary encoder was lost that came after `known_until` and before the present one.
+    fn is_before(&self, known_until: Timestamp) -> bool {
+        self.finished.is_some_and(|end| end - known_until > CLOCKS_DIFFER && end < self.started)
+    }
+
     /// The end of what began at `from`, before the present start.
     fn end_before(&self, from: Timestamp) -> Known {
         let finished = self.finished.filter(|end| (from..=self.started).contains(end));
@@ -135,6 +146,25 @@ impl Session {
             told.by_answer && times.started >= since && times.started <= told.at + CLOCKS_DIFFER
         });
         let open = self.sent.pop_if(|sent| sent.to.is_none());
+        let known_until = open.map(|open| open.from.at).or_else(|| self.known_until());
+        let came = open.is_none() && on_air;
+        let missed = self.heard(on_air, open, times, told);
+        let is_before = |at: &Timestamp| times.is_some_and(|times| times.is_before(*at));
+        let is_long = |at: &Timestamp| told.at - told.before.unwrap_or(*at) > LONG;
+        let since = known_until.filter(|at| missed > 0 || came && is_before(at));
+        if let Some(since) = since.filter(is_long) {
+            self.doubts(since, told.at);
+        }
+        missed
+    }
+
+    /// Until when all is known of its encoder, where it does not send.
+    fn known_until(&self) -> Option<Timestamp> {
+        self.sent.last().and_then(|sent| sent.to).map(|to| to.at).or(self.began_at)
+    }
+
+    /// Applies what was told. Returns the losses that nobody told of.
+    fn heard(&mut self, on_air: bool, open: Option<Sent>, times: Option<Times>, told: Told) -> u64 {
         match (on_air, open) {
             (true, Some(open)) => self.goes_on(open, times),
             (true, None) => {
@@ -196,6 +226,14 @@ impl Session {
     fn is_after_all(&self, time: Timestamp) -> bool {
         let last = self.sent.last().map(|sent| sent.to.unwrap_or(sent.from).at);
         last.is_none_or(|last| time > last)
+    }
+
+    /// Keeps no more stretches than are kept; the first one, when it began, stays.
+    pub(super) fn forget_stretches(&mut self) {
+        let more = self.sent.len().saturating_sub(MAX_STRETCHES);
+        if more > 0 {
+            self.sent.drain(1..=more);
+        }
     }
 
     fn keep(&mut self, sent: Sent) {

@@ -257,6 +257,7 @@ fn obedient(call: &Call) -> CallResult {
         | Call::ObserveLiveStream { .. }
         | Call::FetchVideo { .. }
         | Call::DeleteLiveStream { .. }
+        | Call::ProbeLiveStream { .. }
         | Call::DeleteRecordings { .. } => CallResult::Done,
     }
 }

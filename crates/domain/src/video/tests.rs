@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::call::CallResult;
-use crate::ids::{Subject, VideoId};
+use crate::event::Event;
+use crate::ids::{LiveStreamId, Subject, VideoId};
+use crate::reconcile::{SeenOtherwise, VideoSigns};
 use crate::scenario::{Answer, SOURCE, Scenario};
 use crate::state::Body;
 use crate::webhook::VideoStatus;
@@ -68,4 +70,42 @@ fn a_repeated_webhook_of_a_video_is_not_forwarded() {
     let events = s.log().len();
     s.webhook(body.to_string().as_bytes());
     assert_eq!(s.log().len(), events + 1);
+}
+
+fn hint(signs: VideoSigns) -> Event {
+    Event::SeenOtherwise(SeenOtherwise { videos: vec![signs], ..SeenOtherwise::default() })
+}
+
+#[test]
+fn what_a_sweep_saw_of_a_video_is_asked_for_and_only_the_answer_counts() {
+    let subject = Subject::video(SOURCE, VideoId(1));
+    let missing = VideoSigns::missing(VideoId(1));
+    let mut s = Scenario::new();
+    s.platform.add_video(5, 1, "ready", s.now());
+    let body = json!({"type": "video", "message": {"video":
+        {"id": 1, "status": "ready", "stream_id": 5}}});
+    s.webhook(body.to_string().as_bytes());
+    s.given();
+    s.event(subject.clone(), &hint(missing));
+    s.then_calls(&["fetch_video"]);
+    assert_eq!(status(&s, 1), VideoStatus::Ready, "a list is no proof");
+    s.platform.delete_video(1);
+    s.event(subject.clone(), &hint(missing));
+    s.then_calls(&["fetch_video"]);
+    assert_eq!(status(&s, 1), VideoStatus::Deleted);
+    s.event(subject, &hint(missing));
+    s.then_calls(&[]);
+}
+
+#[test]
+fn a_video_that_a_sweep_alone_tells_of_finds_its_live_stream() {
+    let mut s = Scenario::new();
+    s.platform.add_video(5, 1, "ready", s.now());
+    let status = Some(VideoStatus::Ready);
+    let signs = VideoSigns { status, ..VideoSigns::missing(VideoId(1)) };
+    s.event(Subject::video(SOURCE, VideoId(1)), &hint(VideoSigns { missing: false, ..signs }));
+    s.then_calls(&["fetch_video"]);
+    let subject = Subject::video(SOURCE, VideoId(1));
+    let Some(Body::Video(video)) = s.state(&subject).map(|state| &state.body) else { panic!() };
+    assert_eq!(video.live_stream(), Some(LiveStreamId(5)));
 }

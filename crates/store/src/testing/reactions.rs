@@ -1,11 +1,11 @@
 //! The transaction of a reaction on the in-memory tables, and what is set aside: `react.rs`,
 //! `projection.rs` and `parked.rs` without SQL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use domain::effect::NewJob;
-use domain::ids::{Subject, Timestamp};
+use domain::ids::{Subject, Timestamp, VideoId};
 use domain::state::State;
 use domain::view::Row;
 use serde_json::Value;
@@ -16,8 +16,8 @@ use super::tables::{
     refused,
 };
 use crate::{
-    AwaitedSession, Committed, Error, Lease, Mended, Next, ParkedEvent, PendingRequest, Reaction,
-    Request,
+    AfterSession, AwaitedSession, Committed, EndedSession, Error, Lease, Mended, Next, ParkedEvent,
+    PendingRequest, Reaction, Request,
 };
 
 /// A row of `parked`.
@@ -78,6 +78,39 @@ impl Tables {
             key(a).cmp(&key(b))
         });
         sessions
+    }
+
+    /// The sessions of `source` that are over, behind `after`.
+    pub(super) fn ended_sessions(
+        &self,
+        source: &str,
+        after: AfterSession,
+        limit: i64,
+    ) -> Vec<EndedSession> {
+        let rows = self.slices.iter().flat_map(|tables| tables.rows.values());
+        let rows =
+            rows.filter_map(|(row, _)| if let Row::Session(row) = row { Some(row) } else { None });
+        let ended = rows.filter(|row| row.source == source && row.status == "ended");
+        let mut sessions: Vec<_> = ended
+            .map(|row| EndedSession::of((row.session, row.live_stream), row.status_at, &row.detail))
+            .filter(|session| (session.ended_at, session.session) > after)
+            .collect();
+        sessions.sort_by_key(|session| (session.ended_at, session.session));
+        sessions.truncate(usize::try_from(limit).unwrap_or_default());
+        sessions
+    }
+
+    /// How far videos of `source` are.
+    pub(super) fn video_statuses(
+        &self,
+        source: &str,
+        videos: &[VideoId],
+    ) -> BTreeMap<VideoId, String> {
+        let rows = self.slices.iter().flat_map(|tables| tables.rows.values());
+        let rows =
+            rows.filter_map(|(row, _)| if let Row::Video(row) = row { Some(row) } else { None });
+        let wanted = rows.filter(|row| row.source == source && videos.contains(&row.id));
+        wanted.map(|row| (row.id, row.status.clone())).collect()
     }
 
     pub(super) fn load_states(

@@ -1,11 +1,11 @@
 //! The traits as the store has them: each call is its method of the same name.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
 use domain::event::{NewEvent, RecordedEvent};
-use domain::ids::{LiveStreamId, Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::personal::Pseudonym;
 use domain::slice::SliceCount;
 use domain::state::State;
@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::{Answer, Follow, Log, Queue, Upkeep};
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
-    Committed, Consumer, DueJob, DueSchedule, EnqueueOptions, EventWait, Failing, Finish, Finished,
-    Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease, Notifier, Partitions,
-    Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey, Started, StartedAll,
-    Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
+    Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, EventWait, Failing,
+    Finish, Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease,
+    Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey,
+    Started, StartedAll, Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -445,6 +445,23 @@ impl Upkeep for Store {
 
     fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
         Box::pin(self.awaited_sessions(source))
+    }
+
+    fn ended_sessions<'a>(
+        &'a self,
+        source: &'a str,
+        after: AfterSession,
+        limit: i64,
+    ) -> Answer<'a, Vec<EndedSession>> {
+        Box::pin(self.ended_sessions(source, after, limit))
+    }
+
+    fn video_statuses<'a>(
+        &'a self,
+        source: &'a str,
+        videos: &'a [VideoId],
+    ) -> Answer<'a, BTreeMap<VideoId, String>> {
+        Box::pin(self.video_statuses(source, videos))
     }
 
     fn ensure_partitions(&self, deadline: Instant) -> Answer<'_, Partitions> {

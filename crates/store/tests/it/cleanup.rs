@@ -22,6 +22,8 @@ pub(crate) async fn as_worker(store: &Store) {
     store.maker_of("main", LiveStreamId(1), Uuid::nil(), now()).await.unwrap();
     store.is_caught_up(DAY).await.unwrap();
     store.names_of("acme").await.unwrap();
+    store.ended_sessions("main", (now(), Uuid::nil()), 1).await.unwrap();
+    store.video_statuses("main", &[VideoId(1)]).await.unwrap();
 }
 
 /// Makes one live stream that may be cleaned up, spoils it, and tells what may go then.

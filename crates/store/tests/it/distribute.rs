@@ -139,6 +139,7 @@ const OVER_ALL_SLICES: [(&str, &str); 38] = [
     ("SELECT d.id AS \"id!\", d.state AS \"state!\", d.attempt AS", "endpoints deliveries"),
     ("SELECT session_id FROM tallylight.session WHERE source", "cleanup: who has a live stream"),
     ("SELECT session_id, live_stream_id, status, requested_at", "cleanup: who made a live stream"),
+    ("SELECT session_id, live_stream_id, status_at, detail FROM", "the sweep of old recordings"),
     (
         "SELECT r.session_id, r.source, r.account",
         "sessions by id and lists; their join is not by slice: docs/citus.md",

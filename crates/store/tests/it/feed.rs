@@ -13,7 +13,13 @@ use uuid::Uuid;
 use crate::support::{db, event};
 
 pub(crate) fn announcement(name: &str) -> Announcement {
-    let news = SessionNews { session: Uuid::nil(), live_stream: None, account: None, note: None };
+    let news = SessionNews {
+        session: Uuid::nil(),
+        live_stream: None,
+        account: None,
+        note: None,
+        derived: None,
+    };
     match name {
         "SessionReady" => Announcement::SessionReady(news),
         "SessionEnded" => Announcement::SessionEnded(news),

@@ -52,7 +52,11 @@ fn job(errors: i32) -> ClaimedJob {
 }
 
 async fn ask(ctx: &Context, errors: i32) -> Result<Permit, Duration> {
-    match admit(ctx, &job(errors), Destination::source(ctx, "a")).await {
+    ask_of(ctx, "a", errors).await
+}
+
+async fn ask_of(ctx: &Context, source: &str, errors: i32) -> Result<Permit, Duration> {
+    match admit(ctx, &job(errors), Destination::source(ctx, source)).await {
         Ok(permit) => Ok(permit),
         Err(JobError::Snooze { after, .. }) => Err(after),
         Err(other) => panic!("nothing else puts a call off: {other}"),
@@ -128,6 +132,24 @@ async fn a_call_without_a_token_waits_for_the_next_one_and_keeps_its_credit() {
     }
     tokio::time::advance(Duration::from_secs(10)).await;
     assert!(ask(&ctx, 1).await.is_ok(), "what was not made cost no credit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_one_source_is_not_spent_by_another() {
+    let mut rates = rated(0.1, 1.0);
+    rates.sources.insert("b".to_owned(), Rate::new(0.1, Some(1.0)).unwrap());
+    let ctx = context(rates);
+    assert!(ask_of(&ctx, "a", 0).await.is_ok());
+    assert!(ask_of(&ctx, "a", 0).await.is_err(), "its rate is spent");
+    assert!(ask_of(&ctx, "b", 0).await.is_ok());
+    assert!(ask_of(&ctx, "c", 0).await.is_ok(), "and one without a rate has none to spend");
+}
+
+#[tokio::test(start_paused = true)]
+async fn further_tries_at_one_source_leave_those_at_another_alone() {
+    let ctx = context(Rates::default());
+    while ask_of(&ctx, "a", 1).await.is_ok() {}
+    assert!(ask_of(&ctx, "b", 1).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,18 +12,18 @@ use std::time::Duration;
 use domain::event::{CleanupRequested, Event, NewEvent};
 use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId, derived_id};
 use domain::live_stream::LiveStream;
-use domain::reconcile::{Made, SeenOtherwise, Signs, Swept, Tier, VideoSigns, often, orphans};
+use domain::reconcile::{Made, SeenOtherwise, Signs, Swept, Tier, often, orphans};
 use domain::state::{Body, State};
 use domain::webhook::{self, Tag};
+use platform::Client;
 use platform::wire::Stream;
-use platform::{Client, VideoFilter};
 use serde::Deserialize;
 use serde_json::json;
 use store::AwaitedSession;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Done, JobError, UNAUTHORIZED_WAIT};
+use super::{Done, JobError, UNAUTHORIZED_WAIT, video_lists};
 use crate::calls::{self, Destination};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
@@ -42,9 +42,6 @@ const BUDGET: Duration = Duration::from_mins(1);
 /// Most GETs of a sweep for what a list lacked: a list that is empty in error must not lead to a
 /// call for each live stream there is. The rest is asked for by the next sweeps, or by itself.
 const MOST_GETS: usize = 100;
-
-/// Videos asked for at once: their ids fit in an address.
-const VIDEOS_AT_ONCE: usize = 100;
 
 /// Live streams whose states are read at once, and hints appended at once.
 const AT_ONCE: usize = 500;
@@ -294,11 +291,11 @@ impl<'a> Look<'a> {
             .flat_map(|stream| stream.awaited_videos().map(|video| (video, stream.id)))
             .collect();
         let ids: Vec<VideoId> = owners.keys().copied().collect();
-        for some in ids.chunks(VIDEOS_AT_ONCE) {
+        for some in ids.chunks(video_lists::AT_ONCE) {
             if self.trouble.is_some() || Instant::now() >= self.until {
                 return;
             }
-            match self.videos_of(some).await {
+            match video_lists::signs_of(self.platform, some).await {
                 Ok(signs) => {
                     self.videos += some.len();
                     for sign in signs {
@@ -309,32 +306,6 @@ impl<'a> Look<'a> {
                 Err(error) => self.trouble = Some(error.into()),
             }
         }
-    }
-
-    /// What the platform shows of videos; of those it does not show, that they are missing, which
-    /// leads to a GET.
-    async fn videos_of(&self, ids: &[VideoId]) -> Result<Vec<VideoSigns>, platform::Error> {
-        let filter = VideoFilter {
-            ids: Some(ids.iter().map(|id| id.0).collect()),
-            per_page: u32::try_from(ids.len()).ok(),
-            ..VideoFilter::default()
-        };
-        let mut left: BTreeSet<VideoId> = ids.iter().copied().collect();
-        let mut signs = Vec::new();
-        let mut pages = self.platform.videos(&filter);
-        // As many pages as there can be rows, for a platform that does not know the filter.
-        for _ in 0..=ids.len() {
-            let Some(rows) = pages.next_page().await? else { break };
-            let seen = rows.iter().filter_map(|row| webhook::video(&row.observed()));
-            signs.extend(
-                seen.filter(|seen| left.remove(&seen.id)).map(|seen| VideoSigns::of(&seen)),
-            );
-            if left.is_empty() {
-                break;
-            }
-        }
-        signs.extend(left.into_iter().map(VideoSigns::missing));
-        Ok(signs)
     }
 
     fn saw(&mut self, row: &Stream) {

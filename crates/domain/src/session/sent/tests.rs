@@ -102,7 +102,7 @@ fn a_loss_and_return_of_which_nobody_told_restarts_the_recording() {
     assert_eq!(stretches.len(), 2);
     assert_eq!((stretches[0].1, stretches[1].0), (Some(went), back));
     assert_eq!(s.session(session).interruptions, 1);
-    s.then_calls(&["observe_live_stream", "start_recording"]);
+    s.then_calls(&["observe_live_stream", "start_recording", "probe_live_stream"]);
 }
 
 #[test]

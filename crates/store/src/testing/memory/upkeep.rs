@@ -1,18 +1,18 @@
 //! What handlers ask of the store in memory. Not its job: what only PostgreSQL has to be kept, of
 //! which there is nothing here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use domain::cleanup::{InactiveFacts, Maker, RecordingFacts};
-use domain::ids::{LiveStreamId, Subject, Timestamp};
+use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::personal::Pseudonym;
 use uuid::Uuid;
 
 use super::Memory;
 use crate::{
-    AfterSession, Answer, AwaitedSession, Bucket, Failing, Hearing, JobDays, Keyring, KeysRemoved,
-    Log, Partitions, Receiver, Sealed, SealingKey, Tokens, Upkeep, Verified,
+    AfterSession, Answer, AwaitedSession, Bucket, EndedSession, Failing, Hearing, JobDays, Keyring,
+    KeysRemoved, Log, Partitions, Receiver, Sealed, SealingKey, Tokens, Upkeep, Verified,
 };
 
 impl Upkeep for Memory {
@@ -119,6 +119,27 @@ impl Upkeep for Memory {
     fn awaited_sessions<'a>(&'a self, source: &'a str) -> Answer<'a, Vec<AwaitedSession>> {
         let source = source.to_owned();
         self.call("awaited_sessions", move |tables, _| Ok(tables.awaited_sessions(&source)))
+    }
+
+    fn ended_sessions<'a>(
+        &'a self,
+        source: &'a str,
+        after: AfterSession,
+        limit: i64,
+    ) -> Answer<'a, Vec<EndedSession>> {
+        let source = source.to_owned();
+        self.call("ended_sessions", move |tables, _| {
+            Ok(tables.ended_sessions(&source, after, limit))
+        })
+    }
+
+    fn video_statuses<'a>(
+        &'a self,
+        source: &'a str,
+        videos: &'a [VideoId],
+    ) -> Answer<'a, BTreeMap<VideoId, String>> {
+        let (source, videos) = (source.to_owned(), videos.to_vec());
+        self.call("video_statuses", move |tables, _| Ok(tables.video_statuses(&source, &videos)))
     }
 
     /// Memory has no partitions.

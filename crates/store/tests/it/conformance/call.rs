@@ -286,6 +286,7 @@ pub(super) enum Call {
         id: Uuid,
     },
     AwaitedSessions,
+    EndedSessions,
     /// Time passes.
     Pass {
         hours: i64,
@@ -344,7 +345,8 @@ impl Call {
             78..85 => dice.mark(slice),
             85..91 => dice.finish(slice),
             91 => dice.acquit(slice),
-            92 if dice.below(3) == 0 => Self::AwaitedSessions,
+            92 if dice.below(4) == 0 => Self::AwaitedSessions,
+            92 if dice.below(3) == 0 => Self::EndedSessions,
             92 => dice.take_tokens(),
             93 => dice.job_age(slice),
             94..96 => Self::RetryDead(dice.dead()),

@@ -174,6 +174,7 @@ impl Side {
             | Call::TakeTokens { .. }
             | Call::JobAge { .. }
             | Call::AwaitedSessions
+            | Call::EndedSessions
             | Call::Finish { .. }
             | Call::Acquit { .. } => self.ask(call).await,
             Call::Lanes(lanes) => self.lanes(lanes).await,
@@ -283,6 +284,11 @@ impl Side {
                 told(age.map(|age| age.map(|age| (age.as_secs() + 1_800) / 3_600)))
             }
             Call::AwaitedSessions => told(work.awaited_sessions("a").await),
+            Call::EndedSessions => {
+                let ended = work.ended_sessions("a", Default::default(), 3).await;
+                let videos = (1..10).map(VideoId).collect::<Vec<_>>();
+                told(work.video_statuses("a", &videos).await.and_then(|v| Ok((v, ended?))))
+            }
             Call::Append { .. }
             | Call::AppendAll { .. }
             | Call::Heartbeat { .. }

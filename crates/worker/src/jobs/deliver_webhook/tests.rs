@@ -136,6 +136,7 @@ impl Place {
             live_stream: Some(LiveStreamId(live_stream)),
             account: None,
             note: Some(note.to_string()),
+            derived: None,
         };
         let at = crate::context::now();
         let events: Vec<NewEvent> = (0..)
@@ -339,7 +340,13 @@ async fn an_account_is_told_by_its_own_name_and_no_more_once_it_is_erased() {
     let (endpoint, _) = place.store.add_endpoint(&key(), &new).await.unwrap();
     let subject = Subject::live_stream("main", LiveStreamId(1));
     for account in [None, Some(account.to_string())] {
-        let news = SessionNews { session: Uuid::nil(), live_stream: None, account, note: None };
+        let news = SessionNews {
+            session: Uuid::nil(),
+            live_stream: None,
+            account,
+            note: None,
+            derived: None,
+        };
         let event = Event::Announced(Announcement::SessionReady(news));
         let event = NewEvent::new(subject.clone(), &event, crate::context::now(), Uuid::now_v7());
         place.store.append_one(event).await.unwrap();
