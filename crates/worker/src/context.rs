@@ -79,6 +79,20 @@ impl Context {
         Self(Arc::new(Inner { process, script: Some(script), ..inner }))
     }
 
+    /// The context of a process that a test rules, with the real handlers but for those of `script`.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn ruled(
+        store: impl Work + 'static,
+        platforms: HashMap<String, Client>,
+        config: Config,
+        process: Uuid,
+        script: Option<Arc<dyn Script>>,
+    ) -> Self {
+        let key = SealingKey::new([7; 32]);
+        let inner = Inner::new(Box::new(store), platforms, key, config);
+        Self(Arc::new(Inner { process, script, ..inner }))
+    }
+
     /// The script for jobs of `kind`, if it has one.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn script(&self, kind: &str) -> Option<&dyn Script> {

@@ -1,0 +1,138 @@
+//! Stories in virtual time: whole sessions on a platform that misbehaves, with real workers, real
+//! handlers and the real client over the store in memory; laws are checked at every step.
+//!
+//! A *story* is a list of lines, as of `tests/scenarios`; a seed draws one (`draw`), it is played to
+//! a calm end (`play`), and one that breaks a law (`laws`, `agree`) is made as small as it gets and
+//! printed (`shrink`). Such a story can be kept under `tests/scenarios`, where the binary plays it.
+//!
+//! `TALLYLIGHT_STORIES` plays more of them, `TALLYLIGHT_STORY` those from one seed on.
+
+mod agree;
+mod draw;
+mod laws;
+mod line;
+mod platform;
+mod play;
+mod shrink;
+#[path = "../../crates/cli/src/demo/story.rs"]
+#[expect(dead_code, reason = "what is expected is waited for by the demonstration only")]
+mod story;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+
+use self::play::{Sabotage, Told, play};
+use self::story::Story;
+use crate::setting;
+
+/// Stories that are played where nothing else is asked for.
+const STORIES: u64 = 60;
+
+/// Reads a story.
+fn read(lines: &[String]) -> Story {
+    Story::read(&lines.join("\n")).unwrap()
+}
+
+/// Plays the story of a seed; in words what is broken, made small.
+fn plays(seed: u64, sabotage: &Sabotage) -> Result<Told, String> {
+    let lines = draw::story(seed);
+    let told = play(&read(&lines), seed, sabotage);
+    let Some(broken) = &told.broken else { return Ok(told) };
+    let smallest = shrink::shrink(&lines, seed, sabotage, broken);
+    Err(smallest.written(seed))
+}
+
+/// What many stories came to.
+#[derive(Debug, Default)]
+struct Sum {
+    stories: u64,
+    sessions: usize,
+    steps: usize,
+    requests: usize,
+    passed: Duration,
+    broken: Vec<String>,
+}
+
+/// Plays stories from a seed on, as many at a time as there are processors.
+fn play_many(first: u64, count: u64) -> Sum {
+    let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let is_enough = sum.lock().unwrap().broken.len() >= 5;
+                    if n >= count || is_enough {
+                        return;
+                    }
+                    let told = plays(first.wrapping_add(n), &None);
+                    sum.lock().unwrap_or_else(PoisonError::into_inner).add(told);
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+impl Sum {
+    fn add(&mut self, told: Result<Told, String>) {
+        self.stories += 1;
+        match told {
+            Ok(told) => {
+                self.sessions += told.sessions;
+                self.steps += told.steps;
+                self.requests += told.requests;
+                self.passed += told.passed;
+            }
+            Err(broken) => self.broken.push(broken),
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "how much was played is worth reading")]
+fn whatever_happens_every_session_comes_to_its_true_end() {
+    let first = setting("TALLYLIGHT_STORY").unwrap_or_else(|| rand::rng().random());
+    let count = setting("TALLYLIGHT_STORIES").unwrap_or(STORIES);
+    println!("stories from {first}, {count} of them");
+    let begun = Instant::now();
+    let Sum { stories, sessions, steps, requests, passed, broken } = play_many(first, count);
+    let seconds = begun.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let rate = sessions as f64 * 60.0 / seconds;
+    println!(
+        "{stories} stories, {sessions} sessions, {steps} steps, {requests} requests, {} h of \
+         virtual time in {seconds:.1} s: {rate:.0} sessions a minute",
+        passed.as_secs() / 3600
+    );
+    assert!(broken.is_empty(), "{} stories break a law:\n\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn a_story_and_its_seed_say_everything() {
+    for seed in 0..2 {
+        let story = read(&draw::story(seed));
+        let told = [(); 2].map(|()| play(&story, seed, &None));
+        assert_eq!(told[0], told[1], "seed {seed}");
+    }
+}
+
+#[test]
+fn the_scenarios_break_no_law_in_virtual_time() {
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
+    let mut played = 0;
+    for file in std::fs::read_dir(scenarios).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let story = Story::read(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(play(&story, 1, &None).broken, None, "{}", path.display());
+            played += 1;
+        }
+    }
+    assert!(played >= 5, "{played}");
+}
