@@ -9,13 +9,13 @@
 
 mod agree;
 mod draw;
+mod expect;
 mod laws;
 mod line;
 mod platform;
 mod play;
 mod shrink;
 #[path = "../../crates/cli/src/demo/story.rs"]
-#[expect(dead_code, reason = "what is expected is waited for by the demonstration only")]
 mod story;
 
 use std::path::Path;
@@ -38,12 +38,11 @@ fn read(lines: &[String]) -> Story {
 }
 
 /// Plays the story of a seed; in words what is broken, made small.
-fn plays(seed: u64, sabotage: &Sabotage) -> Result<Told, String> {
+fn plays(seed: u64) -> Result<Told, String> {
     let lines = draw::story(seed);
-    let told = play(&read(&lines), seed, sabotage);
+    let told = play(&read(&lines), seed, Sabotage::default());
     let Some(broken) = &told.broken else { return Ok(told) };
-    let smallest = shrink::shrink(&lines, seed, sabotage, broken);
-    Err(smallest.written(seed))
+    Err(shrink::shrink(&lines, seed, Sabotage::default(), broken).written(seed))
 }
 
 /// What many stories came to.
@@ -70,7 +69,7 @@ fn play_many(first: u64, count: u64) -> Sum {
                     if n >= count || is_enough {
                         return;
                     }
-                    let told = plays(first.wrapping_add(n), &None);
+                    let told = plays(first.wrapping_add(n));
                     sum.lock().unwrap_or_else(PoisonError::into_inner).add(told);
                 }
             });
@@ -117,22 +116,65 @@ fn whatever_happens_every_session_comes_to_its_true_end() {
 fn a_story_and_its_seed_say_everything() {
     for seed in 0..2 {
         let story = read(&draw::story(seed));
-        let told = [(); 2].map(|()| play(&story, seed, &None));
+        let told = [(); 2].map(|()| play(&story, seed, Sabotage::default()));
         assert_eq!(told[0], told[1], "seed {seed}");
     }
 }
 
 #[test]
-fn the_scenarios_break_no_law_in_virtual_time() {
+fn the_scenarios_come_out_as_expected_in_virtual_time() {
     let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
     let mut played = 0;
     for file in std::fs::read_dir(scenarios).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "txt") {
             let story = Story::read(&std::fs::read_to_string(&path).unwrap()).unwrap();
-            assert_eq!(play(&story, 1, &None).broken, None, "{}", path.display());
+            assert_eq!(play(&story, 1, Sabotage::default()).broken, None, "{}", path.display());
             played += 1;
         }
     }
     assert!(played >= 5, "{played}");
+}
+
+/// The first story that breaks a law with a fault of ours, made small.
+fn noticed(sabotage: Sabotage) -> shrink::Smallest {
+    let found = (0..40).find_map(|seed| {
+        let lines = draw::story(seed);
+        let broken = play(&read(&lines), seed, sabotage).broken?;
+        Some(shrink::shrink(&lines, seed, sabotage, &broken))
+    });
+    found.unwrap_or_else(|| panic!("{sabotage:?} was not noticed"))
+}
+
+#[test]
+fn handlers_that_never_look_first_are_noticed_by_a_story_of_a_few_lines() {
+    let worker = worker::testing::Flaws { never_looks: true };
+    let smallest = noticed(Sabotage { worker, ..Sabotage::default() });
+    let told = smallest.written(0);
+    assert!(smallest.broken.starts_with("objects: "), "{told}");
+    // Somebody asks, and what was done is done again: the reply or the worker is lost.
+    assert!(smallest.lines.len() <= 3, "{told}");
+    let is_lost = |line: &String| line.contains("loses the reply") || line.contains("dies after");
+    assert!(smallest.lines.iter().any(is_lost), "{told}");
+    assert!(told.contains("expect   A agrees with the platform\n"), "{told}");
+}
+
+#[test]
+fn a_decision_that_forgets_to_wait_is_noticed_by_a_story_of_one_line() {
+    let store = store::testing::Flaws { no_timers: true, ..Default::default() };
+    let smallest = noticed(Sabotage { store, ..Sabotage::default() });
+    let told = smallest.written(0);
+    assert!(smallest.broken.starts_with("waits: "), "{told}");
+    assert_eq!(smallest.lines, ["product asks for A"], "{told}");
+}
+
+#[test]
+fn the_page_about_the_simulation_names_every_law_and_every_fault() {
+    let page = include_str!("../../docs/simulation.md");
+    for (law, says) in laws::LAWS {
+        assert!(page.contains(&format!("| `{law}` | {says} |")), "{law}: {says}");
+    }
+    for (fault, ..) in draw::FAULTS {
+        assert!(page.contains(&format!("| {fault} |")), "{fault}");
+    }
 }

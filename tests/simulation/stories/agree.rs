@@ -29,6 +29,13 @@ pub(super) fn disagreement(
     apart.map(|told| format!("agrees: {told}")).or_else(|| slots(quota))
 }
 
+/// The first part that is otherwise than it really is.
+pub(super) fn parts_disagree(sessions: &[(String, SessionRow)], truth: &[Value]) -> Option<String> {
+    streams(sessions).iter().find_map(|(id, sessions)| {
+        parts(sessions, truth.iter().find(|one| one["id"] == *id)?)
+    })
+}
+
 /// Sessions by their live streams, in the order in which they had it.
 fn streams(sessions: &[(String, SessionRow)]) -> BTreeMap<i64, Vec<&(String, SessionRow)>> {
     let mut streams: BTreeMap<i64, Vec<&(String, SessionRow)>> = BTreeMap::new();

@@ -3,7 +3,7 @@
 //!
 //! The laws are those of [`LAWS`]. A *step* is whatever changed the tables; only what is new is
 //! looked at, beside a fold of the log of our own. The first law that is broken is kept: the story
-//! ends there. Not its job: what can only be said at the end (`agree`).
+//! ends there. Not its job: the last two, which can only be told at the end (`play`, `agree`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -24,8 +24,8 @@ use uuid::Uuid;
 use super::line::lock;
 use crate::clock;
 
-/// Each law: its name, and what it says. docs/simulator.md lists them too, which a test compares.
-pub(super) const LAWS: [(&str, &str); 13] = [
+/// Each law: its name, and what it says. docs/simulation.md lists them too, which a test compares.
+pub(super) const LAWS: [(&str, &str); 15] = [
     ("dense", "positions of a slice are dense, and the time of a commit does not fall"),
     ("once", "an event is stored once, and each position is applied once and in order"),
     ("fenced", "no start of a job and no reaction comes from an old epoch, and no start is made twice"),
@@ -38,7 +38,12 @@ pub(super) const LAWS: [(&str, &str); 13] = [
     ("deletes", "nothing is deleted that is active, live or of a session that is not over, and no video"),
     ("alone", "no two calls change one live stream at once"),
     ("late", "a part began while its session had the live stream"),
-    ("parked", "no event is set aside, and no job is given up that nothing may be given up for"),
+    ("parked", "no event is set aside"),
+    ("ends", "every session comes to its end"),
+    (
+        "agrees",
+        "parts, their states, lengths and gaps are what really is; nothing is left active or open, and no slot is kept",
+    ),
 ];
 
 /// What a timer may be late by: a takeover, and the pauses between polls.
@@ -210,14 +215,13 @@ impl Book {
     }
 
     fn intent(&mut self, event: &Event) -> Result<(), String> {
-        match event {
-            Event::CallIntended(call) => {
-                let before = self.intents.insert(call.intent, false);
-                law!("intents", before.is_none(), "intended twice: {call:?}");
-            }
-            Event::CallSucceeded(call) => self.outcome(call.intent)?,
-            Event::CallFailed(call) => self.outcome(call.intent)?,
-            _ => {}
+        if let Event::CallIntended(call) = event {
+            let before = self.intents.insert(call.intent, false);
+            law!("intents", before.is_none(), "intended twice: {call:?}");
+        } else if let Event::CallSucceeded(call) = event {
+            self.outcome(call.intent)?;
+        } else if let Event::CallFailed(call) = event {
+            self.outcome(call.intent)?;
         }
         Ok(())
     }

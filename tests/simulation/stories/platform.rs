@@ -25,6 +25,8 @@ struct Inner {
     laws: Laws,
     /// Something may be due earlier than expected.
     planned: Notify,
+    /// A worker died at a request.
+    death: Notify,
     state: Mutex<State>,
 }
 
@@ -50,8 +52,8 @@ impl Shared {
             ..default
         };
         let world = Mutex::new(Offline::new(&config));
-        let (planned, state) = (Notify::new(), Mutex::default());
-        Self(Arc::new(Inner { world, laws, planned, state }))
+        let (planned, death, state) = (Notify::new(), Notify::new(), Mutex::default());
+        Self(Arc::new(Inner { world, laws, planned, death, state }))
     }
 
     /// Does something with the world now.
@@ -133,7 +135,13 @@ impl Shared {
         let Some(n) = state.deaths.iter().position(at) else { return false };
         state.deaths.remove(n);
         state.died += 1;
+        self.0.death.notify_one();
         true
+    }
+
+    /// Waits until a worker dies at a request.
+    pub(super) async fn death(&self) {
+        self.0.death.notified().await;
     }
 
     /// Workers that have died at requests.

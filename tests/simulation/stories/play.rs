@@ -25,14 +25,14 @@ use store::testing::Memory;
 use store::{Follow as _, Log as _, Notifier};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
-use worker::testing::Script;
 use worker::{Config, Context, Worker};
 
 use super::agree;
+use super::expect::{self, Seen};
 use super::laws::Laws;
 use super::line::{Life, Way};
 use super::platform::Shared;
-use super::story::{Act, Death, Step, Story, What};
+use super::story::{Act, Death, Expected, Step, Story, What};
 use crate::clock;
 
 /// The source.
@@ -54,8 +54,14 @@ const PATIENCE: Duration = Duration::from_hours(3);
 /// Webhooks that are late come up to so much later.
 const LATE: Duration = Duration::from_secs(20);
 
-/// Handlers in the place of real ones: a fault of ours, to see it noticed.
-pub(super) type Sabotage = Option<Arc<dyn Script>>;
+/// Faults of ours, to see them noticed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sabotage {
+    /// In what handlers decide.
+    pub(super) worker: worker::testing::Flaws,
+    /// In what is kept of decisions.
+    pub(super) store: store::testing::Flaws,
+}
 
 /// What a story came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +83,7 @@ pub(super) struct Told {
 }
 
 /// Plays a story.
-pub(super) fn play(story: &Story, seed: u64, sabotage: &Sabotage) -> Told {
+pub(super) fn play(story: &Story, seed: u64, sabotage: Sabotage) -> Told {
     clock::reset();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -112,9 +118,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(story: &Story, seed: u64, sabotage: &Sabotage) -> Self {
+    fn set(story: &Story, seed: u64, sabotage: Sabotage) -> Self {
         let slices = SliceCount::new(SLICES).unwrap();
-        let memory = Memory::new(slices, clock::database);
+        let memory = Memory::flawed(slices, clock::database, sabotage.store);
         let laws = Laws::new(Policy::default());
         let watch = laws.clone();
         memory.watch(move |tables| watch.look(tables));
@@ -127,7 +133,7 @@ impl Stage {
             laws,
             notifier,
             workers: Vec::new(),
-            sabotage: sabotage.clone(),
+            sabotage,
             started: 0,
             replaced: 0,
             sessions: BTreeMap::new(),
@@ -147,8 +153,8 @@ impl Stage {
         let platforms = HashMap::from([(SOURCE.to_owned(), client)]);
         let store = self.memory.over(Arc::new(life.clone()));
         let process = Uuid::from_u64_pair(3, self.started);
-        let script = self.sabotage.clone();
-        (Worker::start(Context::ruled(store, platforms, config(), process, script)), life)
+        let context = Context::ruled(store, platforms, config(), process, self.sabotage.worker);
+        (Worker::start(context), life)
     }
 
     /// A worker dies, and another starts. The dead one is kept: nobody tells it that it is dead.
@@ -184,7 +190,7 @@ impl Stage {
         }
     }
 
-    /// Lets time pass; those who died at a request meanwhile are replaced.
+    /// Lets time pass; those who die at a request meanwhile are replaced.
     async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
         loop {
@@ -193,7 +199,11 @@ impl Stage {
             if left.is_zero() || self.laws.broken().is_some() {
                 return;
             }
-            sleep(left.min(Duration::from_secs(1))).await;
+            tokio::select! {
+                biased;
+                () = self.platform.death() => {}
+                () = sleep(left) => {}
+            }
         }
     }
 
@@ -244,9 +254,28 @@ impl Stage {
             }
             What::WorkerDies(Death::Now) => self.replace_worker(0),
             What::WorkerDies(death) => self.platform.kill_at(death.clone()),
-            What::Expect(_) => {}
+            What::Expect(expected) => self.expect(expected, &step.text).await,
         }
         true
+    }
+
+    /// Waits until something expected is so.
+    async fn expect(&mut self, expected: &Expected, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.holds(expected) && self.laws.broken().is_none() {
+            if Instant::now() >= end {
+                return self.laws.breaks("expected", text);
+            }
+            self.pass(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn holds(&self, expected: &Expected) -> bool {
+        let session = expect::session_of(expected).and_then(|name| self.sessions.get(name));
+        let row = session.and_then(|session| self.row(*session, Clone::clone));
+        let (state, truth) = (self.platform.state(), self.platform.truth());
+        let seen = Seen { row: row.as_ref(), state: &state, truth: &truth };
+        expect::holds(expected, &seen)
     }
 
     fn rule(&self, rule: Rule) {
@@ -319,26 +348,25 @@ impl Stage {
         }
     }
 
-    /// The row of a session, once it has its live stream.
-    fn row(&self, session: Uuid) -> Option<SessionRow> {
+    /// Reads the row of a session, once it has its live stream.
+    fn row<T>(&self, session: Uuid, read: impl Fn(&SessionRow) -> T) -> Option<T> {
         self.memory.look(|tables| {
             let key = RowKey::Session(session);
-            tables.slices.iter().find_map(|slice| match slice.rows.get(&key) {
-                Some((Row::Session(row), _)) => Some(row.clone()),
-                _ => None,
-            })
+            let row = tables.slices.iter().find_map(|slice| slice.rows.get(&key));
+            let Some((Row::Session(row), _)) = row else { return None };
+            Some(read(row))
         })
     }
 
     fn stream(&self, name: &str) -> Option<i64> {
-        Some(self.row(*self.sessions.get(name)?)?.live_stream.0)
+        self.row(*self.sessions.get(name)?, |row| row.live_stream.0)
     }
 
     /// Whether a session is over; one that never had a live stream is by its request.
     fn is_over(&self, name: &str) -> bool {
         let Some(session) = self.sessions.get(name) else { return true };
-        if let Some(row) = self.row(*session) {
-            return row.status == "ended";
+        if let Some(is_over) = self.row(*session, |row| row.status == "ended") {
+            return is_over;
         }
         self.memory.look(|tables| {
             let key = RowKey::Request(*session);
@@ -362,7 +390,7 @@ impl Stage {
             if names.iter().all(|name| self.is_over(name)) && self.is_still() {
                 return;
             }
-            self.pass(Duration::from_secs(2)).await;
+            self.pass(Duration::from_secs(5)).await;
             if looked.elapsed() > Duration::from_mins(1) {
                 looked = Instant::now();
                 self.laws.look_at_waits();
@@ -370,8 +398,9 @@ impl Stage {
         }
         let open = names.iter().find(|name| !self.is_over(name));
         if let Some(name) = open.filter(|_| self.laws.broken().is_none()) {
-            let status = self.sessions.get(name).and_then(|id| self.row(*id));
-            let status = status.map_or_else(|| "requested".to_owned(), |row| row.status);
+            let status = self.sessions.get(name);
+            let status = status.and_then(|id| self.row(*id, |row| row.status.clone()));
+            let status = status.unwrap_or_else(|| "requested".to_owned());
             self.laws.breaks("ends", &format!("{name} does not end: it is {status}"));
         }
     }
@@ -393,17 +422,16 @@ impl Stage {
     /// What does not agree with the platform in the end.
     fn disagrees(&self) -> Option<String> {
         let truth = self.platform.truth();
-        let rows = |(name, id): (&String, &Uuid)| Some((name.clone(), self.row(*id)?));
+        let rows = |(name, id): (&String, &Uuid)| Some((name.clone(), self.row(*id, Clone::clone)?));
         let rows: Vec<(String, SessionRow)> = self.sessions.iter().filter_map(rows).collect();
         let quota = self.memory.look(|tables| {
             tables.slices.iter().find_map(|slice| slice.states.get(&Subject::quota(SOURCE)).cloned())
         });
         let quota = quota.and_then(|(state, _)| serde_json::from_value::<State>(state).ok());
-        let quota = quota.and_then(|state| match state.body {
-            Body::Quota(quota) => Some(quota),
-            _ => None,
-        });
-        agree::disagreement(&rows, &truth, quota.as_ref())
+        let Some(State { body: Body::Quota(quota), .. }) = quota else {
+            return agree::disagreement(&rows, &truth, None);
+        };
+        agree::disagreement(&rows, &truth, Some(&quota))
     }
 }
 
@@ -451,7 +479,8 @@ fn client() -> &'static Client {
 /// faster, the less there is to be done in it.
 fn config() -> Config {
     Config {
-        poll: Duration::from_secs(5),
+        poll: Duration::from_secs(15),
+        lease: Duration::from_secs(30),
         sample_every: None,
         verify_every: None,
         clock: clock::process,

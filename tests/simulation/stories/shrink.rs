@@ -20,7 +20,7 @@ pub(super) struct Smallest {
 }
 
 /// Makes a story smaller that breaks a law.
-pub(super) fn shrink(lines: &[String], seed: u64, sabotage: &Sabotage, broken: &str) -> Smallest {
+pub(super) fn shrink(lines: &[String], seed: u64, sabotage: Sabotage, broken: &str) -> Smallest {
     let mut shrink = Shrink {
         seed,
         sabotage,
@@ -43,15 +43,15 @@ fn law(broken: &str) -> &str {
     broken.split(':').next().unwrap_or(broken)
 }
 
-struct Shrink<'a> {
+struct Shrink {
     seed: u64,
-    sabotage: &'a Sabotage,
+    sabotage: Sabotage,
     law: String,
     tries: usize,
     best: Smallest,
 }
 
-impl Shrink<'_> {
+impl Shrink {
     /// Leaves out halves, quarters and so on, down to single lines.
     fn leave_out(&mut self) {
         let mut size = self.best.lines.len().div_ceil(2);

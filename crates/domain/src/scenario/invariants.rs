@@ -31,10 +31,8 @@ pub fn check(before: Option<&State>, after: &State) -> Result<(), Broken> {
     match (before.map(|b| &b.body), &after.body) {
         (before, Body::LiveStream(after)) => {
             of_live_stream(after)?;
-            match before {
-                Some(Body::LiveStream(before)) => step_of_live_stream(before, after),
-                _ => Ok(()),
-            }
+            let Some(Body::LiveStream(before)) = before else { return Ok(()) };
+            step_of_live_stream(before, after)
         }
         (Some(Body::Video(before)), Body::Video(after)) => {
             let was_deleted = before.seen.status == VideoStatus::Deleted;
