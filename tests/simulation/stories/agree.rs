@@ -17,6 +17,7 @@ const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 pub(super) fn disagreement(
     sessions: &[(String, SessionRow)],
     truth: &[Value],
+    told: &BTreeSet<i64>,
     quota: Option<&Quota>,
 ) -> Option<String> {
     let by_stream = streams(sessions);
@@ -24,15 +25,19 @@ pub(super) fn disagreement(
         let Some(real) = truth.iter().find(|one| one["id"] == *id) else {
             return Some(format!("live stream {id} never was"));
         };
-        parts(sessions, real).or_else(|| gaps(sessions)).or_else(|| left(sessions, real))
+        parts(sessions, real, told).or_else(|| gaps(sessions)).or_else(|| left(sessions, real))
     });
     apart.map(|told| format!("agrees: {told}")).or_else(|| slots(quota))
 }
 
 /// The first part that is otherwise than it really is.
-pub(super) fn parts_disagree(sessions: &[(String, SessionRow)], truth: &[Value]) -> Option<String> {
+pub(super) fn parts_disagree(
+    sessions: &[(String, SessionRow)],
+    truth: &[Value],
+    told: &BTreeSet<i64>,
+) -> Option<String> {
     streams(sessions).iter().find_map(|(id, sessions)| {
-        parts(sessions, truth.iter().find(|one| one["id"] == *id)?)
+        parts(sessions, truth.iter().find(|one| one["id"] == *id)?, told)
     })
 }
 
@@ -48,13 +53,16 @@ fn streams(sessions: &[(String, SessionRow)]) -> BTreeMap<i64, Vec<&(String, Ses
     streams
 }
 
-/// The parts of a live stream's sessions are its recordings, in their order and their states.
-fn parts(sessions: &[&(String, SessionRow)], real: &Value) -> Option<String> {
-    let is_recording = |video: &&Value| video["origin"] == "recording";
+/// The parts of a live stream's sessions are its recordings, in their order and their states; but
+/// for what was deleted before anybody was told of it.
+fn parts(sessions: &[&(String, SessionRow)], real: &Value, told: &BTreeSet<i64>) -> Option<String> {
+    let is_known = |video: &Value| {
+        video["deleted"].is_null() || video["id"].as_i64().is_some_and(|id| told.contains(&id))
+    };
+    let is_recording = |video: &&Value| video["origin"] == "recording" && is_known(video);
     let mut videos: Vec<&Value> = list(real, "videos").filter(is_recording).collect();
     videos.sort_by_key(|video| (time(&video["from"]), video["id"].as_i64()));
-    let ours: Vec<&PartDetail> =
-        sessions.iter().flat_map(|(_, row)| &row.detail.parts).collect();
+    let ours: Vec<&PartDetail> = sessions.iter().flat_map(|(_, row)| &row.detail.parts).collect();
     let real_ids: Vec<i64> = videos.iter().filter_map(|video| video["id"].as_i64()).collect();
     let our_ids: Vec<i64> = ours.iter().map(|part| part.video.0).collect();
     if real_ids != our_ids {
@@ -79,13 +87,13 @@ fn parts(sessions: &[&(String, SessionRow)], real: &Value) -> Option<String> {
 fn gaps(sessions: &[&(String, SessionRow)]) -> Option<String> {
     sessions.iter().find_map(|(name, row)| {
         (1..).zip(row.detail.parts.windows(2)).find_map(|(after, pair)| {
-            let end = pair[0].recording_started_at?
-                + TimeDelta::milliseconds(pair[0].duration_ms?);
+            let end = pair[0].recording_started_at? + TimeDelta::milliseconds(pair[0].duration_ms?);
             let real = (pair[1].recording_started_at? - end).max(TimeDelta::zero());
             let ours = row.detail.gaps.iter().find(|gap| gap.after_part == after);
             let ours = TimeDelta::milliseconds(ours.map_or(0, |gap| gap.ms));
-            ((real - ours).abs() > TOLERANCE)
-                .then(|| format!("the gap after part {after} of {name} is {real}, and we say {ours}"))
+            ((real - ours).abs() > TOLERANCE).then(|| {
+                format!("the gap after part {after} of {name} is {real}, and we say {ours}")
+            })
         })
     })
 }

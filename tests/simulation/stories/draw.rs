@@ -155,7 +155,8 @@ impl Draw {
             at += self.rng.random_range(5..120);
             self.lines.push((at, format!("encoder of {name} drops")));
             let is_short = self.rng.random_ratio(1, 2);
-            at += if is_short { self.rng.random_range(1..12) } else { self.rng.random_range(15..90) };
+            at +=
+                if is_short { self.rng.random_range(1..12) } else { self.rng.random_range(15..90) };
             self.lines.push((at, format!("encoder of {name} returns")));
         }
         at += self.rng.random_range(10..120);

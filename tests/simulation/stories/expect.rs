@@ -1,6 +1,8 @@
 //! What a story expects, looked up in the tables and on the platform: the demonstration asks the API
 //! and the simulator for the same.
 
+use std::collections::BTreeSet;
+
 use domain::view::SessionRow;
 use serde_json::Value;
 
@@ -15,6 +17,8 @@ pub(super) struct Seen<'a> {
     pub(super) state: &'a Value,
     /// What really happened.
     pub(super) truth: &'a [Value],
+    /// The videos that we were told of.
+    pub(super) told: &'a BTreeSet<i64>,
 }
 
 /// The session that something is expected of.
@@ -48,7 +52,7 @@ pub(super) fn holds(expected: &Expected, seen: &Seen<'_>) -> bool {
         }
         Expected::Agrees { session } => is(&|row| {
             let sessions = [(session.clone(), row.clone())];
-            agree::parts_disagree(&sessions, seen.truth).is_none()
+            agree::parts_disagree(&sessions, seen.truth, seen.told).is_none()
         }),
         Expected::LiveStreams { session, count } => {
             let is_made = |one: &&Value| one["tag"]["data"]["story"] == session.as_str();

@@ -5,11 +5,12 @@
 //! looked at, beside a fold of the log of our own. The first law that is broken is kept: the story
 //! ends there. Not its job: the last two, which can only be told at the end (`play`, `agree`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
 use domain::announcement::Announcement;
+use domain::call::CallResult;
 use domain::effect::TIMER;
 use domain::event::{Event, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
@@ -17,6 +18,7 @@ use domain::live_stream::LiveStream;
 use domain::scenario::invariants;
 use domain::state::{Body, State, evolve};
 use domain::timer::Policy;
+use domain::webhook::{Observation, VideoStatus};
 use serde_json::Value;
 use store::testing::{SliceTables, Tables};
 use uuid::Uuid;
@@ -28,14 +30,23 @@ use crate::clock;
 pub(super) const LAWS: [(&str, &str); 15] = [
     ("dense", "positions of a slice are dense, and the time of a commit does not fall"),
     ("once", "an event is stored once, and each position is applied once and in order"),
-    ("fenced", "no start of a job and no reaction comes from an old epoch, and no start is made twice"),
+    (
+        "fenced",
+        "no start of a job and no reaction comes from an old epoch, and no start is made twice",
+    ),
     ("fold", "every state is the fold of its log"),
-    ("states", "one call at a time; parts are in order, and none is lost or resurrected; over is over"),
+    (
+        "states",
+        "one call at a time; parts are in order, and none is lost or resurrected; over is over",
+    ),
     ("intents", "a call is intended once, and has one outcome"),
     ("waits", "what waits has a timer, and no session waits beyond its limit"),
     ("told", "an end is told once, and nothing of the session but its recording after it"),
     ("objects", "one live stream for an intent, and one broadcast for a session"),
-    ("deletes", "nothing is deleted that is active, live or of a session that is not over, and no video"),
+    (
+        "deletes",
+        "nothing is deleted that is active, live or of a session that is not over, and no video",
+    ),
     ("alone", "no two calls change one live stream at once"),
     ("late", "a part began while its session had the live stream"),
     ("parked", "no event is set aside"),
@@ -53,7 +64,7 @@ const SLACK: TimeDelta = TimeDelta::minutes(2);
 macro_rules! law {
     ($law:literal, $holds:expr, $($told:tt)+) => {
         if !$holds {
-            return Err(format!("{}: {}", $law, format!($($told)+)));
+            return Err(format!(concat!($law, ": {}"), format_args!($($told)+)));
         }
     };
 }
@@ -71,6 +82,8 @@ struct Book {
     /// Calls that were intended, and whether they have an outcome.
     intents: HashMap<Uuid, bool>,
     ended: HashSet<Uuid>,
+    /// Videos that the platform told us of while they were there.
+    videos: BTreeSet<i64>,
     steps: usize,
 }
 
@@ -96,6 +109,7 @@ impl Laws {
             stored: HashSet::new(),
             intents: HashMap::new(),
             ended: HashSet::new(),
+            videos: BTreeSet::new(),
             steps: 0,
         })))
     }
@@ -121,6 +135,12 @@ impl Laws {
     /// Transactions that changed something.
     pub(super) fn steps(&self) -> usize {
         lock(&self.0).steps
+    }
+
+    /// The videos that the platform told us of while they were there. What is gone before anybody
+    /// told of it belongs to nobody: the word of its end names no live stream.
+    pub(super) fn videos(&self) -> BTreeSet<i64> {
+        lock(&self.0).videos.clone()
     }
 
     /// Looks whether any session waits beyond its limit.
@@ -201,6 +221,7 @@ impl Book {
         let event = Event::decode(stored);
         self.intent(&event)?;
         self.told(&event)?;
+        self.videos.extend(told_videos(&event));
         let before = self.states.remove(&stored.subject);
         let after = evolve(before.clone(), stored, &event);
         if let Some(after) = after {
@@ -253,7 +274,8 @@ impl Book {
         let Some(State { body: Body::LiveStream(stream), .. }) = folded else { return Ok(()) };
         let waits = stream.in_flight.is_none() && stream.next_call().is_none();
         if waits && stream.sessions.iter().any(|session| !session.is_over()) {
-            let is_timer = |job: &store::testing::JobRow| job.kind == TIMER && job.subject == *subject;
+            let is_timer =
+                |job: &store::testing::JobRow| job.kind == TIMER && job.subject == *subject;
             law!("waits", of.jobs.values().any(is_timer), "nothing wakes {subject}: {stream:?}");
         }
         Ok(())
@@ -287,9 +309,10 @@ impl Book {
         let is_used = |stream: &LiveStream| {
             stream.id.0 == id && stream.sessions.iter().any(|session| !session.is_over())
         };
-        let used = self.states.values().any(
-            |state| matches!(&state.body, Body::LiveStream(stream) if is_used(stream)),
-        );
+        let used = self
+            .states
+            .values()
+            .any(|state| matches!(&state.body, Body::LiveStream(stream) if is_used(stream)));
         law!("deletes", !used, "live stream {id} is deleted, and a session is on it");
         Ok(())
     }
@@ -332,6 +355,25 @@ fn late(stream: &LiveStream) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The videos that an event tells of as being there.
+fn told_videos(event: &Event) -> Vec<i64> {
+    if let Some(Observation::Video(seen)) = event.observation() {
+        let is_there = seen.status != VideoStatus::Deleted;
+        return is_there.then_some(seen.id.0).into_iter().collect();
+    }
+    let Event::CallSucceeded(call) = event else { return Vec::new() };
+    let id = |video: &Value| video["id"].as_i64();
+    if let CallResult::Videos { observed } = &call.result {
+        return observed.iter().filter_map(id).collect();
+    }
+    let (CallResult::Video { observed } | CallResult::RecordingStopped { video: Some(observed) }) =
+        &call.result
+    else {
+        return Vec::new();
+    };
+    id(observed).into_iter().collect()
 }
 
 /// The session that an announcement is about.

@@ -51,6 +51,9 @@ const TRIES: Duration = Duration::from_mins(1);
 /// renewed look at a video comes after 10, and a sweep of all is made every hour.
 const PATIENCE: Duration = Duration::from_hours(3);
 
+/// How long nothing more happens before the product ends what is left.
+const AFTERMATH: Duration = Duration::from_secs(20);
+
 /// Webhooks that are late come up to so much later.
 const LATE: Duration = Duration::from_secs(20);
 
@@ -177,6 +180,8 @@ impl Stage {
                 self.void.push(n);
             }
         }
+        // What the last step leads to is part of the story.
+        self.pass(AFTERMATH).await;
         self.end().await;
         let broken = self.laws.broken().or_else(|| self.disagrees());
         Told {
@@ -249,8 +254,7 @@ impl Stage {
             What::Heal => self.platform.heal(),
             What::Mishap { mishap, session } => {
                 let stream = session.as_ref().map(|session| self.stream(session));
-                return stream != Some(None)
-                    && self.platform.strike(*mishap, stream.flatten());
+                return stream != Some(None) && self.platform.strike(*mishap, stream.flatten());
             }
             What::WorkerDies(Death::Now) => self.replace_worker(0),
             What::WorkerDies(death) => self.platform.kill_at(death.clone()),
@@ -274,7 +278,8 @@ impl Stage {
         let session = expect::session_of(expected).and_then(|name| self.sessions.get(name));
         let row = session.and_then(|session| self.row(*session, Clone::clone));
         let (state, truth) = (self.platform.state(), self.platform.truth());
-        let seen = Seen { row: row.as_ref(), state: &state, truth: &truth };
+        let told = self.laws.videos();
+        let seen = Seen { row: row.as_ref(), state: &state, truth: &truth, told: &told };
         expect::holds(expected, &seen)
     }
 
@@ -421,17 +426,21 @@ impl Stage {
 
     /// What does not agree with the platform in the end.
     fn disagrees(&self) -> Option<String> {
-        let truth = self.platform.truth();
-        let rows = |(name, id): (&String, &Uuid)| Some((name.clone(), self.row(*id, Clone::clone)?));
+        let (truth, told) = (self.platform.truth(), self.laws.videos());
+        let rows =
+            |(name, id): (&String, &Uuid)| Some((name.clone(), self.row(*id, Clone::clone)?));
         let rows: Vec<(String, SessionRow)> = self.sessions.iter().filter_map(rows).collect();
         let quota = self.memory.look(|tables| {
-            tables.slices.iter().find_map(|slice| slice.states.get(&Subject::quota(SOURCE)).cloned())
+            tables
+                .slices
+                .iter()
+                .find_map(|slice| slice.states.get(&Subject::quota(SOURCE)).cloned())
         });
         let quota = quota.and_then(|(state, _)| serde_json::from_value::<State>(state).ok());
         let Some(State { body: Body::Quota(quota), .. }) = quota else {
-            return agree::disagreement(&rows, &truth, None);
+            return agree::disagreement(&rows, &truth, &told, None);
         };
-        agree::disagreement(&rows, &truth, Some(&quota))
+        agree::disagreement(&rows, &truth, &told, Some(&quota))
     }
 }
 

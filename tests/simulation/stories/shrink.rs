@@ -9,7 +9,10 @@ use super::play::{Sabotage, Told, play};
 use super::story::{Story, What};
 
 /// Stories that are tried at most.
-const TRIES: usize = 400;
+const TRIES: usize = 150;
+
+/// Characters of what is broken that a person reads.
+const MOST: usize = 400;
 
 /// A story that breaks a law, and how.
 pub(super) struct Smallest {
@@ -28,6 +31,7 @@ pub(super) fn shrink(lines: &[String], seed: u64, sabotage: Sabotage, broken: &s
         tries: 0,
         best: Smallest { lines: lines.to_vec(), broken: broken.to_owned() },
     };
+    shrink.leave_out_void();
     loop {
         let before = shrink.best.lines.clone();
         shrink.leave_out();
@@ -52,6 +56,17 @@ struct Shrink {
 }
 
 impl Shrink {
+    /// Leaves out what could not be done.
+    fn leave_out_void(&mut self) {
+        let Ok(story) = Story::read(&self.best.lines.join("\n")) else { return };
+        let given = self.best.lines.iter().filter(|line| line.starts_with("given ")).count();
+        let mut lines = self.best.lines.clone();
+        for n in play(&story, self.seed, self.sabotage).void.into_iter().rev() {
+            lines = without(&lines, given + n, given + n + 1);
+        }
+        self.breaks(lines);
+    }
+
     /// Leaves out halves, quarters and so on, down to single lines.
     fn leave_out(&mut self) {
         let mut size = self.best.lines.len().div_ceil(2);
@@ -70,15 +85,18 @@ impl Shrink {
     /// Halves pauses.
     fn hasten(&mut self) {
         for n in 0..self.best.lines.len() {
-            loop {
-                let (pause, line) = paused(&self.best.lines[n]);
-                let mut lines = self.best.lines.clone();
-                lines[n] = with_pause(pause / 2, line);
-                if pause == 0 || !self.breaks(lines) {
-                    break;
-                }
+            if !self.pauses(n, |_| 0) {
+                while self.pauses(n, |pause| pause / 2) {}
             }
         }
+    }
+
+    /// Changes the pause of a line, if there is one and the law breaks all the same.
+    fn pauses(&mut self, n: usize, change: impl Fn(u32) -> u32) -> bool {
+        let (pause, line) = paused(&self.best.lines[n]);
+        let mut lines = self.best.lines.clone();
+        lines[n] = with_pause(change(pause), line);
+        pause > 0 && self.breaks(lines)
     }
 
     /// Takes a story if it breaks the same law.
@@ -128,27 +146,24 @@ fn with_pause(seconds: u32, line: &str) -> String {
 impl Smallest {
     /// The story as a file of `tests/scenarios`, with what is expected in the end.
     pub(super) fn written(&self, seed: u64) -> String {
-        let mut text = format!("# Seed {seed} breaks a law: {}\n", first_words(&self.broken));
+        let broken: String = self.broken.chars().take(MOST).collect();
+        let mut text = vec![format!("# Seed {seed} breaks a law: {broken}")];
         for line in &self.lines {
             let (pause, rest) = paused(line);
             let (who, what) = rest.split_once(' ').unwrap_or((rest, ""));
             let pause = if pause > 0 { format!("+{pause} ") } else { String::new() };
-            text.push_str(&format!("{pause}{who:<8} {what}\n"));
+            text.push(format!("{pause}{who:<8} {what}"));
         }
         let story = Story::read(&self.lines.join("\n")).unwrap_or_default();
         for step in &story.steps {
             if let What::Ask { session, .. } = &step.what {
-                text.push_str(&format!("product  ends {session}\nexpect   {session} is ended\n"));
-                text.push_str(&format!("expect   {session} agrees with the platform\n"));
+                text.push(format!("product  ends {session}"));
+                text.push(format!("expect   {session} is ended"));
+                text.push(format!("expect   {session} agrees with the platform"));
             }
         }
-        text
+        text.join("\n") + "\n"
     }
-}
-
-/// So much of what is broken as a person reads.
-fn first_words(broken: &str) -> String {
-    broken.chars().take(400).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +172,8 @@ mod tests {
 
     #[test]
     fn what_is_left_out_leaves_its_time_to_what_follows() {
-        let lines = ["given quota 1", "+3 product asks for A", "+4 worker dies", "+5 network is well"];
+        let lines =
+            ["given quota 1", "+3 product asks for A", "+4 worker dies", "+5 network is well"];
         let lines = lines.map(str::to_owned);
         assert_eq!(
             without(&lines, 1, 3),

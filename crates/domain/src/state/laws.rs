@@ -175,7 +175,9 @@ fn arb_files() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
 
 /// The parts and the gaps of the first session's recording.
 fn recording(state: Option<&State>) -> (Vec<VideoId>, Vec<crate::recording::Gap>) {
-    let Some(State { body: Body::LiveStream(stream), .. }) = state else { return Default::default() };
+    let Some(State { body: Body::LiveStream(stream), .. }) = state else {
+        return Default::default();
+    };
     let recording = &stream.sessions[0].recording;
     (recording.parts.iter().map(|part| part.video.id).collect(), recording.gaps())
 }
@@ -183,8 +185,7 @@ fn recording(state: Option<&State>) -> (Vec<VideoId>, Vec<crate::recording::Gap>
 /// What was commanded of the first session.
 fn commanded(state: Option<&State>) -> (bool, bool) {
     let Some(State { body: Body::LiveStream(stream), .. }) = state else { return (false, false) };
-    let session = &stream.sessions[0];
-    (session.go_live, session.end)
+    stream.sessions.first().map_or((false, false), |session| (session.go_live, session.end))
 }
 
 proptest! {
@@ -210,6 +211,13 @@ proptest! {
         }),
     ) {
         let (subject, bound) = session();
+        // While it is called for, it does not end.
+        let call = Call::CreateBroadcast {
+            live_stream: LiveStreamId(STREAM), name: "n".to_owned(), earlier: Vec::new(),
+            only_look: false,
+        };
+        let intent = derived_id("intent", &[]);
+        let bound = fold(&subject, bound, &[Event::CallIntended(CallIntended { intent, call })]);
         let of = crate::event::SessionRef { session: derived_id("session", &[]) };
         let command = |ends: &bool| {
             if *ends { Event::EndRequested(of) } else { Event::GoLiveRequested(of) }
