@@ -64,8 +64,3 @@ async fn what_was_recorded_stays_when_somebody_deletes_the_live_stream() {
 async fn a_restart_of_the_platform_is_an_interruption() {
     plays("platform-restart").await;
 }
-
-#[tokio::test]
-async fn a_worker_that_dies_after_an_effect_leaves_it_to_be_found() {
-    plays("worker-dies").await;
-}
