@@ -168,6 +168,26 @@ proptest! {
         }
     }
 
+    /// What holds of the states of whole sessions holds after any events in any order.
+    #[test]
+    fn no_order_of_events_breaks_what_holds_of_every_state(events in arb_events()) {
+        for subject in subjects() {
+            let (mut state, mut bound) = (None, std::collections::BTreeSet::new());
+            for (n, (event, seconds)) in events.iter().enumerate() {
+                // Its key lets it come once.
+                if let Event::SessionBound(b) = event && !bound.insert(b.request.session) {
+                    continue;
+                }
+                let after = evolve(state.clone(), &recorded(&subject, n, *seconds), event);
+                if let Some(after) = &after {
+                    let kept = crate::scenario::invariants::check(state.as_ref(), after);
+                    prop_assert_eq!(kept, Ok(()), "{:?} after {:?}", event, state);
+                }
+                state = after;
+            }
+        }
+    }
+
     /// What a webhook tells twice is known once.
     #[test]
     fn a_repeated_webhook_announces_and_calls_nothing(
