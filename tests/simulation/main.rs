@@ -20,6 +20,7 @@ mod line;
 mod load;
 mod platform;
 mod run;
+mod stories;
 
 use rand::RngExt as _;
 use store::testing::Flaws;

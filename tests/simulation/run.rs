@@ -194,7 +194,7 @@ async fn until_still(world: &World, lanes: &Lanes) -> Result<(), String> {
 }
 
 /// What happened, without the ids that a process makes up.
-fn digest(tables: &Tables) -> (usize, u64) {
+pub(crate) fn digest(tables: &Tables) -> (usize, u64) {
     let mut hash = DefaultHasher::new();
     let mut events = 0;
     for slice in &tables.slices {

@@ -54,7 +54,7 @@ pub(crate) async fn run(options: Demo) -> Result<()> {
     let stop = lifecycle::stop_on_signal()?;
     crate::telemetry::start(&crate::config::Log::default(), "off")?;
     let story = options.script.as_deref().map(read_story).transpose()?;
-    let stage = Stage::set(&options, story.as_ref().and_then(|story| story.quota)).await?;
+    let stage = Stage::set(&options, story.as_ref()).await?;
     let played = async {
         match &story {
             Some(story) => tell(&options, &stage, story).await,

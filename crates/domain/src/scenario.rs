@@ -31,7 +31,7 @@ use crate::state::{Body, State, evolve};
 use crate::timer::Policy;
 use crate::webhook;
 
-mod invariants;
+pub mod invariants;
 mod platform;
 mod sweep;
 
@@ -480,7 +480,9 @@ impl Scenario {
         let after = evolve(before.clone(), stored, &event).map(|state| through_json(&state));
         let effects = decide(&self.policy, before.as_ref(), stored, &event, after.as_ref());
         if let Some(state) = after {
-            invariants::assert_kept(before.as_ref(), &state);
+            if let Err(broken) = invariants::check(before.as_ref(), &state) {
+                panic!("{broken}");
+            }
             if let Body::LiveStream(live_stream) = &state.body {
                 for session in &live_stream.sessions {
                     self.sessions.insert(session.id, session.clone());

@@ -45,6 +45,8 @@ use crate::{
 pub struct Client {
     inner: Arc<Inner>,
     gate: Option<Arc<dyn Gate>>,
+    #[cfg(feature = "testing")]
+    transport: Option<Arc<dyn crate::testing::Transport>>,
 }
 
 impl fmt::Debug for Client {
@@ -78,13 +80,26 @@ impl Client {
             auth,
             create_body: config.create_body,
         };
-        Ok(Self { inner: Arc::new(inner), gate: None })
+        Ok(Self {
+            inner: Arc::new(inner),
+            gate: None,
+            #[cfg(feature = "testing")]
+            transport: None,
+        })
     }
 
     /// The same client, whose requests pass a gate. Renewals of credentials do not.
     #[must_use]
     pub fn behind(&self, gate: Arc<dyn Gate>) -> Self {
-        Self { inner: Arc::clone(&self.inner), gate: Some(gate) }
+        Self { gate: Some(gate), ..self.clone() }
+    }
+
+    /// The same client, whose requests go to a test's transport and to no network. Renewals of
+    /// credentials do not: a permanent token needs none.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn over(&self, transport: Arc<dyn crate::testing::Transport>) -> Self {
+        Self { transport: Some(transport), ..self.clone() }
     }
 
     /// Makes one call: the answer is a success, or this is an error.
@@ -142,11 +157,20 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
-        let Some(gate) = &self.gate else { return http::exchange(request).await };
+        let Some(gate) = &self.gate else { return self.exchange(request).await };
         gate.pass().await;
-        let outcome = http::exchange(request).await;
+        let outcome = self.exchange(request).await;
         gate.saw(Sign::of(outcome.as_ref().ok().map(|answer| answer.status)));
         outcome
+    }
+
+    /// Makes one exchange.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Broken> {
+        #[cfg(feature = "testing")]
+        if let Some(transport) = &self.transport {
+            return crate::testing::exchange(transport, request).await;
+        }
+        http::exchange(request).await
     }
 }
 

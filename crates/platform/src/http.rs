@@ -45,9 +45,9 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// No connection came about: the platform cannot have seen the request.
-    NotSent(reqwest::Error),
+    NotSent(Option<reqwest::Error>),
     /// The request may have been carried out.
-    Unknown(reqwest::Error),
+    Unknown(Option<reqwest::Error>),
     /// A success with a body above [`BODY_LIMIT`].
     TooLarge,
 }
@@ -57,20 +57,20 @@ impl Broken {
     fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if error.is_connect() || error.is_builder() {
-            Self::NotSent(error)
+            Self::NotSent(Some(error))
         } else {
-            Self::Unknown(error)
+            Self::Unknown(Some(error))
         }
     }
 
     /// The message and the cause.
     pub(crate) fn into_parts(self) -> (String, Option<reqwest::Error>) {
         let (message, error) = match self {
-            Self::NotSent(error) => ("no connection, nothing was sent", Some(error)),
-            Self::Unknown(error) if error.is_timeout() => {
+            Self::NotSent(error) => ("no connection, nothing was sent", error),
+            Self::Unknown(Some(error)) if error.is_timeout() => {
                 ("no complete answer in time, the outcome is unknown", Some(error))
             }
-            Self::Unknown(error) => ("the connection broke, the outcome is unknown", Some(error)),
+            Self::Unknown(error) => ("the connection broke, the outcome is unknown", error),
             Self::TooLarge => ("the answer is larger than 8 MiB", None),
         };
         (message.to_owned(), error)

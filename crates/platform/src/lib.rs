@@ -47,6 +47,8 @@ mod retry_after;
 #[cfg(test)]
 #[cfg(feature = "client")]
 mod test_support;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "client")]
 pub use self::{

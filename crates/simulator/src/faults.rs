@@ -89,6 +89,11 @@ impl Rule {
     pub fn sometimes(probability: f64, matches: &str, effect: Effect) -> Self {
         Self { probability: Some(probability), ..Self::always(matches, effect) }
     }
+
+    /// Whether a pattern, written as [`Self::matches`], meets a method and path.
+    pub fn is_met(pattern: &str, method: &str, path: &str) -> bool {
+        meets(pattern, method, path)
+    }
 }
 
 /// What happens to a request. Times are real, not scaled.

@@ -14,6 +14,7 @@
 //! | [`faults`](Faults) | refuse, delay, cut, apply-then-fail; lose, duplicate, delay webhooks; by rule or by chance |
 //! | `control` | `/_control/...`: encoder, logs, state, faults; loopback only |
 //! | `truth` | `/_truth`: what really happened, when, and by whom |
+//! | `testing` | the same world without a network, in its caller's time |
 //! | `log` | what was asked and what was sent, without secrets |
 //!
 //! Not its job: video. An encoder is a switch, a recording is a duration, transcoding is a delay.
@@ -28,6 +29,8 @@ mod log;
 mod redact;
 mod shared;
 mod simulator;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod webhooks;
 mod world;
 

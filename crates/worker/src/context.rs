@@ -19,7 +19,7 @@ use crate::notes::Notes;
 use crate::progress::{Health, Progress};
 use crate::sweeps::Sweeps;
 #[cfg(any(test, feature = "testing"))]
-use crate::testing::Script;
+use crate::testing::{Flaws, Script};
 
 /// What handlers and loops share.
 #[derive(Debug, Clone)]
@@ -54,6 +54,9 @@ struct Inner {
     /// Handlers in the place of the real ones.
     #[cfg(any(test, feature = "testing"))]
     script: Option<Arc<dyn Script>>,
+    /// Faults of ours, to see them noticed.
+    #[cfg(any(test, feature = "testing"))]
+    flaws: Flaws,
 }
 
 impl Context {
@@ -79,6 +82,26 @@ impl Context {
         let key = SealingKey::new([7; 32]);
         let inner = Inner::new(Box::new(store), HashMap::new(), key, config);
         Self(Arc::new(Inner { process, script: Some(script), ..inner }))
+    }
+
+    /// The context of a process that a test rules, with the real handlers.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn ruled(
+        store: impl Work + 'static,
+        platforms: HashMap<String, Client>,
+        config: Config,
+        process: Uuid,
+        flaws: Flaws,
+    ) -> Self {
+        let key = SealingKey::new([7; 32]);
+        let inner = Inner::new(Box::new(store), platforms, key, config);
+        Self(Arc::new(Inner { process, flaws, ..inner }))
+    }
+
+    /// The faults of ours.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn flaws(&self) -> Flaws {
+        self.0.flaws
     }
 
     /// The script for jobs of `kind`, if it has one.
@@ -275,6 +298,8 @@ impl Inner {
             schedule: Notify::new(),
             #[cfg(any(test, feature = "testing"))]
             script: None,
+            #[cfg(any(test, feature = "testing"))]
+            flaws: Flaws::default(),
         }
     }
 }

@@ -26,6 +26,13 @@ pub use handlers::Handlers;
 pub use kit::{Kit, Settings};
 pub use report::Report;
 
+/// Faults of ours that a test plants in what handlers decide, to see that they are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flaws {
+    /// No handler looks before it acts, whatever an earlier start may have done.
+    pub never_looks: bool,
+}
+
 /// Handlers in the place of the real ones.
 pub trait Script: fmt::Debug + Send + Sync {
     /// Whether it runs jobs of `kind`.

@@ -13,7 +13,7 @@ use simulator::{Effect, ErrorShape, Faults, Line, Refusal, Rule, WebhookFaults};
 
 use super::show::Show;
 use super::stage::{SOURCE, Stage};
-use super::story::{Act, Expected, Step, Story, What};
+use super::story::{Act, Death, Expected, Step, Story, What};
 
 /// How often the API is asked whether it goes on.
 const EVERY: Duration = Duration::from_millis(50);
@@ -29,12 +29,15 @@ pub(crate) struct Player<'a> {
     /// Ids of the sessions by their names in the story.
     sessions: BTreeMap<String, String>,
     faults: Faults,
+    /// Requests at which the worker dies, each with how many there were before.
+    deaths: Vec<(String, usize)>,
 }
 
 impl<'a> Player<'a> {
     /// Somebody who has not begun.
     pub(crate) fn new(stage: &'a Stage, show: &'a Show, speed: f64) -> Self {
-        Self { stage, show, speed, sessions: BTreeMap::new(), faults: Faults::default() }
+        let (sessions, faults) = (BTreeMap::new(), Faults::default());
+        Self { stage, show, speed, sessions, faults, deaths: Vec::new() }
     }
 
     /// Plays a story to its end.
@@ -62,7 +65,7 @@ impl<'a> Player<'a> {
 
     async fn step(&mut self, step: &Step) -> Result<()> {
         match &step.what {
-            What::Ask { session } => self.ask(session).await,
+            What::Ask { session, on } => self.ask(session, on.as_deref()).await,
             What::Command { session, command } => {
                 let path = format!("/v1/sessions/{}/{command}", self.id(session)?);
                 self.stage.api.post(&path, &json!({}), &step.text).await.map(drop)
@@ -71,6 +74,16 @@ impl<'a> Player<'a> {
             What::LoseWebhooks { only } => {
                 self.faults.webhooks =
                     WebhookFaults { lose: 1.0, only: only.clone(), ..WebhookFaults::default() };
+                self.set_faults();
+                Ok(())
+            }
+            What::RepeatWebhooks => {
+                self.faults.webhooks = WebhookFaults { duplicate: 1.0, ..WebhookFaults::default() };
+                self.set_faults();
+                Ok(())
+            }
+            What::DelayWebhooks => {
+                self.faults.webhooks = late(self.speed);
                 self.set_faults();
                 Ok(())
             }
@@ -96,14 +109,18 @@ impl<'a> Player<'a> {
                 ensure!(self.stage.simulator.strike(*mishap, stream), "there is nothing to strike");
                 Ok(())
             }
+            What::WorkerDies(death) => self.worker_dies(death).await,
             What::Expect(expected) => self.until(expected).await,
         }
     }
 
-    async fn ask(&mut self, session: &str) -> Result<()> {
-        let body = json!({
+    async fn ask(&mut self, session: &str, on: Option<&str>) -> Result<()> {
+        let mut body = json!({
             "source": SOURCE, "name": session, "auto_go_live": true, "data": {"story": session},
         });
+        if let Some(other) = on {
+            body["live_stream_id"] = self.stream(other).await?.into();
+        }
         let made = self.stage.api.post("/v1/sessions", &body, &format!("story-{session}")).await?;
         let id = made["id"].as_str().context("a session has an id")?;
         self.sessions.insert(session.to_owned(), id.to_owned());
@@ -122,6 +139,31 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
+    /// Kills the worker, now or when a request has come, and starts another.
+    async fn worker_dies(&mut self, death: &Death) -> Result<()> {
+        // A connection that closes tells the worker nothing, until we see the request and kill it.
+        let (request, effect) = match death {
+            Death::Now => return self.stage.replace_worker().await,
+            Death::Before { request } => (request, Effect::Reset),
+            Death::After { request } => (request, Effect::ApplyThenReset),
+        };
+        self.deaths.push((request.clone(), self.stage.simulator.requests().len()));
+        self.rule(Rule::once(request, effect));
+        Ok(())
+    }
+
+    /// Kills the worker if a request has come at which it dies.
+    async fn die(&mut self) -> Result<()> {
+        let Some((request, seen)) = self.deaths.first() else { return Ok(()) };
+        let requests = self.stage.simulator.requests();
+        let mut new = requests.iter().skip(*seen);
+        if new.any(|one| Rule::is_met(request, &one.method, &one.path)) {
+            self.deaths.remove(0);
+            self.stage.replace_worker().await?;
+        }
+        Ok(())
+    }
+
     fn rule(&mut self, rule: Rule) {
         self.faults.rules.push(rule);
         self.set_faults();
@@ -132,9 +174,10 @@ impl<'a> Player<'a> {
     }
 
     /// Waits until something expected is so.
-    async fn until(&self, expected: &Expected) -> Result<()> {
+    async fn until(&mut self, expected: &Expected) -> Result<()> {
         let begun = Instant::now();
         loop {
+            self.die().await?;
             match self.holds(expected).await? {
                 None => return Ok(()),
                 Some(instead) if begun.elapsed() > PATIENCE => bail!("it does not come: {instead}"),
@@ -220,6 +263,13 @@ impl<'a> Player<'a> {
         let told = self.told(self.id(session)?).await?;
         told["live_stream_id"].as_i64().with_context(|| format!("{session} has no live stream yet"))
     }
+}
+
+/// Webhooks that come up to 20 s of the platform's time late.
+fn late(speed: f64) -> WebhookFaults {
+    let late = Duration::from_secs(20).div_f64(speed.max(1.0));
+    let delay_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+    WebhookFaults { delay_ms, ..WebhookFaults::default() }
 }
 
 /// The session that something is expected of.

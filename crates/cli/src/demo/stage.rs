@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::show;
+use super::story::Story;
 use crate::admin::Admin;
 use crate::cli::Demo;
 use crate::config::Config;
@@ -50,7 +51,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts everything. `DATABASE_URL` plays no part.
-    pub(crate) async fn set(options: &Demo, quota: Option<u32>) -> Result<Self> {
+    pub(crate) async fn set(options: &Demo, story: Option<&Story>) -> Result<Self> {
         show::line("Starting PostgreSQL, a simulated platform, ingest, API and worker ..");
         let (cluster, database) = find_database(options).await?;
         let store = Store::connect(&database).await.context("connect to the database")?;
@@ -61,7 +62,13 @@ impl Stage {
             time_scale: options.speed,
             legacy_broadcast_webhooks: true,
             token: Some(platform_token.clone()),
-            active_quota: quota.unwrap_or(simulator::Config::default().active_quota),
+            active_quota: story
+                .and_then(|story| story.quota)
+                .unwrap_or(simulator::Config::default().active_quota),
+            behaviour: simulator::Behaviour {
+                flags_lag_s: story.map_or(0, |story| story.lag),
+                ..simulator::Behaviour::default()
+            },
             ..simulator::Config::default()
         })
         .await
@@ -106,6 +113,13 @@ impl Stage {
     /// Kills the worker as hard as a machine can die.
     pub(crate) async fn kill_worker(&self) -> Result<()> {
         self.worker.lock().await.kill().await.context("kill the worker")
+    }
+
+    /// Kills the worker and starts another.
+    pub(crate) async fn replace_worker(&self) -> Result<()> {
+        self.kill_worker().await?;
+        *self.worker.lock().await = start_worker(&self.config_file)?;
+        Ok(())
     }
 
     /// Says how to go on by hand.

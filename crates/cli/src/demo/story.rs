@@ -9,6 +9,7 @@
 //! +30 encoder of A drops
 //! network  loses the reply to PUT /streaming/streams/*/stop_recording
 //! portal   deletes_stream of A
+//! worker   dies after PUT /streaming/streams/*/stop_recording
 //! expect   A has 2 parts
 //! ```
 //!
@@ -23,6 +24,8 @@ use simulator::{Line, Mishap};
 pub(crate) struct Story {
     /// Live streams that may be active at once, if it says.
     pub(crate) quota: Option<u32>,
+    /// Seconds by which the flags of answers lag behind the webhooks.
+    pub(crate) lag: u32,
     /// Its steps, in order.
     pub(crate) steps: Vec<Step>,
 }
@@ -41,14 +44,19 @@ pub(crate) struct Step {
 /// What is done, or expected.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
-    /// The product asks for a session, shown as soon as its encoder sends.
-    Ask { session: String },
+    /// The product asks for a session, shown as soon as its encoder sends; on the live stream of
+    /// another one, or on a new one.
+    Ask { session: String, on: Option<String> },
     /// The product commands a session: `go-live`, `end`, `retry`.
     Command { session: String, command: &'static str },
     /// An encoder acts.
     Encoder { session: String, line: Line, act: Act },
     /// Webhooks are lost from now on: all, or those of one type.
     LoseWebhooks { only: Vec<String> },
+    /// Every webhook is sent twice from now on.
+    RepeatWebhooks,
+    /// Webhooks come late from now on, and overtake each other.
+    DelayWebhooks,
     /// The next such request is carried out and its answer lost.
     LoseReply { request: String },
     /// The next such request is answered with this status and not carried out.
@@ -57,8 +65,21 @@ pub(crate) enum What {
     Heal,
     /// Platform or people do something by themselves.
     Mishap { mishap: Mishap, session: Option<String> },
+    /// A worker dies as hard as a machine can, and another starts.
+    WorkerDies(Death),
     /// Something is waited for.
     Expect(Expected),
+}
+
+/// When a worker dies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Now.
+    Now,
+    /// When it makes the next such request, before that has arrived.
+    Before { request: String },
+    /// When the next such request has had its effect, before the worker hears of it.
+    After { request: String },
 }
 
 /// What is expected.
@@ -121,8 +142,13 @@ impl Story {
         };
         let (who, what) = words.split_first().context("somebody does something")?;
         if *who == "given" {
-            let [_, quota] = what else { bail!("`quota N` can be given") };
-            self.quota = Some(quota.parse().context("a quota is a number")?);
+            match what {
+                ["quota", quota] => {
+                    self.quota = Some(quota.parse().context("a quota is a number")?);
+                }
+                ["lag", seconds] => self.lag = seconds.parse().context("a lag is in seconds")?,
+                _ => bail!("`quota N` and `lag SECONDS` can be given"),
+            }
             return Ok(());
         }
         let what = match *who {
@@ -131,9 +157,11 @@ impl Story {
             "backup" => encoder(what, Line::Backup),
             "network" => network(what),
             "portal" | "platform" => mishap(what),
+            "worker" => worker(what),
             "expect" => expectation(what).map(What::Expect),
             _ => Err(anyhow!(
-                "product, encoder, backup, network, portal, platform and expect can begin a line"
+                "given, product, encoder, backup, network, portal, platform, worker and expect can \
+                 begin a line"
             )),
         };
         self.steps.push(Step { text, after, what: what? });
@@ -143,11 +171,17 @@ impl Story {
 
 fn product(words: &[&str]) -> Result<What> {
     match words {
-        ["asks", "for", session] => Ok(What::Ask { session: name(session) }),
+        ["asks", "for", session] => Ok(What::Ask { session: name(session), on: None }),
+        ["asks", "for", session, "on", "the", "live", "stream", "of", other] => {
+            Ok(What::Ask { session: name(session), on: Some(name(other)) })
+        }
         ["shows", session] => Ok(What::Command { session: name(session), command: "go-live" }),
         ["ends", session] => Ok(What::Command { session: name(session), command: "end" }),
         ["retries", session] => Ok(What::Command { session: name(session), command: "retry" }),
-        _ => bail!("a product `asks for`, `shows`, `ends` or `retries` a session"),
+        _ => bail!(
+            "a product `asks for`, `shows`, `ends` or `retries` a session; it may ask for one `on \
+             the live stream of` another"
+        ),
     }
 }
 
@@ -164,6 +198,8 @@ fn encoder(words: &[&str], line: Line) -> Result<What> {
 fn network(words: &[&str]) -> Result<What> {
     match words {
         ["loses", "all", "webhooks"] => Ok(What::LoseWebhooks { only: Vec::new() }),
+        ["repeats", "all", "webhooks"] => Ok(What::RepeatWebhooks),
+        ["delays", "all", "webhooks"] => Ok(What::DelayWebhooks),
         ["loses", kind, "webhooks"] => Ok(What::LoseWebhooks { only: vec![name(kind)] }),
         ["loses", "the", "reply", "to", method, path] => {
             Ok(What::LoseReply { request: format!("{method} {path}") })
@@ -174,8 +210,9 @@ fn network(words: &[&str]) -> Result<What> {
         }
         ["is", "well"] => Ok(What::Heal),
         _ => bail!(
-            "a network `loses all webhooks`, `loses TYPE webhooks`, `loses the reply to METHOD \
-             PATH`, `answers METHOD PATH with STATUS` or `is well`"
+            "a network `loses all webhooks`, `loses TYPE webhooks`, `repeats all webhooks`, `delays \
+             all webhooks`, `loses the reply to METHOD PATH`, `answers METHOD PATH with STATUS` or \
+             `is well`"
         ),
     }
 }
@@ -191,6 +228,16 @@ fn mishap(words: &[&str]) -> Result<What> {
         format!("known are {}", Mishap::ALL.map(|mishap| mishap.to_string()).join(", "))
     })?;
     Ok(What::Mishap { mishap, session })
+}
+
+fn worker(words: &[&str]) -> Result<What> {
+    let request = |method: &str, path: &str| format!("{method} {path}");
+    Ok(What::WorkerDies(match words {
+        ["dies"] => Death::Now,
+        ["dies", "before", method, path] => Death::Before { request: request(method, path) },
+        ["dies", "after", method, path] => Death::After { request: request(method, path) },
+        _ => bail!("a worker `dies`, `dies before METHOD PATH` or `dies after METHOD PATH`"),
+    }))
 }
 
 fn expectation(words: &[&str]) -> Result<Expected> {
@@ -242,7 +289,7 @@ mod tests {
         let what: Vec<&What> = story.steps.iter().map(|step| &step.what).collect();
         let session = "A".to_owned();
         let drop = What::Encoder { session: session.clone(), line: Line::Primary, act: Act::Drop };
-        assert_eq!(*what[0], What::Ask { session: session.clone() });
+        assert_eq!(*what[0], What::Ask { session: session.clone(), on: None });
         assert_eq!(*what[1], drop);
         assert!((story.steps[1].after - 30.0).abs() < f64::EPSILON);
         let parts = Expected::Parts { session: session.clone(), count: 2 };

@@ -74,6 +74,12 @@ fn sender(event: Option<&Event>) -> Option<Uuid> {
     Some(given.session)
 }
 
+/// The sessions that have a slot, and those that wait for one.
+fn claims(quota: &Quota) -> (BTreeSet<Uuid>, BTreeSet<Uuid>) {
+    let granted = quota.grants.iter().map(|grant| grant.claim.session).collect();
+    (granted, quota.queue.iter().map(|claim| claim.session).collect())
+}
+
 impl World {
     fn new() -> Self {
         let mut quota = Quota::default();
@@ -275,6 +281,56 @@ proptest! {
             // was served.
             prop_assert!(turns <= (u32::from(ahead) + 2) * (u32::from(mine) + 1) * 4);
         }
+    }
+
+    /// A message that arrives again, before anything else has, changes nothing.
+    #[test]
+    fn a_message_counts_once(steps in prop::collection::vec(arb_step(), 0..80), n in 0..8_u8) {
+        for end in [false, true] {
+            let mut world = World::new();
+            for step in &steps {
+                world.step(*step);
+            }
+            let (step, at) = (if end { Step::End(n) } else { Step::Ask(n) }, Timestamp::default());
+            let queued = world.to_quota.len();
+            world.step(step);
+            let Some(message) = world.to_quota.get(queued).cloned() else { continue };
+            world.quota.evolve(&message, at);
+            let once = claims(&world.quota);
+            world.quota.evolve(&message, at);
+            prop_assert_eq!(claims(&world.quota), once, "{:?} again: {:?}", message, world.quota);
+        }
+    }
+
+    /// Who has a claim does not hang on the order in which different sessions ask and give back.
+    #[test]
+    fn messages_of_different_sessions_claim_alike_in_any_order(
+        (first, second) in prop::collection::vec(any::<bool>(), 1..8).prop_flat_map(|ends| {
+            let sent: Vec<(u8, bool)> = (0..8).zip(ends).collect();
+            (Just(sent.clone()), Just(sent).prop_shuffle())
+        }),
+    ) {
+        let told = |messages: &[(u8, bool)]| {
+            let mut world = World::new();
+            for n in 0..8 {
+                world.sessions.insert(n, Model { ticket: 1, open: true, active: false });
+                // Every second one has asked before.
+                if n % 2 == 0 {
+                    world.request(n);
+                }
+            }
+            while let Some(message) = world.to_quota.pop_front() {
+                world.tell(&message);
+            }
+            for (n, ends) in messages {
+                if *ends { world.release(*n, 1) } else { world.request(*n) }
+                let message = world.to_quota.pop_back().unwrap();
+                world.quota.evolve(&message, Timestamp::default());
+            }
+            let (grants, queue) = claims(&world.quota);
+            grants.union(&queue).copied().collect::<BTreeSet<_>>()
+        };
+        prop_assert_eq!(told(&first), told(&second));
     }
 
     /// What is folded does not depend on where it was cut and stored.

@@ -158,8 +158,78 @@ fn states_of_earlier_builds_are_read() {
     assert!(seen >= 3);
 }
 
+/// What is told of the files of one recording: each its own time, each told again and again.
+fn arb_files() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
+    let status = prop::sample::select(vec!["pending", "viewable", "ready", "error"]);
+    let told = (0..4_i64, status).prop_map(|(n, status)| {
+        let began = Timestamp::from_timestamp(1_654_262_600 + n * 100, 0).unwrap();
+        let video = json!({"id": VIDEO + (n * 3) % 4, "status": status, "stream_id": STREAM,
+            "duration": 60_000 + n, "recording_started_at": began.to_rfc3339()});
+        Event::VideoChanged(VideoChanged { video: webhook::video(&video).unwrap() })
+    });
+    prop::collection::vec(told, 1..10).prop_flat_map(|told| {
+        let all: Vec<Event> = told.iter().chain(&told).cloned().collect();
+        (Just(told), Just(all).prop_shuffle())
+    })
+}
+
+/// The parts and the gaps of the first session's recording.
+fn recording(state: Option<&State>) -> (Vec<VideoId>, Vec<crate::recording::Gap>) {
+    let Some(State { body: Body::LiveStream(stream), .. }) = state else {
+        return Default::default();
+    };
+    let recording = &stream.sessions[0].recording;
+    (recording.parts.iter().map(|part| part.video.id).collect(), recording.gaps())
+}
+
+/// What was commanded of the first session.
+fn commanded(state: Option<&State>) -> (bool, bool) {
+    let Some(State { body: Body::LiveStream(stream), .. }) = state else { return (false, false) };
+    stream.sessions.first().map_or((false, false), |session| (session.go_live, session.end))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_recording_has_its_parts_and_gaps_in_whatever_order_they_are_told(
+        (told, other) in arb_files(),
+    ) {
+        let (subject, bound) = session();
+        let known = |told: &[Event]| fold(&subject, bound.clone(), told);
+        let (first, second) = (known(&told), known(&other));
+        prop_assert_eq!(recording(first.as_ref()), recording(second.as_ref()));
+        prop_assert_eq!(parts(first.as_ref()), parts(second.as_ref()));
+    }
+
+    /// Commands have no rank among each other, and one that came counts for good.
+    #[test]
+    fn commands_count_once_in_whatever_order_they_come(
+        (told, other) in prop::collection::vec(any::<bool>(), 1..6).prop_flat_map(|told| {
+            let again: Vec<bool> = told.iter().chain(&told).copied().collect();
+            (Just(told), Just(again).prop_shuffle())
+        }),
+    ) {
+        let (subject, bound) = session();
+        // While it is called for, it does not end.
+        let call = Call::CreateBroadcast {
+            live_stream: LiveStreamId(STREAM), name: "n".to_owned(), earlier: Vec::new(),
+            only_look: false,
+        };
+        let intent = derived_id("intent", &[]);
+        let bound = fold(&subject, bound, &[Event::CallIntended(CallIntended { intent, call })]);
+        let of = crate::event::SessionRef { session: derived_id("session", &[]) };
+        let command = |ends: &bool| {
+            if *ends { Event::EndRequested(of) } else { Event::GoLiveRequested(of) }
+        };
+        let known = |told: &[bool]| {
+            fold(&subject, bound.clone(), &told.iter().map(command).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(commanded(known(&told).as_ref()), commanded(known(&other).as_ref()));
+        let last = command(told.last().unwrap());
+        let once = known(&told);
+        prop_assert_eq!(fold(&subject, once.clone(), &[last]), once);
+    }
 
     #[test]
     fn a_video_is_known_alike_in_whatever_order_it_is_told((facts, other) in arb_orders()) {

@@ -51,6 +51,17 @@ fn fold(subject: &Subject, from: Option<State>, events: &[(Event, i64)]) -> Opti
     })
 }
 
+/// The state once the sessions that the last event ended have left.
+fn settled(state: Option<State>) -> Option<State> {
+    let mut state = state?;
+    if let Body::LiveStream(stream) = &mut state.body {
+        let leaves: Vec<bool> = (0..stream.sessions.len()).map(|at| stream.leaves(at)).collect();
+        let mut leaves = leaves.into_iter();
+        stream.sessions.retain(|_| leaves.next() != Some(true));
+    }
+    Some(state)
+}
+
 fn stored(state: Option<&State>) -> Option<State> {
     let text = serde_json::to_string(&state).unwrap();
     serde_json::from_str(&text).unwrap()
@@ -140,6 +151,40 @@ proptest! {
                 prop_assert_ne!(next, Some(call), "{:?}", walk.stream());
             }
             prop_assert!(!walk.stream().is_some_and(is_stuck), "{:?}", walk.stream());
+        }
+    }
+
+    /// Whatever came before: a webhook that comes again changes nothing of what is known.
+    #[test]
+    fn a_repeated_webhook_changes_no_state(
+        events in arb_events(),
+        body in prop::sample::select(webhooks()),
+    ) {
+        let webhook = Event::WebhookReceived(webhook::read(&body));
+        for subject in subjects() {
+            let known = fold(&subject, fold(&subject, None, &events), &[(webhook.clone(), 200_000)]);
+            let again = fold(&subject, known.clone(), &[(webhook.clone(), 200_000)]);
+            prop_assert_eq!(settled(again), settled(known));
+        }
+    }
+
+    /// What holds of the states of whole sessions holds after any events in any order.
+    #[test]
+    fn no_order_of_events_breaks_what_holds_of_every_state(events in arb_events()) {
+        for subject in subjects() {
+            let (mut state, mut bound) = (None, std::collections::BTreeSet::new());
+            for (n, (event, seconds)) in events.iter().enumerate() {
+                // Its key lets it come once.
+                if let Event::SessionBound(b) = event && !bound.insert(b.request.session) {
+                    continue;
+                }
+                let after = evolve(state.clone(), &recorded(&subject, n, *seconds), event);
+                if let Some(after) = &after {
+                    let kept = crate::scenario::invariants::check(state.as_ref(), after);
+                    prop_assert_eq!(kept, Ok(()), "{:?} after {:?}", event, state);
+                }
+                state = after;
+            }
         }
     }
 

@@ -46,7 +46,12 @@ struct Shared {
     slices: SliceCount,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     hints: broadcast::Sender<Hint>,
+    /// Looks at the tables after every transaction.
+    watch: Mutex<Option<Watch>>,
 }
+
+/// What looks at the tables after every transaction, while nobody else can change them.
+type Watch = Box<dyn FnMut(&Tables) + Send>;
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +73,8 @@ impl Memory {
     ) -> Self {
         let tables = Mutex::new(Tables::new(slices, flaws));
         let (hints, _) = broadcast::channel(HINTS);
-        let shared = Shared { tables, slices, clock: Box::new(clock), hints };
+        let watch = Mutex::default();
+        let shared = Shared { tables, slices, clock: Box::new(clock), hints, watch };
         Self { shared: Arc::new(shared), line: Arc::new(Perfect) }
     }
 
@@ -76,6 +82,12 @@ impl Memory {
     #[must_use]
     pub fn over(&self, line: Arc<dyn Line>) -> Self {
         Self { shared: Arc::clone(&self.shared), line }
+    }
+
+    /// Lets `watch` look at the tables after every transaction from now on.
+    pub fn watch(&self, watch: impl FnMut(&Tables) + Send + 'static) {
+        let mut place = self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(Box::new(watch));
     }
 
     /// Looks at the tables.

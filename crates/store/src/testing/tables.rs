@@ -29,6 +29,8 @@ pub struct Flaws {
     pub no_fence: bool,
     /// A batch is stored as often as it comes.
     pub no_batch_ids: bool,
+    /// No timer that was decided is kept.
+    pub no_timers: bool,
 }
 
 /// A row of `checkpoint`.

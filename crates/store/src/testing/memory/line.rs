@@ -1,6 +1,7 @@
 //! What stands between a process and the in-memory tables: calls that are refused, slow or lost.
 
 use std::fmt;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use domain::ids::Timestamp;
@@ -104,7 +105,13 @@ impl Memory {
         &self,
         run: impl FnOnce(&mut Tables, Timestamp) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        run(&mut self.tables(), (self.shared.clock)())
+        let mut tables = self.tables();
+        let answer = run(&mut tables, (self.shared.clock)());
+        let mut watch = self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = watch.as_mut() {
+            watch(&tables);
+        }
+        answer
     }
 }
 
