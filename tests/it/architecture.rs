@@ -236,9 +236,9 @@ fn every_link_of_a_page_leads_to_a_page_and_its_heading() {
             assert!(to.exists(), "{}: {link}", page.display());
             if !heading.is_empty() && to.extension().is_some_and(|ending| ending == "md") {
                 let there = fs::read_to_string(&to).unwrap();
-                let headings = there.lines().filter(|line| line.starts_with('#')).map(anchor);
+                let mut headings = there.lines().filter(|line| line.starts_with('#')).map(anchor);
                 assert!(
-                    headings.into_iter().any(|known| known == heading),
+                    headings.any(|known| known == heading),
                     "{}: {link}: there is no such heading",
                     page.display()
                 );
