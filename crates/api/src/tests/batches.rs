@@ -116,11 +116,14 @@ async fn a_batch_may_be_longer_than_other_bodies_and_has_a_limit_too() {
     assert_eq!(app.available().await, 100);
 }
 
+/// What a way takes around a job.
+type Around = fn(Value) -> Value;
+
 #[tokio::test]
 async fn arguments_of_a_mebibyte_come_in_by_every_way_and_larger_ones_are_told_what_to_do() {
     let app = App::with(Config { body_limit: 256 * 1024, ..config() }).await;
     let job = |bytes: usize| json!({ "kind": "send_mail", "args": { "text": "x".repeat(bytes) } });
-    let ways: [(&str, fn(Value) -> Value); 3] = [
+    let ways: [(&str, Around); 3] = [
         ("/v1/jobs", |job| job),
         ("/v1/jobs:batch", |job| json!({ "jobs": [job] })),
         ("/v1/jobs:parent", |job| {

@@ -155,9 +155,11 @@ impl Side {
         }));
         let runs: Vec<(i16, Uuid, i32, String)> =
             all(pool, "SELECT slice, job, attempt, outcome FROM tallylight.job_attempt").await;
-        lines.extend(runs.into_iter().map(|(slice, id, attempt, outcome)| {
-            format!("run {slice} {} {attempt} {outcome}", id)
-        }));
+        lines.extend(
+            runs.into_iter().map(|(slice, id, attempt, outcome)| {
+                format!("run {slice} {id} {attempt} {outcome}")
+            }),
+        );
         lines
     }
 

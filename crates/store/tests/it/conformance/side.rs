@@ -255,13 +255,13 @@ impl Side {
             }
             Call::NoteCrashes { slice, epoch } => told(work.note_crashes(*slice, *epoch).await),
             Call::Finish { slice, epoch, runs } => {
-                let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
+                let runs: Vec<Finish> = runs.iter().map(Self::run).collect();
                 let ended = work.finish(*slice, *epoch, &runs).await;
                 told(ended.map(|ids| sorted(ids.into_iter().collect())))
             }
             Call::FinishAll(all) => {
                 let of = |(slice, epoch, runs): &(i16, i64, Vec<Run>)| {
-                    (*slice, *epoch, runs.iter().map(|run| self.run(run)).collect::<Vec<_>>())
+                    (*slice, *epoch, runs.iter().map(Self::run).collect::<Vec<_>>())
                 };
                 let all: Vec<(i16, i64, Vec<Finish>)> = all.iter().map(of).collect();
                 let parts: Vec<Finishes<'_>> = all
@@ -430,7 +430,7 @@ impl Side {
         }
     }
 
-    fn run(&self, run: &Run) -> Finish {
+    fn run(run: &Run) -> Finish {
         let error = || "it\0failed".to_owned();
         let ending = match run.how {
             How::Completed => Ending::Completed,
