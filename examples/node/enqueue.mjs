@@ -4,9 +4,14 @@
 //     DATABASE_URL=postgres://shop:...@host/tallylight node enqueue.mjs 7
 //
 // The role needs `GRANT tallylight_producer TO shop`. What is called are the SQL functions that
-// docs/producers.md describes. Prints what became of each job as one line of JSON.
+// docs/producers.md describes; the jobs are calls of the shop's own services, which Tallylight makes
+// until they are answered (docs/calls.md: `http_call.allow` of the workers has to list the address).
+// Prints what became of each job as one line of JSON.
 
 import pg from "pg";
+
+// Arguments of an `http_call`.
+const call = (path, body) => ({ method: "POST", url: `https://shop.example${path}`, body });
 
 async function placeOrder(db, number) {
   await db.query("BEGIN");
@@ -14,9 +19,9 @@ async function placeOrder(db, number) {
     await db.query("INSERT INTO product.orders (number) VALUES ($1)", [number]);
     const { rows: [job] } = await db.query(
       "SELECT id, is_new FROM tallylight.enqueue_job($1, $2, $3)",
-      ["send_mail", { order: number }, { key: `order-${number}` }],
+      ["http_call", call("/mails", { order: number }), { key: `order-${number}` }],
     );
-    const items = [1, 2].map((item) => ({ kind: "pack", args: { order: number, item } }));
+    const items = [1, 2].map((item) => ({ kind: "http_call", args: call("/packs", { order: number, item }) }));
     // An array would be taken for an array of PostgreSQL, so it goes as text.
     const { rows: batch } = await db.query(
       "SELECT id FROM tallylight.enqueue_many($1) ORDER BY n",
@@ -33,7 +38,7 @@ async function placeOrder(db, number) {
 // A refusal says what is wrong; SQLSTATE 22023.
 async function refused(db) {
   try {
-    await db.query("SELECT tallylight.enqueue('Send Mail')");
+    await db.query("SELECT tallylight.enqueue('HTTP call')");
   } catch (error) {
     if (error.code === "22023") return error.message;
     throw error;

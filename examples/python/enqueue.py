@@ -4,7 +4,9 @@
     DATABASE_URL=postgres://shop:...@host/tallylight python3 enqueue.py 7
 
 The role needs `GRANT tallylight_producer TO shop`. What is called are the SQL functions that
-docs/producers.md describes. Prints what became of each job as one line of JSON.
+docs/producers.md describes; the jobs are calls of the shop's own services, which Tallylight makes
+until they are answered (docs/calls.md: `http_call.allow` of the workers has to list the address).
+Prints what became of each job as one line of JSON.
 """
 
 import json
@@ -15,16 +17,24 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 
+def call(path: str, body: dict) -> dict:
+    """Arguments of an `http_call`."""
+    return {"method": "POST", "url": f"https://shop.example{path}", "body": body}
+
+
 def place_order(db: psycopg.Connection, number: int) -> dict:
     with db.transaction():
         db.execute("INSERT INTO product.orders (number) VALUES (%s)", (number,))
         job, is_new = db.execute(
             "SELECT id, is_new FROM tallylight.enqueue_job(%s, %s, %s)",
-            ("send_mail", Jsonb({"order": number}), Jsonb({"key": f"order-{number}"})),
+            ("http_call", Jsonb(call("/mails", {"order": number})), Jsonb({"key": f"order-{number}"})),
         ).fetchone()
+        packs = [
+            {"kind": "http_call", "args": call("/packs", {"order": number, "item": item})}
+            for item in (1, 2)
+        ]
         batch = db.execute(
-            "SELECT id FROM tallylight.enqueue_many(%s) ORDER BY n",
-            (Jsonb([{"kind": "pack", "args": {"order": number, "item": item}} for item in (1, 2)]),),
+            "SELECT id FROM tallylight.enqueue_many(%s) ORDER BY n", (Jsonb(packs),)
         ).fetchall()
     return {"job": str(job), "is_new": is_new, "batch": [str(row[0]) for row in batch]}
 
@@ -34,7 +44,7 @@ def refused(db: psycopg.Connection) -> str:
     goes on only from a savepoint, which `db.transaction()` sets."""
     try:
         with db.transaction():
-            db.execute("SELECT tallylight.enqueue('Send Mail')")
+            db.execute("SELECT tallylight.enqueue('HTTP call')")
     except psycopg.errors.InvalidParameterValue as error:
         return error.diag.message_primary
     raise AssertionError("it was accepted")

@@ -213,6 +213,60 @@ fn the_table_of_kinds_has_every_kind_of_job() {
     }
 }
 
+/// What a heading of a page is linked by.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_page_and_its_heading() {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let tops = ["README.md", "ARCHITECTURE.md"].map(|name| root().join(name));
+    for page in pages.chain(tops) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split([')', ' ']).next().unwrap()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let to = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            assert!(to.exists(), "{}: {link}", page.display());
+            if !heading.is_empty() && to.extension().is_some_and(|ending| ending == "md") {
+                let there = fs::read_to_string(&to).unwrap();
+                let mut headings = there.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(
+                    headings.any(|known| known == heading),
+                    "{}: {link}: there is no such heading",
+                    page.display()
+                );
+            }
+        }
+    }
+}
+
+/// Who comes from another engine looks for its words.
+#[test]
+fn the_page_of_jobs_has_the_words_of_other_engines() {
+    let page = fs::read_to_string(root().join("docs/jobs.md")).unwrap();
+    let words = "JobArgs, InsertTx, InsertMany, perform/1, UniqueSkippedAsDuplicate, ByPeriod, \
+                 ScheduledAt, JobSnooze, JobCancel, MaxAttempts, NextRetry, rescuer, Lifeline, Pruner, \
+                 reindexer, periodic jobs, Cron, crontab, ResumableStep, workflow, batch, chunk, chain, \
+                 sequence, global_limit, rate_limit, RecordOutput, fetch_recorded, rivertest, \
+                 drain_queue, add_job, add_jobs, queue_name, job_key, job_key_mode, reschedule_jobs, \
+                 force_unlock_workers, dead letter queue, QueuePause, pause_queue, retry_all_jobs, \
+                 remove_job, tags, metadata";
+    let words = words.split(", ").filter(|word| !page.contains(word));
+    assert_eq!(words.collect::<Vec<_>>(), Vec::<&str>::new(), "docs/jobs.md");
+    let numbers = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let told = page.split_once("\n## Numbers").unwrap().1.split_once("\n## ").unwrap().0;
+    for name in told.split('`').filter(|word| word.starts_with("tallylight_")) {
+        assert!(numbers.contains(&format!("`{name}`")), "docs/metrics.md: {name}");
+    }
+}
+
 #[test]
 fn unsafe_stands_in_one_place() {
     let marked: Vec<PathBuf> = sources()

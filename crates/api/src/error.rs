@@ -147,7 +147,10 @@ impl Problem {
 
     /// 413: the body is longer than `limit` bytes.
     pub(crate) fn too_large(limit: usize) -> Self {
-        let detail = format!("the body is longer than {limit} bytes");
+        let detail = format!(
+            "the body is longer than {limit} bytes: send less at once, or keep what is large \
+             elsewhere and name it"
+        );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", detail)
     }
 

@@ -33,8 +33,31 @@ impl FromRequest<Api> for Body {
     }
 }
 
+/// How much longer than others the body of a job may be: arguments of 1 MiB as the database keeps
+/// them are about as long as text, and longer where much is escaped.
+const JOB: usize = 8;
+
+/// A JSON object that is a job.
+#[derive(Debug)]
+pub(crate) struct JobBody(pub(crate) Fields);
+
+impl FromRequest<Api> for JobBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let limit = api.config().body_limit.saturating_mul(JOB);
+        Fields::of_body(&read(request, limit, api).await?).map(Self)
+    }
+}
+
+/// Lets a route take jobs, where other bodies have this limit.
+pub(crate) fn allow_job(body_limit: usize) -> DefaultBodyLimit {
+    DefaultBodyLimit::max(body_limit.saturating_mul(JOB))
+}
+
 /// How much longer than others the body of a batch may be: a job of a batch of a thousand may have
-/// 4 KiB, where one alone may have 256.
+/// 4 KiB, where one alone may have 2 MiB.
 const BATCH: usize = 16;
 
 /// A JSON object that carries a batch.

@@ -16,7 +16,7 @@ use crate::Api;
 use crate::auth::needs;
 use crate::config::Config;
 use crate::error::Problem;
-use crate::extract::{Body, IdempotencyKey, Traceparent};
+use crate::extract::{IdempotencyKey, JobBody, Traceparent, allow_job};
 use crate::fields::Fields;
 use crate::token::Scope;
 
@@ -27,11 +27,10 @@ mod verbs;
 /// Most failures that a caller may grant: with the longest waits between them, some weeks.
 const MAX_ATTEMPTS: i64 = 100;
 
-/// The routes.
-pub(crate) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/jobs", needs(Scope::JobsWrite, post(enqueue)).merge(verbs::list_route()))
-        .merge(verbs::routes())
+/// The routes, for an API with this limit of other bodies.
+pub(crate) fn routes(body_limit: usize) -> Router<Api> {
+    let enqueue = needs(Scope::JobsWrite, post(enqueue).layer(allow_job(body_limit)));
+    Router::new().route("/v1/jobs", enqueue.merge(verbs::list_route())).merge(verbs::routes())
 }
 
 /// A job that was enqueued.
@@ -47,7 +46,7 @@ async fn enqueue(
     State(api): State<Api>,
     IdempotencyKey(header): IdempotencyKey,
     trace: Traceparent,
-    Body(mut fields): Body,
+    JobBody(mut fields): JobBody,
 ) -> Result<(StatusCode, Json<Enqueued>), Problem> {
     let kind = kind(&mut fields, api.config());
     let args = args(&mut fields);
@@ -59,7 +58,7 @@ async fn enqueue(
     let trace = trace.or_of(&mut fields);
     fields.finish()?;
     let enqueued = api.store().enqueue_job(&kind, &args, &options, trace.as_deref()).await;
-    let enqueued = enqueued.map_err(refused)?;
+    let enqueued = enqueued.map_err(|error| refused("job", error))?;
     if let Some(id) = enqueued.id {
         let subject = subject(&kind, id, options);
         api.0.notifier.enqueued(api.store().slice_of(&subject));
@@ -155,17 +154,14 @@ fn subject(kind: &str, id: Uuid, options: EnqueueOptions) -> Subject {
     }
 }
 
-/// What the database itself refuses is the caller's to change; its words stay in the log.
-fn refused(error: store::Error) -> Problem {
+/// What the database itself refuses is the caller's to change: in its words, which say how, and of
+/// many jobs name the one by its number.
+fn refused(field: &str, error: store::Error) -> Problem {
     if let store::Error::TooMany { reason } = &error {
         return Problem::too_many(reason);
     }
-    if let store::Error::Invalid { reason } = &error {
-        tracing::warn!(reason, "job refused by the database");
-        return Problem::invalid_field(
-            "job",
-            "was refused by the database: check args and options",
-        );
+    if let store::Error::Invalid { reason } = error {
+        return Problem::invalid_field(field, format!("was refused: {reason}"));
     }
     error.into()
 }

@@ -170,7 +170,7 @@ pub fn router(api: Api) -> Router {
         .merge(cleanup::routes())
         .merge(live_streams::routes())
         .merge(installation::routes())
-        .merge(jobs::routes())
+        .merge(jobs::routes(api.config().body_limit))
         .merge(pauses::routes())
         .merge(jobs::batch::routes(api.config().body_limit))
         .merge(jobs::parent::routes(api.config().body_limit))

@@ -65,8 +65,16 @@ impl Parent {
     /// have no keys. What is due after a time counts from this call.
     ///
     /// # Errors
-    /// As [`Job::enqueue`]; of a child it begins with its number, from 1.
+    /// As [`Job::enqueue`]; of a child it begins with its number, from 1. Parent and children are of
+    /// one trace, which the parent names.
     pub async fn enqueue(&self, executor: impl PgExecutor<'_>) -> Result<Family, Error> {
+        let trace = self.job.traceparent.as_deref();
+        let is_other = |job: &Job| job.traceparent.is_some() && job.traceparent.as_deref() != trace;
+        if self.children.iter().any(is_other) {
+            let reason = "its children name other traces: they are part of their parent's";
+            let kind = self.job.kind.clone();
+            return Err(Error::Refused { kind, reason: reason.to_owned() });
+        }
         let ties = json!({
             "on_child_failure": match self.on_failure {
                 OnChildFailure::Run => "run",
@@ -80,15 +88,17 @@ impl Parent {
         });
         let items: Vec<Item<'_>> =
             std::iter::once(&self.job).chain(&self.children).map(Item::of).collect();
-        let rows: Vec<(Option<Uuid>, bool)> = sqlx::query_as(ENQUEUE_PARENT)
+        let rows: Vec<(Option<Uuid>, bool, String)> = sqlx::query_as(ENQUEUE_PARENT)
             .bind(sqlx::types::Json(items))
             .bind(ties)
+            .bind(trace)
             .fetch_all(executor)
             .await
             .map_err(|source| Error::of(&self.job.kind, source))?;
-        let ids = |rows: &[(Option<Uuid>, bool)]| rows.iter().filter_map(|row| row.0).collect();
+        let ids =
+            |rows: &[(Option<Uuid>, bool, String)]| rows.iter().filter_map(|row| row.0).collect();
         match rows.as_slice() {
-            [(id, is_new), children @ ..] => Ok(Family {
+            [(id, is_new, _), children @ ..] => Ok(Family {
                 parent: Enqueued { id: *id, is_new: *is_new },
                 children: ids(children),
             }),
@@ -97,15 +107,19 @@ impl Parent {
     }
 }
 
-/// The call: the jobs as [`crate::Item`] has them, the parent first, and what its children's ends
-/// mean to it.
+/// The call: the jobs as [`crate::Item`] has them, the parent first, what its children's ends mean to
+/// it, and their trace, told and put back as by [`crate::ENQUEUE`].
 const ENQUEUE_PARENT: &str = "\
-    SELECT e.id, e.is_new FROM (
+    SELECT e.id, e.is_new, set_config('tallylight.traceparent', w.trace, true)
+      FROM (SELECT coalesce(current_setting('tallylight.traceparent', true), '') AS trace OFFSET 0) AS w
+     CROSS JOIN LATERAL
+           (SELECT set_config('tallylight.traceparent', coalesce($3, w.trace), true) AS trace OFFSET 0) AS t
+     CROSS JOIN LATERAL (
       SELECT jsonb_agg(jsonb_build_object('kind', j.job -> 'kind', 'args', j.job -> 'args',
         'opts', (j.job -> 'opts') || jsonb_strip_nulls(jsonb_build_object('run_at', coalesce(
           timestamptz '1970-01-01T00:00:00Z' + (j.job ->> 'at')::bigint * interval '1 microsecond',
           clock_timestamp() + (j.job ->> 'delay')::bigint * interval '1 microsecond'))))
         ORDER BY j.n) AS jobs
-      FROM jsonb_array_elements($1) WITH ORDINALITY AS j (job, n)) AS given
+      FROM jsonb_array_elements($1) WITH ORDINALITY AS j (job, n) WHERE t.trace IS NOT NULL OFFSET 0) AS given
     CROSS JOIN LATERAL tallylight.enqueue_parent((given.jobs -> 0) || $2, given.jobs - 0) AS e
     ORDER BY e.n";

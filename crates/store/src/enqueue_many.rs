@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Enqueues a job that is due when its children have ended, and the children, in one
-    /// transaction, all or none. Returns what became of the parent, and the ids of the children in
+    /// transaction, all or none, as part of the trace that `trace` names. Returns what became of the parent, and the ids of the children in
     /// order: none where the parent's key was taken.
     ///
     /// # Errors
@@ -66,16 +66,21 @@ impl Store {
         parent: &PlainJob,
         children: &[PlainJob],
         ties: Ties,
+        trace: Option<&str>,
     ) -> Result<(Enqueued, Vec<Uuid>), Error> {
         let mut parent = parent.json();
         parent["on_child_failure"] = ties.on_failure.name().into();
         parent["on_cancel"] = ties.on_cancel.name().into();
         let children = children.iter().map(PlainJob::json).collect();
         let rows = sqlx::query!(
-            r#"SELECT n AS "n!", id, is_new AS "is_new!"
-                 FROM tallylight.enqueue_parent($1, $2, false) ORDER BY n"#,
+            r#"SELECT e.n AS "n!", e.id, e.is_new AS "is_new!"
+                 FROM (SELECT set_config('tallylight.traceparent', coalesce($3, ''), true) AS trace) AS t
+                CROSS JOIN LATERAL tallylight.enqueue_parent(
+                      CASE WHEN t.trace IS NOT NULL THEN $1::jsonb END, $2, false) AS e
+                ORDER BY e.n"#,
             parent,
             Value::Array(children),
+            trace,
         )
         .fetch_all(&self.pool)
         .await

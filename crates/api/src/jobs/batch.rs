@@ -11,7 +11,7 @@ use serde_json::Value;
 use store::PlainJob;
 use uuid::Uuid;
 
-use super::{Enqueued, args, kind, options, subject};
+use super::{Enqueued, args, kind, options, refused, subject};
 use crate::Api;
 use crate::auth::needs;
 use crate::error::{FieldProblem, Problem};
@@ -122,15 +122,4 @@ fn job(api: &Api, item: Value) -> Result<PlainJob, Vec<FieldProblem>> {
 pub(super) fn plain(api: &Api, fields: &mut Fields) -> PlainJob {
     let kind = kind(fields, api.config());
     PlainJob { kind, args: args(fields), options: options(fields) }
-}
-
-/// What the database itself refuses, which names the job by its number.
-pub(super) fn refused(field: &str, error: store::Error) -> Problem {
-    if let store::Error::TooMany { reason } = &error {
-        return Problem::too_many(reason);
-    }
-    if let store::Error::Invalid { reason } = error {
-        return Problem::invalid_field(field, reason);
-    }
-    error.into()
 }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use store::{OnCancel, OnFailure, Ties};
 use uuid::Uuid;
 
-use super::{batch, choice};
+use super::{batch, choice, refused};
 use crate::Api;
 use crate::auth::needs;
 use crate::error::Problem;
-use crate::extract::{BatchBody, IdempotencyKey, allow_batch};
+use crate::extract::{BatchBody, IdempotencyKey, Traceparent, allow_batch};
 use crate::token::Scope;
 
 /// What a child that fails may come to.
@@ -42,6 +42,7 @@ struct Family {
 async fn enqueue(
     State(api): State<Api>,
     IdempotencyKey(header): IdempotencyKey,
+    trace: Traceparent,
     BatchBody(mut fields): BatchBody,
 ) -> Result<(StatusCode, Json<Family>), Problem> {
     let mut parent = batch::plain(&api, &mut fields);
@@ -54,11 +55,11 @@ async fn enqueue(
         fields.wrong("key", "is not the Idempotency-Key: send one of them");
     }
     parent.options.key = header.or(parent.options.key);
+    let trace = trace.or_of(&mut fields);
     fields.finish()?;
     let children = children?;
-    let enqueued = api.store().enqueue_parent(&parent, &children, ties).await;
-    let refused = |error| batch::refused("children", error);
-    let (parent, ids) = enqueued.map_err(refused)?;
+    let enqueued = api.store().enqueue_parent(&parent, &children, ties, trace.as_deref()).await;
+    let (parent, ids) = enqueued.map_err(|error| refused("children", error))?;
     batch::wake(&api, children.into_iter().zip(ids.iter().copied().map(Some)));
     let family = Family { id: parent.id, is_new: parent.is_new, children: ids };
     Ok((StatusCode::CREATED, Json(family)))

@@ -12,6 +12,7 @@ use serde_json::Value;
 use store::{Attempt, DeadFilter, DeadJob, JobFilter, JobView, JobWaits, Redrive};
 use uuid::Uuid;
 
+use super::refused;
 use crate::Api;
 use crate::auth::needs;
 use crate::cursor;
@@ -141,12 +142,27 @@ async fn retry(
 ) -> Result<(StatusCode, Json<Count>), Problem> {
     let edit = edit(&mut fields);
     fields.finish()?;
-    let filter = DeadFilter::id(job_id(&id)?);
+    let id = job_id(&id)?;
+    let filter = DeadFilter::id(id);
     let how = Redrive { edit, ..Redrive::default() };
-    match api.store().redrive(&filter, &how).await? {
-        0 => Err(Problem::not_found("dead plain job")),
+    match api.store().redrive(&filter, &how).await.map_err(|error| refused("edit", error))? {
+        0 => Err(not_dead(&api, id).await?),
         jobs => Ok((StatusCode::ACCEPTED, Json(Count { jobs, dry_run: false }))),
     }
+}
+
+/// Why a job cannot be retried, and what can be done.
+async fn not_dead(api: &Api, id: Uuid) -> Result<Problem, Problem> {
+    let job = api.store().find_job(id).await?.ok_or_else(|| Problem::not_found("job"))?;
+    let detail = match job.state.as_str() {
+        "discarded" | "quarantined" => {
+            "a session waits for this call: retry the session, POST /v1/sessions/{id}/retry".into()
+        }
+        state => {
+            format!("the job is {state}: only one that was discarded or quarantined is retried")
+        }
+    };
+    Ok(Problem::conflict("not-now", detail))
 }
 
 /// Dead letters, the latest first.
@@ -167,7 +183,8 @@ async fn redrive(State(api): State<Api>, Body(mut fields): Body) -> Result<Json<
     let how =
         Redrive { edit: edit(&mut fields), dry_run: fields.flag("dry_run", false), decided: false };
     fields.finish()?;
-    let jobs = api.store().redrive(&filter, &how).await?;
+    let redriven = api.store().redrive(&filter, &how).await;
+    let jobs = redriven.map_err(|error| refused("edit", error))?;
     Ok(Json(Count { jobs, dry_run: how.dry_run }))
 }
 

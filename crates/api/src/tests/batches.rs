@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
 
-use super::support::{Answer, App, request};
-use crate::Scope;
+use super::support::{Answer, App, config, request};
+use crate::{Config, Scope};
 
 impl App {
     async fn with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
@@ -109,11 +109,37 @@ async fn a_batch_may_be_longer_than_other_bodies_and_has_a_limit_too() {
         let job = json!({ "kind": "send_mail", "args": { "text": "x".repeat(1000) } });
         json!({ "jobs": vec![job; bytes / 1000] })
     };
-    // The limit of single jobs is 8 KiB in tests.
+    // The limit of other bodies is 8 KiB in tests, that of single jobs 64 KiB.
     app.post("/v1/jobs:batch", &batch(100_000)).await.ok(201);
     app.post("/v1/jobs:batch", &batch(200_000)).await.problem(413, "too-large");
-    app.post("/v1/jobs", &batch(10_000)).await.problem(413, "too-large");
+    app.post("/v1/jobs", &batch(70_000)).await.problem(413, "too-large");
     assert_eq!(app.available().await, 100);
+}
+
+/// What a way takes around a job.
+type Around = fn(Value) -> Value;
+
+#[tokio::test]
+async fn arguments_of_a_mebibyte_come_in_by_every_way_and_larger_ones_are_told_what_to_do() {
+    let app = App::with(Config { body_limit: 256 * 1024, ..config() }).await;
+    let job = |bytes: usize| json!({ "kind": "send_mail", "args": { "text": "x".repeat(bytes) } });
+    let ways: [(&str, Around); 3] = [
+        ("/v1/jobs", |job| job),
+        ("/v1/jobs:batch", |job| json!({ "jobs": [job] })),
+        ("/v1/jobs:parent", |job| {
+            let mut parent = job.clone();
+            parent["children"] = json!([job]);
+            parent
+        }),
+    ];
+    for (path, body) in ways {
+        app.post(path, &body(job((1 << 20) - 100))).await.ok(201);
+        let above = app.post(path, &body(job((1 << 20) + 1))).await;
+        let told = above.problem(422, "invalid");
+        assert!(told.contains("at most 1 MiB: keep what is larger elsewhere"), "{path}: {told}");
+        let told = app.post(path, &body(job(10 << 20))).await.problem(413, "too-large");
+        assert!(told.contains("keep what is large elsewhere"), "{path}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,10 @@ async fn dead_letters_are_counted_edited_redriven_and_discarded() {
     assert_eq!(app.post("/v1/dead-jobs:redrive", &dry).await.ok(200)["jobs"], 2);
     let retry = format!("/v1/jobs/{first}/retry");
     app.post(&retry, &json!({"edit": {"n": 9}})).await.ok(202);
-    app.post(&retry, &json!({})).await.problem(404, "not-found");
+    let told = app.post(&retry, &json!({})).await;
+    assert!(told.problem(409, "not-now").contains("the job is available"), "{}", told.text);
+    let unknown = format!("/v1/jobs/{}/retry", Uuid::now_v7());
+    app.post(&unknown, &json!({})).await.problem(404, "not-found");
     let shown = app.get(&format!("/v1/jobs/{first}")).await;
     assert_eq!(
         (&shown.ok(200)["state"], &shown.json["args"]),

@@ -74,6 +74,12 @@ async fn a_job_is_part_of_the_trace_of_its_body_else_of_the_header() {
     for job in answer.ok(201)["jobs"].as_array().unwrap() {
         assert_eq!(trace_of(&job["id"]).await.as_deref(), Some(TRACES[1]));
     }
+    let mut parent = job.clone();
+    parent["children"] = json!([job]);
+    let answer = send("/v1/jobs:parent", &parent).await;
+    for id in [&answer.ok(201)["id"], &answer.json["children"][0]] {
+        assert_eq!(trace_of(id).await.as_deref(), Some(TRACES[1]));
+    }
     // The connection that carried a trace carries it no further.
     let answer = app.post("/v1/jobs", &job).await;
     assert_eq!(trace_of(&answer.ok(201)["id"]).await, None);

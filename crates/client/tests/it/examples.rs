@@ -71,7 +71,8 @@ async fn check(program: &Path, script: &str, folder: &Path) {
     assert!(told["refused"].as_str().unwrap().contains("kind must be"), "{told}");
 
     let jobs: Vec<(Uuid, String, Value, Option<String>)> = sqlx::query_as(
-        "SELECT id, kind, args, unique_key FROM tallylight.job ORDER BY kind DESC, args ->> 'item'",
+        "SELECT id, kind, args -> 'body', unique_key FROM tallylight.job
+          ORDER BY unique_key NULLS LAST, args #> '{body,item}'",
     )
     .fetch_all(&db.owner)
     .await
@@ -83,7 +84,7 @@ async fn check(program: &Path, script: &str, folder: &Path) {
             [&told["job"], &told["batch"][0], &told["batch"][1]].map(Value::clone).to_vec()
         )
     );
-    assert_eq!((jobs[0].1.as_str(), jobs[0].3.as_deref()), ("send_mail", Some("order-7")));
+    assert_eq!((jobs[0].1.as_str(), jobs[0].3.as_deref()), ("http_call", Some("order-7")));
     assert_eq!(jobs[2].2, serde_json::json!({"order": 7, "item": 2}));
     assert_eq!(db.count("product.orders").await, 1);
 }

@@ -172,6 +172,20 @@ async fn what_a_taken_key_comes_to_is_the_callers_choice() {
 }
 
 #[tokio::test]
+async fn arguments_of_a_mebibyte_are_taken_and_larger_ones_refused_in_words() {
+    let db = db().await;
+    let of = |bytes: usize| Job::new("mail", &json!({ "text": "x".repeat(bytes) })).unwrap();
+    assert!(of((1 << 20) - 100).enqueue(&db.service).await.unwrap().is_new);
+    for bytes in [1 << 20, 10 << 20] {
+        let error = of(bytes).enqueue(&db.service).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("keep what is larger elsewhere"), "{error}");
+        let error = enqueue_many(&[of(1), of(bytes)], &db.service).await.unwrap_err();
+        assert!(error.to_string().contains("job 2: args must have at most 1 MiB"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_limit_key_is_an_error_of_its_own() {
     let db = db().await;
     let job = mail().limit_key("account/7").limit_waiting(1);
@@ -202,6 +216,10 @@ async fn a_job_is_part_of_its_own_trace_and_the_next_of_the_transactions() {
     let batch = [1, 2].map(|_| mail().traceparent(OTHER));
     let batch = enqueue_many(&batch, &mut *tx).await.unwrap();
     let after_batch = enqueue_many(&[mail()], &mut *tx).await.unwrap();
+    let family = mail().traceparent(OTHER).after_children([mail()]);
+    let family = family.enqueue(&mut *tx).await.unwrap();
+    let child = Enqueued { id: Some(family.children[0]), is_new: true };
+    let after_family = mail().enqueue(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     for (job, trace) in [
         (&bare, None),
@@ -212,12 +230,18 @@ async fn a_job_is_part_of_its_own_trace_and_the_next_of_the_transactions() {
         (&batch[0], Some(OTHER)),
         (&batch[1], Some(OTHER)),
         (&after_batch[0], Some(TRACE)),
+        (&family.parent, Some(OTHER)),
+        (&child, Some(OTHER)),
+        (&after_family, Some(TRACE)),
     ] {
         assert_eq!(trace_of(job).await.as_deref(), trace);
     }
     let mixed = [mail().traceparent(OTHER), mail()];
     let error = enqueue_many(&mixed, &db.service).await.unwrap_err();
     assert!(error.to_string().contains("different traces"), "{error}");
+    let mixed = mail().after_children([mail().traceparent(OTHER)]);
+    let error = mixed.enqueue(&db.service).await.unwrap_err();
+    assert!(error.to_string().contains("part of their parent's"), "{error}");
 }
 
 #[tokio::test]

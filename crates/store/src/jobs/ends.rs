@@ -19,7 +19,7 @@ use crate::Error;
 pub(super) type Waiting = (Run, String);
 
 /// Ends runs whose jobs wait for a step: until its time, or for long, or not at all where it was
-/// closed meanwhile. The jobs are locked first, so that a word either comes before and is seen, or
+/// closed meanwhile. The start counts, whether it was marked or not. The jobs are locked first, so that a word either comes before and is seen, or
 /// comes after and finds the job waiting.
 pub(super) async fn wait(
     connection: &mut PgConnection,
@@ -50,7 +50,8 @@ pub(super) async fn wait(
     .await?;
     let waits = sqlx::query!(
         "UPDATE tallylight.job j
-            SET run_at = CASE WHEN s.closed_at IS NULL AND s.name IS NOT NULL
+            SET attempt = run.attempt,
+                run_at = CASE WHEN s.closed_at IS NULL AND s.name IS NOT NULL
                               THEN coalesce(s.until, '9999-01-01T00:00:00Z') ELSE now() END,
                 lane = CASE WHEN j.fair_key IS NULL THEN 0 ELSE 3 END,
                 run_epoch = CASE WHEN j.cancel_at IS NOT NULL THEN 9223372036854775807 END,
@@ -165,6 +166,7 @@ pub(crate) fn word(finish: &Finish, waits: &Value) -> Option<(Uuid, String, Rela
     let ended = Word {
         job,
         step,
+        subject: None,
         n: Some(n),
         rank: Some(rank),
         state: Some(state.to_owned()),

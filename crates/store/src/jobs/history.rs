@@ -61,6 +61,8 @@ pub struct Attempt {
     pub outcome: String,
     /// What went wrong.
     pub error: Option<String>,
+    /// `traceparent` of the trace that it was part of.
+    pub trace: Option<String>,
     /// Of a crash, the digest of the arguments that it was started with: equal ones are equal.
     pub args_digest: Option<String>,
 }
@@ -107,7 +109,8 @@ impl Store {
     pub async fn job_attempts(&self, slice: i16, id: Uuid) -> Result<Vec<Attempt>, Error> {
         let attempts = sqlx::query_as!(
             Attempt,
-            "SELECT attempt, epoch, process, host, version, started_at, ended_at, outcome, error, args_digest
+            "SELECT attempt, epoch, process, host, version, started_at, ended_at, outcome, error, trace,
+                    args_digest
                FROM tallylight.job_attempt WHERE slice = $1 AND job = $2 ORDER BY attempt, ended_at",
             slice,
             id,

@@ -4,7 +4,7 @@
 //!
 //! Which words there are, and what follows from the end of a job, stands in `waits`.
 
-use domain::ids::Timestamp;
+use domain::ids::{Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -49,6 +49,9 @@ pub struct Word {
     pub job: Uuid,
     /// Its step that waits.
     pub step: String,
+    /// Of an event, its subject; words of earlier builds have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
     /// Of a child, its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<i32>,
@@ -87,6 +90,7 @@ impl EventWait {
         Word {
             job: self.job,
             step: self.step.clone(),
+            subject: Some(self.awaits.subject.clone()),
             n: None,
             rank: None,
             state: None,
@@ -110,7 +114,8 @@ impl Store {
 
     /// Notes that a step waits for an event. The reactions from now on tell it; whether the event
     /// stands in the log already, the caller is to look after this. Waits for a reaction of the
-    /// subject's slice that is under way.
+    /// subject's slice that is under way. Of two waits under one name, the one that ends later stays:
+    /// a job that recurs may have left one of its last time.
     pub async fn await_event(&self, wait: &EventWait) -> Result<(), Error> {
         let EventWait { job_slice, job, step, awaits, until } = wait;
         let slice = self.slice_of(&awaits.subject);
@@ -125,7 +130,11 @@ impl Store {
         .await?;
         sqlx::query!(
             "INSERT INTO tallylight.event_wait (slice, subject, job, step, job_slice, types, after, until)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (slice, subject, job, step) DO UPDATE
+                SET job_slice = excluded.job_slice, types = excluded.types, after = excluded.after,
+                    until = excluded.until
+              WHERE tallylight.event_wait.until < excluded.until",
             slice,
             awaits.subject.as_str(),
             job,

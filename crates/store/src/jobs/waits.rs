@@ -229,7 +229,8 @@ impl Store {
     }
 
     /// Begins a step of a run, with its children if it has some, and returns it; one that was begun
-    /// before stays as it is. `None`: the run is not the present one of its job.
+    /// before stays as it is. `None`: the run is not the present one of its job. A run whose start was
+    /// not marked is the present one while none is marked.
     ///
     /// # Errors
     /// [`Error::Fenced`] where the lease has passed on, [`Error::Invalid`] where a child is refused.
@@ -247,7 +248,8 @@ impl Store {
             "UPDATE tallylight.job
                 SET waits = coalesce(waits, '{}') || jsonb_build_object('for', $5::text,
                       'steps', jsonb_build_object($5::text, now()) || coalesce(waits -> 'steps', '{}'))
-              WHERE slice = $1 AND id = $2 AND attempt = $3 AND run_epoch = $4",
+              WHERE slice = $1 AND id = $2
+                AND (attempt = $3 AND run_epoch = $4 OR attempt = $3 - 1 AND run_epoch IS NULL)",
             slice,
             job,
             attempt,

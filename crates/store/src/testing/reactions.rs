@@ -149,23 +149,35 @@ impl Tables {
         } else {
             all
         };
-        let mut checked = Vec::with_capacity(all.len());
-        // Together or not at all: a refusal comes before the first change.
         for (lease, reaction) in all {
             self.check_slice(lease.slice, &reaction.events)?;
-            let no_fence = self.flaws.no_fence;
-            let tables = self.slice(lease.slice);
-            let held = tables.filter(|tables| {
-                (tables.react.epoch, tables.react.position) == (lease.epoch, lease.position)
-                    || no_fence
-            });
-            let states = held.map(|tables| tables.check(lease.slice, reaction)).transpose()?;
-            checked.push(states);
+        }
+        let held: Vec<bool> = all.iter().map(|(lease, _)| self.is_at(lease)).collect();
+        // Together or not at all: a refusal comes before the first change, and of several refusals
+        // the one that the database meets first is told.
+        let mut states = Vec::with_capacity(all.len());
+        for ((_, reaction), held) in all.iter().zip(&held) {
+            states.push(if *held { Some(state_rows(reaction)?) } else { None });
+        }
+        for check in [SliceTables::check_parked, SliceTables::check_new] {
+            for ((lease, reaction), held) in all.iter().zip(&held) {
+                if let Some(tables) = self.slice(lease.slice).filter(|_| *held) {
+                    check(tables, lease.slice, reaction)?;
+                }
+            }
         }
         let commit = |((lease, reaction), states): (&(Lease, Reaction), Option<Vec<StateRow>>)| {
             Some(self.slice(lease.slice)?.commit(now, lease, reaction, states?, ttl))
         };
-        Ok(all.iter().zip(checked).map(commit).collect())
+        Ok(all.iter().zip(states).map(commit).collect())
+    }
+
+    /// Whether a lease is the present one and its position that of the slice.
+    fn is_at(&mut self, lease: &Lease) -> bool {
+        let no_fence = self.flaws.no_fence;
+        self.slice(lease.slice).is_some_and(|tables| {
+            (tables.react.epoch, tables.react.position) == (lease.epoch, lease.position) || no_fence
+        })
     }
 
     pub(super) fn parked_counts(&mut self, slice: i16) -> Vec<(Subject, i64)> {
@@ -223,6 +235,22 @@ impl Tables {
     }
 }
 
+/// The states of a reaction as JSON, where PostgreSQL would take them.
+fn state_rows(reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
+    let mut states = Vec::with_capacity(reaction.states.len());
+    for (subject, state, position) in &reaction.states {
+        check_text(subject.as_str())?;
+        let json = serde_json::to_value(state).map_err(|source| Error::Inconsistent {
+            table: "subject_state",
+            row: subject.to_string(),
+            source,
+        })?;
+        check_json(&json)?;
+        states.push((subject.clone(), (json, *position)));
+    }
+    Ok(states)
+}
+
 impl SliceTables {
     /// Performs a reaction whose fence holds.
     fn commit(
@@ -257,19 +285,8 @@ impl SliceTables {
         Committed { lease, jobs, events }
     }
 
-    /// Whether PostgreSQL would take all of a reaction; its states as JSON.
-    fn check(&self, slice: i16, reaction: &Reaction) -> Result<Vec<StateRow>, Error> {
-        let mut states = Vec::with_capacity(reaction.states.len());
-        for (subject, state, position) in &reaction.states {
-            check_text(subject.as_str())?;
-            let json = serde_json::to_value(state).map_err(|source| Error::Inconsistent {
-                table: "subject_state",
-                row: subject.to_string(),
-                source,
-            })?;
-            check_json(&json)?;
-            states.push((subject.clone(), (json, *position)));
-        }
+    /// Whether PostgreSQL would take what is set aside, and what became of what was.
+    fn check_parked(&mut self, slice: i16, reaction: &Reaction) -> Result<(), Error> {
         for parked in &reaction.parked {
             check_text(parked.subject.as_str())?;
             if self.parked.contains_key(&parked.position) {
@@ -282,9 +299,13 @@ impl SliceTables {
                 return Err(Error::RequestReplaced { slice, position: *requested });
             }
         }
+        Ok(())
+    }
+
+    /// Whether it would take the jobs and events.
+    fn check_new(&mut self, _: i16, reaction: &Reaction) -> Result<(), Error> {
         self.new_jobs(reaction).try_for_each(super::jobs::check)?;
-        check_events(&reaction.events)?;
-        Ok(states)
+        check_events(&reaction.events)
     }
 
     /// The jobs that were not enqueued before, as their keys tell.

@@ -39,6 +39,15 @@ pub struct ChildRow {
     pub rank: Option<i32>,
 }
 
+impl Word {
+    /// Whether it is about the event that is waited for, not one of an earlier wait of the name.
+    fn fits(&self, awaits: &Awaits) -> bool {
+        let position = self.value.as_ref().and_then(|value| value["position"].as_i64());
+        position > Some(awaits.after)
+            && self.subject.as_ref().is_none_or(|subject| *subject == awaits.subject)
+    }
+}
+
 /// How far a wait without an end is put off.
 fn far() -> Timestamp {
     Timestamp::from_timestamp(253_370_764_800, 0).unwrap_or(Timestamp::MAX_UTC)
@@ -62,7 +71,10 @@ impl Tables {
         let tables = self.fence(Consumer::Jobs, slice, epoch)?;
         let key = (job, name.to_owned());
         let is_new = !tables.steps.contains_key(&key);
-        let is_run = |row: &&mut JobRow| row.attempt == attempt && row.run_epoch == Some(epoch);
+        let is_run = |row: &&mut JobRow| match row.run_epoch {
+            Some(run) => run == epoch && row.attempt == attempt,
+            None => row.attempt == attempt - 1,
+        };
         let Some(row) = tables.jobs.get_mut(&job).filter(is_run) else { return Ok(None) };
         check_text(name)?;
         if let Begin::Value(value) = begin {
@@ -116,6 +128,7 @@ impl Tables {
         (parent, step): &(Uuid, String),
         children: &[PlainJob],
     ) -> Result<(), Error> {
+        let parent_row = self.existing(slice)?.jobs.get(parent).cloned();
         for (n, child) in (1..).zip(children) {
             self.enqueued += 1;
             let id = Uuid::from_u64_pair(u64::MAX, self.enqueued);
@@ -128,6 +141,10 @@ impl Tables {
             let mut row = new_row(now, (id, &child.kind, subject), &child.args, options);
             let of = json!({"slice": slice, "job": parent, "step": step, "n": n});
             row.waits = Some(json!({ "parent": of }));
+            if let Some(JobRow { trace, causation_id, correlation_id, .. }) = &parent_row {
+                row.trace.clone_from(trace);
+                (row.causation_id, row.correlation_id) = (*causation_id, *correlation_id);
+            }
             self.existing(child_slice)?.add_job(id, row);
             let child = Child { id, state: None, value: None, error: None };
             let row = ChildRow { child, slice: child_slice, is_open: true, rank: None };
@@ -173,7 +190,10 @@ impl Tables {
         let slice = self.count.slice_of(&wait.awaits.subject);
         let Some(tables) = self.slice(slice) else { return };
         let key = (wait.awaits.subject.clone(), wait.job, wait.step.clone());
-        tables.event_waits.entry(key).or_insert_with(|| wait.clone());
+        let until = micros(wait.until);
+        if tables.event_waits.get(&key).is_none_or(|known| known.until < until) {
+            tables.event_waits.insert(key, EventWait { until, ..wait.clone() });
+        }
     }
 
     pub(super) fn cancel_unstarted(&mut self, slice: i16, jobs: &[Uuid]) -> u64 {
@@ -235,10 +255,11 @@ impl JobRow {
 
 impl SliceTables {
     /// Ends a run that waits for a step.
-    pub(super) fn wait(&mut self, now: Timestamp, id: Uuid, step: &str) {
+    pub(super) fn wait(&mut self, now: Timestamp, (id, attempt): (Uuid, i32), step: &str) {
         let open = self.steps.get(&(id, step.to_owned())).filter(|row| !row.step.is_closed);
         let until = open.map(|row| row.step.until.unwrap_or_else(far));
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.attempt = attempt;
         job.run_at = until.unwrap_or_else(|| micros(now));
         job.lane = job.home();
         job.run_epoch = job.is_cancelled.then_some(NEVER);
@@ -327,7 +348,8 @@ impl SliceTables {
     fn hear(&mut self, word: &Word) {
         let Some(row) = self.steps.get_mut(&(word.job, word.step.clone())) else { return };
         let Some(n) = word.n else {
-            if row.step.awaits.is_some() && !row.step.is_closed {
+            let fits = row.step.awaits.as_ref().is_some_and(|awaits| word.fits(awaits));
+            if fits && !row.step.is_closed {
                 row.step.is_closed = true;
                 row.step.value.clone_from(&word.value);
             }

@@ -6,7 +6,8 @@
 //! and in PostgreSQL by moving what its rows say, so that no answer depends on how fast a machine
 //! is. Not its job: transactions that run at once, which `interleavings` steps through.
 //!
-//! `TALLYLIGHT_CONFORMANCE_SEED` repeats a run, `TALLYLIGHT_CONFORMANCE_CALLS` makes runs longer.
+//! `TALLYLIGHT_CONFORMANCE_SEED` repeats a run, `TALLYLIGHT_CONFORMANCE_CALLS` makes runs longer, and
+//! `TALLYLIGHT_CONFORMANCE_DUMP_EVERY=1` finds the call after which tables differ.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -55,22 +56,30 @@ impl Pair {
     /// Makes random calls to both; returns the first difference.
     async fn compare(&mut self, seed: u64, calls: u64) -> Result<(), String> {
         let mut rng = StdRng::seed_from_u64(seed);
+        let dump_every = setting("TALLYLIGHT_CONFORMANCE_DUMP_EVERY").unwrap_or(DUMP_EVERY);
         for n in 1..=calls {
             let call = self.tables.look(|tables| Call::any(&mut rng, tables));
             let expected = self.postgres.make(&call).await;
             let found = self.memory.make(&call).await;
             if expected != found {
+                // Where the tables differ too, an earlier call may have made it.
+                let tables = self.compare_tables().await.err().unwrap_or_default();
                 return Err(format!(
-                    "seed {seed}, call {n}: {call:?}\nPostgreSQL: {expected}\n    memory: {found}"
+                    "seed {seed}, call {n}: {call:?}\nPostgreSQL: {expected}\n    memory: {found}\n\
+                     {tables}"
                 ));
             }
-            if n % DUMP_EVERY == 0 || n == calls {
-                let (expected, found) = (self.postgres.dump().await, self.memory.dump().await);
-                dump::differ(&expected, &found)
+            if n % dump_every == 0 || n == calls {
+                self.compare_tables()
+                    .await
                     .map_err(|difference| format!("seed {seed}, after call {n}: {difference}"))?;
             }
         }
         Ok(())
+    }
+
+    async fn compare_tables(&self) -> Result<(), String> {
+        dump::differ(&self.postgres.dump().await, &self.memory.dump().await)
     }
 }
 

@@ -87,6 +87,29 @@ async fn options_are_taken() {
 }
 
 #[tokio::test]
+async fn arguments_have_at_most_a_mebibyte_wherever_they_were_read() {
+    let db = db().await;
+    let of = |bytes: usize| json!({ "text": "x".repeat(bytes) });
+    let id = db.store.enqueue("mail", &of((1 << 20) - 100), &EnqueueOptions::default()).await;
+    id.unwrap();
+    for bytes in [1 << 20, 10 << 20] {
+        let text = refused(&db, "mail", of(bytes), json!({})).await;
+        assert!(text.contains("at most 1 MiB: keep what is larger elsewhere"), "{text}");
+        let many = sqlx::query("SELECT * FROM tallylight.enqueue_many($1)")
+            .bind(json!([{ "kind": "mail", "args": of(bytes) }]));
+        let text = many.execute(&db.pool).await.unwrap_err().to_string();
+        assert!(text.contains("job 1: args must have at most 1 MiB"), "{text}");
+    }
+    // In a table they are compressed, to a hundredth of that.
+    db.sql("CREATE TABLE public.big (args jsonb)").await;
+    let insert = sqlx::query("INSERT INTO public.big VALUES ($1)").bind(of(10 << 20));
+    insert.execute(&db.pool).await.unwrap();
+    let call = sqlx::query("SELECT tallylight.enqueue('mail', args) FROM public.big");
+    let text = call.execute(&db.pool).await.unwrap_err().to_string();
+    assert!(text.contains("at most 1 MiB"), "{text}");
+}
+
+#[tokio::test]
 async fn a_bad_call_is_refused_in_words() {
     let db = db().await;
     let none = json!({});

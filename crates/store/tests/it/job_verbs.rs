@@ -106,15 +106,20 @@ async fn what_is_kept_of_runs_and_jobs_is_a_setting() {
 }
 
 #[tokio::test]
-async fn an_attempt_tells_token_process_build_and_error() {
+async fn an_attempt_tells_token_process_build_error_and_trace() {
     let r = running(1, JobHistory::Failures).await;
+    sqlx::query("UPDATE tallylight.job SET trace = $1")
+        .bind(TRACE)
+        .execute(&r.db.pool)
+        .await
+        .unwrap();
     let after = Duration::from_secs(1);
     r.end(0, Ending::Retry { error: "broken".to_owned(), after }).await;
     let attempt = r.store.job_attempts(SLICE, r.ids[0]).await.unwrap().remove(0);
     assert_eq!((attempt.attempt, attempt.epoch, attempt.process), (1, r.epoch, Some(r.process)));
     assert_eq!(attempt.host.as_deref(), Some("host-a"));
     assert_eq!(attempt.version.as_deref(), Some("1.2.3"));
-    assert_eq!(attempt.error.as_deref(), Some("broken"));
+    assert_eq!((attempt.error.as_deref(), attempt.trace.as_deref()), (Some("broken"), Some(TRACE)));
     assert!(attempt.started_at.unwrap() <= attempt.ended_at);
 }
 
@@ -310,6 +315,16 @@ async fn redrive_counts_first_and_edits_by_a_merge_patch() {
     assert!(r.store.dead_jobs(10).await.unwrap().is_empty());
     let error = r.store.redrive(&DeadFilter::default(), &Redrive::default()).await.unwrap_err();
     assert!(error.to_string().contains("the filter is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn an_edit_that_makes_arguments_too_large_lets_nothing_run_again() {
+    let r = graveyard().await;
+    let edit = Some(json!({ "text": "x".repeat(1 << 20) }));
+    let how = Redrive { edit, ..Redrive::default() };
+    let error = r.store.redrive(&DeadFilter::all(), &how).await.unwrap_err();
+    assert!(error.to_string().contains("args have more than 1 MiB"), "{error}");
+    assert_eq!(r.store.dead_jobs(10).await.unwrap().len(), 3, "nothing has moved");
 }
 
 #[tokio::test]

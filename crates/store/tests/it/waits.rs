@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::support::{LONG, READ_NOW, db, event, login};
 
 mod enqueued;
+mod rounds;
 
 /// A store whose jobs all belong to one process.
 struct World {
@@ -293,6 +294,7 @@ fn child_word(parent: &Run, n: i32, rank: i32, state: &str) -> Word {
     Word {
         job: parent.id,
         step: "parts".to_owned(),
+        subject: None,
         n: Some(n),
         rank: Some(rank),
         state: Some(state.to_owned()),

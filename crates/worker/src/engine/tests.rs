@@ -33,6 +33,7 @@ mod conformance;
 mod limits;
 mod on_time;
 mod suspects;
+mod takeover;
 mod unreadable;
 mod waits;
 

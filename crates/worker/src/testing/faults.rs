@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Run, Script};
 use crate::jobs::{Done, JobError};
+use crate::steps::Steps;
 
 /// Calls that store what became of jobs.
 const COMMITS: [&str; 3] = ["mark_all", "finish", "finish_all"];
@@ -144,7 +145,15 @@ impl Script for Suffering {
         UPKEEP.contains(&kind) || self.handlers.knows(kind)
     }
 
+    fn is_marked(&self, kind: &str) -> bool {
+        self.handlers.is_marked(kind)
+    }
+
     fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>> {
+        self.handlers.run(run)
+    }
+
+    fn run_with(&self, run: Run, steps: Steps) -> BoxFuture<'static, Result<Done, JobError>> {
         if UPKEEP.contains(&run.kind.as_str()) && !self.handlers.knows(&run.kind) {
             let after = Duration::from_hours(24);
             return Box::pin(std::future::ready(Ok(Done::Again { after })));
@@ -162,7 +171,7 @@ impl Script for Suffering {
                 Some(Fault::CrashBefore) => die(&faults).await,
                 Some(Fault::CrashAfter | Fault::LoseLease) | None => {}
             }
-            let ended = handlers.run(run).await;
+            let ended = handlers.run_with(run, steps).await;
             if fault == Some(Fault::CrashAfter) {
                 die(&faults).await;
             }

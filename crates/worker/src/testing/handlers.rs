@@ -1,6 +1,6 @@
 //! Handlers of a kit, by kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,12 +8,17 @@ use futures_util::future::BoxFuture;
 
 use super::{Run, Script};
 use crate::jobs::{Done, JobError};
+use crate::steps::Steps;
 
-type Handler = Arc<dyn Fn(Run) -> BoxFuture<'static, Result<Done, JobError>> + Send + Sync>;
+type Handler =
+    Arc<dyn Fn(Run, Option<Steps>) -> BoxFuture<'static, Result<Done, JobError>> + Send + Sync>;
 
 /// Handlers by the kind of their jobs.
 #[derive(Clone, Default)]
-pub struct Handlers(BTreeMap<String, Handler>);
+pub struct Handlers {
+    by_kind: BTreeMap<String, Handler>,
+    unmarked: BTreeSet<String>,
+}
 
 impl Handlers {
     /// None.
@@ -31,29 +36,67 @@ impl Handlers {
     where
         F: Future<Output = Result<Done, JobError>> + Send + 'static,
     {
-        self.0.insert(kind.into(), Arc::new(move |run| Box::pin(handler(run))));
+        self.by_kind.insert(kind.into(), Arc::new(move |run, _| Box::pin(handler(run))));
         self
     }
-}
 
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+    /// The same with a handler that has [`Steps`]: what is done is kept, and it may wait.
+    #[must_use]
+    pub fn on_steps<F>(
+        mut self,
+        kind: impl Into<String>,
+        handler: impl Fn(Run, Steps) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Done, JobError>> + Send + 'static,
+    {
+        let with_steps: Handler = Arc::new(move |run, steps| match steps {
+            Some(steps) => Box::pin(handler(run, steps)),
+            None => Box::pin(async { Err(JobError::fail("it runs with steps alone")) }),
+        });
+        self.by_kind.insert(kind.into(), with_steps);
+        self
     }
-}
 
-impl Script for Handlers {
-    fn knows(&self, kind: &str) -> bool {
-        self.0.contains_key(kind)
+    /// The same with starts of `kind` that are not marked: they cost no write, and no crash of them
+    /// is counted.
+    #[must_use]
+    pub fn unmarked(mut self, kind: impl Into<String>) -> Self {
+        self.unmarked.insert(kind.into());
+        self
     }
 
-    fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>> {
-        match self.0.get(&run.kind) {
-            Some(handler) => handler(run),
+    fn handle(&self, run: Run, steps: Option<Steps>) -> BoxFuture<'static, Result<Done, JobError>> {
+        match self.by_kind.get(&run.kind) {
+            Some(handler) => handler(run, steps),
             // Nobody asks for a kind that is not known.
             None => Box::pin(async move {
                 Err(JobError::Fail { reason: format!("no handler for \"{}\"", run.kind) })
             }),
         }
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_kind.keys()).finish()
+    }
+}
+
+impl Script for Handlers {
+    fn knows(&self, kind: &str) -> bool {
+        self.by_kind.contains_key(kind)
+    }
+
+    fn is_marked(&self, kind: &str) -> bool {
+        !self.unmarked.contains(kind)
+    }
+
+    fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>> {
+        self.handle(run, None)
+    }
+
+    fn run_with(&self, run: Run, steps: Steps) -> BoxFuture<'static, Result<Done, JobError>> {
+        self.handle(run, Some(steps))
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use domain::event::Event;
-use domain::ids::Subject;
+use domain::event::{Event, NewEvent};
+use domain::ids::{Subject, Timestamp};
 use domain::schedule::Missed;
 use serde_json::json;
 use store::{EnqueueOptions, NewSchedule, PauseScope};
 
 use super::*;
+use crate::{WaitFor, Waited};
 
 /// Does its work, and counts how often.
 fn counting() -> (Handlers, Arc<AtomicU32>) {
@@ -242,4 +243,78 @@ fn a_process_whose_clock_is_wrong_by_an_hour_starts_jobs_when_they_are_due() {
         assert!(kit.advance(Duration::from_mins(10) - Duration::from_secs(1)).is_empty());
         assert_eq!(kit.advance(Duration::from_secs(2)).jobs("completed"), [job]);
     }
+}
+
+fn paid(received_at: Timestamp) -> NewEvent {
+    NewEvent {
+        event_id: Uuid::from_u128(1),
+        subject: Subject::from_stored("orders/1".to_owned()),
+        event_type: "Paid".to_owned(),
+        schema_version: 1,
+        key: None,
+        received_at,
+        causation_id: None,
+        correlation_id: None,
+        meta: None,
+        payload: b"{}".to_vec(),
+    }
+}
+
+/// Charges, waits for a while, and then for an event or its time.
+fn orders() -> (Handlers, Arc<AtomicU32>) {
+    let charges = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&charges);
+    let handlers = Handlers::new().on_steps("order", move |_, steps| {
+        let counter = Arc::clone(&counter);
+        async move {
+            let charge = || async move { Ok(counter.fetch_add(1, Ordering::Relaxed) + 41) };
+            let charge: u32 = steps.step("charge", charge).await?;
+            steps.sleep("cooling off", Duration::from_hours(2)).await?;
+            let subject = Subject::from_stored("orders/1".to_owned());
+            let paid = WaitFor::new(subject, Duration::from_hours(4)).types(["Paid"]);
+            let told = match steps.wait_for("paid", paid).await? {
+                Waited::Event(paid) => json!({ "charge": charge, "paid": paid.position }),
+                Waited::TimedOut => json!({ "charge": charge }),
+            };
+            Ok(Done::Value(told))
+        }
+    });
+    (handlers, charges)
+}
+
+#[test]
+fn a_handler_with_steps_goes_on_as_time_passes_and_events_come_whatever_dies() {
+    for is_paid in [false, true] {
+        let (handlers, charges) = orders();
+        let mut kit = Kit::new(handlers);
+        let order = kit.enqueue("order", &json!({}));
+        kit.fault("order", Fault::CrashAfter);
+        kit.drain();
+        assert_eq!((kit.state(order), charges.load(Ordering::Relaxed)), ("scheduled", 1));
+        kit.advance(Duration::from_hours(3));
+        assert_eq!(kit.state(order), "scheduled", "it waits for the event now");
+        if is_paid {
+            let paid = paid(kit.now());
+            kit.append(&paid).unwrap();
+            kit.drain();
+        } else {
+            kit.advance(Duration::from_hours(4));
+        }
+        assert_eq!((kit.state(order), charges.load(Ordering::Relaxed)), ("completed", 1));
+        let [event] = &kit.events(&Subject::job(order))[..] else { panic!("one event") };
+        let Event::JobCompleted(ended) = Event::decode(event) else { panic!("{event:?}") };
+        let value = ended.value.unwrap();
+        assert_eq!((&value["charge"], value["paid"].is_null()), (&json!(41), !is_paid));
+    }
+}
+
+#[test]
+fn a_start_that_is_not_marked_counts_no_crash() {
+    let (handlers, count) = counting();
+    let mut kit = Kit::new(handlers.unmarked("count"));
+    let job = kit.enqueue("count", &json!({}));
+    (0..5).for_each(|_| kit.fault("count", Fault::CrashBefore));
+    let report = kit.drain();
+    assert_eq!(report.jobs("completed"), [job]);
+    assert_eq!((count.load(Ordering::Relaxed), report.starts_of(job)), (1, vec![1; 6]));
 }

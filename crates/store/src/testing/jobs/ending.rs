@@ -58,7 +58,7 @@ impl SliceTables {
         self.end_waits(now, finish);
         let how = match &finish.ending {
             Ending::Wait { step } => {
-                self.wait(now, finish.id, step);
+                self.wait(now, (finish.id, finish.attempt), step);
                 "waiting"
             }
             Ending::Completed => {

@@ -1,11 +1,11 @@
 //! The calls that both stores get: what they are made of. Times are hours from the store's present;
-//! ids of jobs are the in-memory store's.
+//! ids of jobs are those that the in-memory store gives.
 
 use domain::ids::Subject;
 use rand::rngs::StdRng;
 use serde_json::Value;
 use store::testing::Tables;
-use store::{Consumer, KeyStates, OnConflict, Pauses, Request};
+use store::{Consumer, KeyStates, OnConflict, Pauses, Request, Starts};
 use uuid::Uuid;
 
 use super::dice::Dice;
@@ -166,7 +166,7 @@ pub(super) enum Waits {
     GiveUp { slice: i16, epoch: i64, job: Uuid, name: &'static str },
     Steps { slice: i16, job: Uuid },
     Await { job: Uuid, name: &'static str, subject: Subject, after: i64, in_hours: i64 },
-    Tell { slice: i16, job: Uuid, name: &'static str, position: i64 },
+    Tell { slice: i16, job: Uuid, name: &'static str, subject: Option<Subject>, position: i64 },
     CancelUnstarted { slice: i16, jobs: Vec<Uuid> },
 }
 
@@ -228,7 +228,8 @@ pub(super) enum Call {
         slice: i16,
         subjects: Vec<Subject>,
     },
-    React(Box<React>),
+    /// Of one slice, or of several in one transaction.
+    React(Vec<React>),
     Parked {
         slice: i16,
         subject: Subject,
@@ -254,6 +255,9 @@ pub(super) enum Call {
         epoch: i64,
         ids: Vec<Uuid>,
     },
+    MarkAll(Vec<Starts>),
+    /// Runs of slices, each with its epoch.
+    FinishAll(Vec<(i16, i64, Vec<Run>)>),
     Finish {
         slice: i16,
         epoch: i64,
@@ -333,7 +337,8 @@ impl Call {
             33..36 => dice.renew(),
             36..38 => dice.release(slice),
             38 => Self::LoadStates { slice, subjects: dice.subjects(slice) },
-            39..60 => Self::React(Box::new(dice.react(slice))),
+            39..52 => Self::React(vec![dice.react(slice)]),
+            52..60 => Self::React(dice.react_all()),
             60..62 => {
                 Self::Parked { slice, subject: dice.subject(slice), limit: dice.number(0..4) }
             }
@@ -342,8 +347,10 @@ impl Call {
             72..76 if dice.below(2) == 0 => Self::Lanes(dice.lanes(slice)),
             72..76 => dice.due(slice),
             76..78 => Self::NextDue(dice.process()),
-            78..85 => dice.mark(slice),
-            85..91 => dice.finish(slice),
+            78..82 => dice.mark(slice),
+            82..85 => dice.mark_all(),
+            85..88 => dice.finish(slice),
+            88..91 => dice.finish_all(),
             91 => dice.acquit(slice),
             92 if dice.below(4) == 0 => Self::AwaitedSessions,
             92 if dice.below(3) == 0 => Self::EndedSessions,

@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use store::testing::{SliceTables, Tables};
-use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request};
+use store::{Consumer, KeyStates, Mended, Next, OnConflict, Pauses, Request, Starts};
 use uuid::Uuid;
 
 use super::call::{
@@ -210,6 +210,11 @@ impl Dice<'_> {
         react
     }
 
+    /// A reaction of each slice with load.
+    pub(super) fn react_all(&mut self) -> Vec<React> {
+        (0..SLICES).map(|slice| self.react(slice)).collect()
+    }
+
     /// What became of a request about what is set aside.
     fn mended(&mut self, slice: i16) -> Option<(Mended, IsPresent)> {
         let rows = &self.of(slice).parked;
@@ -344,7 +349,40 @@ impl Dice<'_> {
         Call::Mark { slice, epoch: self.epoch(Consumer::Jobs, slice), ids }
     }
 
+    /// Starts in each slice with load, some of jobs that were started since they were read.
+    pub(super) fn mark_all(&mut self) -> Call {
+        let starts = |slice| {
+            let mut live = self.live_jobs(slice);
+            live.retain(|_| self.once_in(2));
+            live.push((Uuid::from_u128(1), 0));
+            let (ids, attempts): (Vec<Uuid>, Vec<i32>) = live.into_iter().unzip();
+            let attempts = attempts.into_iter().map(|attempt| match self.below(8) {
+                0 => Some(attempt - 1),
+                1 => None,
+                _ => Some(attempt),
+            });
+            let attempts = attempts.collect();
+            Starts { slice, epoch: self.epoch(Consumer::Jobs, slice), ids, attempts }
+        };
+        Call::MarkAll((0..SLICES).map(starts).collect())
+    }
+
     pub(super) fn finish(&mut self, slice: i16) -> Call {
+        let runs = self.runs(slice);
+        Call::Finish { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
+    }
+
+    /// Ends of runs in each slice with load.
+    pub(super) fn finish_all(&mut self) -> Call {
+        let all = |slice| {
+            let runs = self.runs(slice);
+            (slice, self.epoch(Consumer::Jobs, slice), runs)
+        };
+        Call::FinishAll((0..SLICES).map(all).collect())
+    }
+
+    /// Runs of a slice that end.
+    fn runs(&mut self, slice: i16) -> Vec<Run> {
         let mut live = self.live_jobs(slice);
         live.retain(|_| self.once_in(3));
         let mut runs: Vec<Run> = Vec::new();
@@ -357,7 +395,7 @@ impl Dice<'_> {
         {
             runs.push(twice);
         }
-        Call::Finish { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
+        runs
     }
 
     /// Runs as they stand, or as they stood before the last start.
@@ -370,8 +408,7 @@ impl Dice<'_> {
         Call::Acquit { slice, epoch: self.epoch(Consumer::Jobs, slice), runs }
     }
 
-    /// Steps of jobs that run or do not, and waits of jobs that nobody has, so that their ids are the
-    /// same in both stores.
+    /// Steps of jobs that run or do not, and waits of jobs that nobody has.
     pub(super) fn waits(&mut self, slice: i16) -> Waits {
         let live = self.live_jobs(slice);
         let nobody = (Uuid::from_u128(1), 0);
@@ -400,7 +437,10 @@ impl Dice<'_> {
                 after: self.number(0..20),
                 in_hours: self.number(-1..3),
             },
-            8 => Waits::Tell { slice, job, name, position: self.number(1..9) },
+            8 => {
+                let subject = self.once_in(2).then(|| self.subject(slice));
+                Waits::Tell { slice, job, name, subject, position: self.number(1..9) }
+            }
             _ => Waits::CancelUnstarted { slice, jobs: vec![job] },
         }
     }

@@ -80,21 +80,14 @@ impl Side {
         lines.extend(live);
         lines.extend(dead);
         let run = |((id, attempt), outcome): &((Uuid, i32), &str)| {
-            format!("run {slice} {} {attempt} {outcome}", self.told_id(*id))
+            format!("run {slice} {} {attempt} {outcome}", *id)
         };
         lines.extend(tables.attempts.iter().map(run));
         lines.extend(self.dump_schedules(slice, tables));
         let step = |((job, _), row): (&(Uuid, String), &store::testing::StepRow)| {
             let store::Step { name, kind, value, until, is_closed, .. } = &row.step;
             let until = until.map(|until| self.told_at(until));
-            step_line(
-                slice,
-                self.told_id(*job),
-                (name, kind.name()),
-                value.as_ref(),
-                until,
-                *is_closed,
-            )
+            step_line(slice, *job, (name, kind.name()), value.as_ref(), until, *is_closed)
         };
         lines.extend(tables.steps.iter().map(step));
         let wait = |((subject, job, step), wait): (&(Subject, Uuid, String), &store::EventWait)| {
@@ -123,17 +116,13 @@ impl Side {
             job.is_cancelled,
         ));
         let waits = job.waits.as_ref().map(without_times);
+        let age = self.told_at(job.enqueued_at);
         let limits = (&job.queue, &job.limit_key, job.limit, &job.fair_key);
         let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
         format!(
             "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
-             {attempt} {errors} {} {:?} {due:?} {run:?} {limits:?} {:?} {waits:?}",
-            self.told_id(id),
-            job.causation_id,
-            job.correlation_id,
-            job.crashes,
-            job.last_error,
-            job.trace
+             {attempt} {errors} {} {:?} {age} {due:?} {run:?} {limits:?} {:?} {waits:?}",
+            id, job.causation_id, job.correlation_id, job.crashes, job.last_error, job.trace
         )
     }
 
@@ -157,7 +146,7 @@ impl Side {
         .await;
         lines.extend(steps.into_iter().map(|(slice, job, name, kind, value, until, is_closed)| {
             let until = until.map(|until| self.told_at(until));
-            step_line(slice, self.told_id(job), (&name, &kind), value.as_ref(), until, is_closed)
+            step_line(slice, job, (&name, &kind), value.as_ref(), until, is_closed)
         }));
         let waits: Vec<(i16, String, Uuid, String, i64)> =
             all(pool, "SELECT slice, subject, job, step, after FROM tallylight.event_wait").await;
@@ -166,9 +155,11 @@ impl Side {
         }));
         let runs: Vec<(i16, Uuid, i32, String)> =
             all(pool, "SELECT slice, job, attempt, outcome FROM tallylight.job_attempt").await;
-        lines.extend(runs.into_iter().map(|(slice, id, attempt, outcome)| {
-            format!("run {slice} {} {attempt} {outcome}", self.told_id(id))
-        }));
+        lines.extend(
+            runs.into_iter().map(|(slice, id, attempt, outcome)| {
+                format!("run {slice} {id} {attempt} {outcome}")
+            }),
+        );
         lines
     }
 

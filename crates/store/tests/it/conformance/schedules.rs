@@ -89,15 +89,12 @@ impl Side {
             error: fire.error.map(str::to_owned),
         };
         let fired = self.work().fire_schedule(fire.slice, fire.epoch, &made).await;
-        let jobs = fired.map(|jobs| {
-            jobs.map(|jobs| {
-                for job in &jobs {
-                    self.met(*job);
-                }
-                jobs.len()
-            })
-        });
-        told(jobs)
+        if let Ok(Some(jobs)) = &fired {
+            for job in jobs {
+                self.met(*job).await;
+            }
+        }
+        told(fired.map(|jobs| jobs.map(|jobs| jobs.len())))
     }
 
     /// Schedules and fires of the in-memory store.
@@ -151,7 +148,7 @@ impl Side {
     }
 
     fn fired(&self, name: &str, at: Timestamp, job: Uuid) -> String {
-        format!("fire {name} {} {}", self.told_at(at), self.told_id(job))
+        format!("fire {name} {} {}", self.told_at(at), job)
     }
 }
 

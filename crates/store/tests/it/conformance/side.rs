@@ -1,6 +1,5 @@
 //! One of the two stores: makes a call to it and tells its answer in a form that can be compared.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,8 +12,8 @@ use domain::view::{AccountRow, Row, SessionRow, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Awaits, Bucket, Committed, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Lease,
-    Mended, ParkedEvent, PendingRequest, Reacting, Reaction, Work,
+    Awaits, Bucket, Committed, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Finishes,
+    Lease, Mended, ParkedEvent, PendingRequest, Reacting, Reaction, Work,
 };
 use uuid::Uuid;
 
@@ -36,8 +35,7 @@ impl Ahead {
 /// A store.
 pub(super) struct Side {
     pub(super) of: Of,
-    /// Ids that the store gave to jobs, by the in-memory store's.
-    ids: HashMap<Uuid, Uuid>,
+    /// Jobs that have got their id from the store.
     enqueued: u64,
 }
 
@@ -58,11 +56,11 @@ fn hours(hours: u64) -> Duration {
 
 impl Side {
     pub(super) fn postgres(db: Db) -> Self {
-        Self { of: Of::Postgres(db), ids: HashMap::new(), enqueued: 0 }
+        Self { of: Of::Postgres(db), enqueued: 0 }
     }
 
     pub(super) fn memory(memory: Memory, ahead: Ahead) -> Self {
-        Self { of: Of::Memory(memory, ahead), ids: HashMap::new(), enqueued: 0 }
+        Self { of: Of::Memory(memory, ahead), enqueued: 0 }
     }
 
     pub(super) fn work(&self) -> &dyn Work {
@@ -90,16 +88,6 @@ impl Side {
         hours_after(self.now(), in_hours)
     }
 
-    /// The store's own id of a job.
-    fn own(&self, id: Uuid) -> Uuid {
-        self.ids.get(&id).copied().unwrap_or(id)
-    }
-
-    /// The in-memory store's id of a job.
-    pub(super) fn told_id(&self, own: Uuid) -> Uuid {
-        self.ids.iter().find(|(_, known)| **known == own).map_or(own, |(id, _)| *id)
-    }
-
     /// Makes a call and tells its answer.
     #[expect(clippy::too_many_lines, reason = "an arm for each call")]
     pub(super) async fn make(&mut self, call: &Call) -> String {
@@ -116,31 +104,20 @@ impl Side {
                 told(self.work().heartbeat(*process, "here", "0", hours(*ttl)).await)
             }
             Call::Leave(process) => told(self.work().leave(*process).await),
-            Call::React(react) => {
-                let (lease, mut reaction) = self.reaction(react);
-                if let Some((mended, IsPresent(true))) = &react.mended {
-                    let requested_at = self.asked_at(react.slice, mended.requested).await;
-                    reaction.mended = Some(Mended { requested_at, ..mended.clone() });
-                }
-                let one = [Reacting { lease: &lease, reaction: &reaction }];
-                let committed = self.work().commit_reactions(&one, hours(3)).await;
-                let told_one =
-                    |c: Option<Committed>| c.map(|c| (c.lease.position, c.jobs, c.events));
-                told(committed.map(|all| all.into_iter().map(told_one).collect::<Vec<_>>()))
-            }
+            Call::React(reacts) => self.react(reacts).await,
             Call::RequestParked { subject, position, request } => {
                 told(self.work().request_parked(subject, *position, *request, "me", None).await)
             }
             Call::Enqueue(enqueue) => self.enqueue(enqueue).await,
             Call::RetryDead(id) => {
-                let id = self.own(*id);
+                let id = *id;
                 told(match &self.of {
                     Of::Postgres(db) => db.store.retry_dead(id).await,
                     Of::Memory(memory, _) => memory.retry_dead(id),
                 })
             }
             Call::Cancel { id, force } => {
-                let id = self.own(*id);
+                let id = *id;
                 let cancelled = match &self.of {
                     Of::Postgres(db) => db.store.cancel_job(id, *force).await,
                     Of::Memory(memory, _) => memory.cancel_job(id, *force),
@@ -169,6 +146,7 @@ impl Side {
             | Call::Due { .. }
             | Call::NextDue(_)
             | Call::Mark { .. }
+            | Call::MarkAll(_)
             | Call::Cancellations(_)
             | Call::NoteCrashes { .. }
             | Call::TakeTokens { .. }
@@ -176,11 +154,29 @@ impl Side {
             | Call::AwaitedSessions
             | Call::EndedSessions
             | Call::Finish { .. }
+            | Call::FinishAll(_)
             | Call::Acquit { .. } => self.ask(call).await,
             Call::Lanes(lanes) => self.lanes(lanes).await,
             Call::Schedules(schedules) => self.schedules(schedules).await,
             Call::Waits(waits) => self.waits(waits).await,
         }
+    }
+
+    async fn react(&self, reacts: &[React]) -> String {
+        let mut all: Vec<(Lease, Reaction)> = Vec::new();
+        for react in reacts {
+            let (lease, mut reaction) = self.reaction(react);
+            if let Some((mended, IsPresent(true))) = &react.mended {
+                let requested_at = self.asked_at(react.slice, mended.requested).await;
+                reaction.mended = Some(Mended { requested_at, ..mended.clone() });
+            }
+            all.push((lease, reaction));
+        }
+        let all: Vec<Reacting<'_>> =
+            all.iter().map(|(lease, reaction)| Reacting { lease, reaction }).collect();
+        let committed = self.work().commit_reactions(&all, hours(3)).await;
+        let told_one = |c: Option<Committed>| c.map(|c| (c.lease.position, c.jobs, c.events));
+        told(committed.map(|all| all.into_iter().map(told_one).collect::<Vec<_>>()))
     }
 
     /// Makes the calls of leases, reads and jobs.
@@ -247,13 +243,11 @@ impl Side {
                 told(next.map(|next| next.map(|next| (next.as_secs() + 1_800) / 3_600)))
             }
             Call::Mark { slice, epoch, ids } => {
-                let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
-                let started = work.mark_started(*slice, *epoch, &ids).await;
-                let told_start = |s: store::Started| {
-                    let args = s.args.map(|args| args.to_string());
-                    (self.told_id(s.id), s.attempt, s.crashes, args)
-                };
-                told(started.map(|all| sorted(all.into_iter().map(told_start).collect())))
+                told(work.mark_started(*slice, *epoch, ids).await.map(told_starts))
+            }
+            Call::MarkAll(starts) => {
+                let marked = work.mark_all(starts).await;
+                told(marked.map(|all| (told_starts(all.started), sorted(all.fenced))))
             }
             Call::Cancellations(process) => {
                 let told_one = |c: &store::Cancellation| (self.told_job(&c.job), c.is_running);
@@ -262,14 +256,23 @@ impl Side {
             }
             Call::NoteCrashes { slice, epoch } => told(work.note_crashes(*slice, *epoch).await),
             Call::Finish { slice, epoch, runs } => {
-                let runs: Vec<Finish> = runs.iter().map(|run| self.run(run)).collect();
+                let runs: Vec<Finish> = runs.iter().map(Self::run).collect();
                 let ended = work.finish(*slice, *epoch, &runs).await;
-                told(ended.map(|ids| sorted(ids.iter().map(|id| self.told_id(*id)).collect())))
+                told(ended.map(|ids| sorted(ids.into_iter().collect())))
             }
-            Call::Acquit { slice, epoch, runs } => {
-                let runs: Vec<_> = runs.iter().map(|(id, n)| (self.own(*id), *n)).collect();
-                told(work.acquit(*slice, *epoch, &runs).await)
+            Call::FinishAll(all) => {
+                let of = |(slice, epoch, runs): &(i16, i64, Vec<Run>)| {
+                    (*slice, *epoch, runs.iter().map(Self::run).collect::<Vec<_>>())
+                };
+                let all: Vec<(i16, i64, Vec<Finish>)> = all.iter().map(of).collect();
+                let parts: Vec<Finishes<'_>> = all
+                    .iter()
+                    .map(|(slice, epoch, runs)| Finishes { slice: *slice, epoch: *epoch, runs })
+                    .collect();
+                let ended = work.finish_all(&parts).await;
+                told(ended.map(|all| (sorted(all.ended.into_iter().collect()), sorted(all.fenced))))
             }
+            Call::Acquit { slice, epoch, runs } => told(work.acquit(*slice, *epoch, runs).await),
             Call::TakeTokens { name, capacity, per_hour, wanted } => {
                 let bucket = Bucket {
                     name: (*name).to_owned(),
@@ -280,7 +283,7 @@ impl Side {
                 told(taken.map(|t| (t.granted, (t.next_in.as_secs() + 1_800) / 3_600)))
             }
             Call::JobAge { slice, id } => {
-                let age = work.job_age(*slice, self.own(*id)).await;
+                let age = work.job_age(*slice, *id).await;
                 told(age.map(|age| age.map(|age| (age.as_secs() + 1_800) / 3_600)))
             }
             Call::AwaitedSessions => told(work.awaited_sessions("a").await),
@@ -324,21 +327,32 @@ impl Side {
             wait_for: None,
         };
         match self.work().enqueue(enqueue.kind, &enqueue.args, &options).await {
-            Ok(id) if self.ids.values().any(|known| *known == id) => {
-                format!("the live job {}", self.told_id(id))
-            }
+            Ok(id) if self.is_known(id) => format!("the live job {id}"),
             Ok(id) => {
-                self.met(id);
+                self.met(id).await;
                 "a new job".to_owned()
             }
             Err(error) => kind_of(&error).to_owned(),
         }
     }
 
-    /// Notes a job that the store has enqueued: the in-memory one numbers them.
-    pub(super) fn met(&mut self, id: Uuid) {
+    fn is_known(&self, id: Uuid) -> bool {
+        (1..=self.enqueued).any(|n| Uuid::from_u64_pair(u64::MAX, n) == id)
+    }
+
+    /// Meets a job that has got its id from the store. The in-memory one numbers them, and here
+    /// PostgreSQL's is named alike: jobs due at one moment are in the order of their ids.
+    pub(super) async fn met(&mut self, id: Uuid) {
         self.enqueued += 1;
-        self.ids.insert(Uuid::from_u64_pair(u64::MAX, self.enqueued), id);
+        let Of::Postgres(db) = &self.of else { return };
+        for statement in [
+            "UPDATE tallylight.job SET id = $1 WHERE id = $2",
+            "UPDATE tallylight.job_key SET job_id = $1 WHERE job_id = $2",
+            "UPDATE tallylight.schedule_fire SET job = $1 WHERE job = $2",
+        ] {
+            let number = Uuid::from_u64_pair(u64::MAX, self.enqueued);
+            sqlx::query(statement).bind(number).bind(id).execute(&db.pool).await.unwrap();
+        }
     }
 
     /// When somebody asked for something about what is set aside.
@@ -422,7 +436,7 @@ impl Side {
         }
     }
 
-    fn run(&self, run: &Run) -> Finish {
+    fn run(run: &Run) -> Finish {
         let error = || "it\0failed".to_owned();
         let ending = match run.how {
             How::Completed => Ending::Completed,
@@ -436,7 +450,7 @@ impl Side {
             How::Released => Ending::Released,
         };
         let events = run.events.iter().map(new_event).collect();
-        Finish { id: self.own(run.id), attempt: run.attempt, ending, events }
+        Finish { id: run.id, attempt: run.attempt, ending, events }
     }
 
     fn reaction(&self, react: &React) -> (Lease, Reaction) {
@@ -472,7 +486,7 @@ impl Side {
             states: states.collect(),
             rows: rows.map(|row| (row, react.to)).collect(),
             jobs: react.jobs.iter().map(|job| self.job(job)).collect(),
-            cancels: react.cancels.iter().map(|id| self.own(*id)).collect(),
+            cancels: react.cancels.clone(),
             events: react.events.iter().map(new_event).collect(),
             parked: parked.collect(),
             mended: react.mended.as_ref().map(|(mended, _)| mended.clone()),
@@ -483,7 +497,7 @@ impl Side {
     fn told_job(&self, job: &DueJob) -> String {
         let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
         let DueJob { priority, queue, lane, limit_key, limit, fair_key, crashes, .. } = job;
-        let (id, due) = (self.told_id(job.id), self.told_at(job.run_at));
+        let (id, due) = (job.id, self.told_at(job.run_at));
         let (subject, causation) = (&job.subject, job.causation_id);
         let waited = (job.waited.so_far().as_secs() + 1_800) / 3_600;
         format!(
@@ -525,6 +539,12 @@ pub(super) fn told<T: Debug>(answer: Result<T, Error>) -> String {
 
 fn told_lease(answer: Result<Option<Lease>, Error>) -> String {
     told(answer.map(|lease| lease.map(|l| (l.slice, l.epoch, l.position, l.recorded_at))))
+}
+
+fn told_starts(started: Vec<store::Started>) -> Vec<(Uuid, i32, i32, Option<String>)> {
+    let told_one =
+        |s: store::Started| (s.id, s.attempt, s.crashes, s.args.map(|args| args.to_string()));
+    sorted(started.into_iter().map(told_one).collect())
 }
 
 fn told_events(events: &[RecordedEvent]) -> Vec<String> {

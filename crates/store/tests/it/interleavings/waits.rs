@@ -41,7 +41,8 @@ fn waits(case: &Case<Waiter>) -> [Finish; 1] {
 }
 
 async fn tell_of_event(store: &Store, case: &Case<Waiter>) {
-    let word = case.world.wait.met(case.slice, 1);
+    let wait = &case.world.wait;
+    let word = wait.met(case.slice, wait.awaits.after + 1);
     store.relay(case.slice, &[word]).await.unwrap();
 }
 
@@ -161,6 +162,7 @@ async fn of_two_last_children_that_end_at_once_one_wakes_the_parent() {
     let word = |n: i32| Word {
         job: parent,
         step: "parts".to_owned(),
+        subject: None,
         n: Some(n),
         rank: Some(3),
         state: Some("completed".to_owned()),

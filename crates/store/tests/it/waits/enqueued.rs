@@ -25,7 +25,8 @@ async fn a_producer_enqueues_a_parent_that_is_due_after_its_children() {
     assert_eq!(enqueued.iter().map(|(n, ..)| *n).collect::<Vec<_>>(), [0, 1, 2]);
 
     let parent = plain(EnqueueOptions { key: Some("nightly".to_owned()), ..Default::default() });
-    let again = db.store.enqueue_parent(&parent, &children(2), Ties::default()).await.unwrap();
+    let again =
+        db.store.enqueue_parent(&parent, &children(2), Ties::default(), None).await.unwrap();
     assert_eq!((again.0.id, again.0.is_new, again.1.len()), (Some(ids[0]), false, 0));
 
     let w = World::new("PostgreSQL", Box::new(db.store)).await;
@@ -42,7 +43,7 @@ async fn a_producer_enqueues_a_parent_that_is_due_after_its_children() {
 async fn what_cannot_be_a_parent_or_a_child_is_refused_in_words() {
     let db = db().await;
     let refused = async |parent: EnqueueOptions, children: &[PlainJob]| {
-        let answer = db.store.enqueue_parent(&plain(parent), children, Ties::default()).await;
+        let answer = db.store.enqueue_parent(&plain(parent), children, Ties::default(), None).await;
         answer.unwrap_err().to_string()
     };
     let none = EnqueueOptions::default;

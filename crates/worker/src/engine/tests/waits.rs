@@ -35,6 +35,10 @@ impl Script for Flows {
         kind.starts_with("test_")
     }
 
+    fn is_marked(&self, kind: &str) -> bool {
+        kind != "test_light"
+    }
+
     fn run(&self, _: Run) -> BoxFuture<'static, Result<Done, JobError>> {
         unreachable!("it runs with steps")
     }
@@ -43,7 +47,8 @@ impl Script for Flows {
         let flows = self.clone();
         Box::pin(async move {
             match run.kind.as_str() {
-                "test_flow" => flow(&flows, &run, &steps).await,
+                "test_flow" | "test_light" => flow(&flows, &run, &steps).await,
+                "test_quiet" => Ok(Done::Quiet),
                 "test_family" => family(&run, &steps).await,
                 "test_child" => Ok(Done::Value(run.args["n"].clone())),
                 "test_approval" => approval(&run, &steps).await,
@@ -90,7 +95,8 @@ fn child(n: i64) -> PlainJob {
 /// The values of its children, in their order.
 async fn family(run: &Run, steps: &Steps) -> Result<Done, JobError> {
     let count = run.args["children"].as_i64().unwrap_or_default();
-    let all = || (1..=count).map(child).collect();
+    let kind = run.args["kind"].as_str().unwrap_or("test_child");
+    let all = || (1..=count).map(|n| PlainJob { kind: kind.to_owned(), ..child(n) }).collect();
     let children = steps.children("children", all, Ties::default()).await?;
     Ok(Done::Value(children.into_iter().map(|child| child.value.unwrap_or_default()).collect()))
 }
@@ -156,6 +162,26 @@ async fn a_handler_goes_on_where_its_last_start_came_to() {
     assert_eq!(told["shipped"], json!(42));
     assert!(memory.look(|t| t.slices.iter().all(|s| s.steps.is_empty())), "its steps go with it");
     second.shutdown().await;
+}
+
+/// Kinds whose starts cost no write may have steps all the same: a step is a write of its own.
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_start_is_not_marked_has_steps_too() {
+    let (memory, flows) = (in_virtual_time(), Flows::default());
+    let id = add(&memory, "test_light", json!({})).await;
+    let worker = worker(&memory, &flows);
+    assert_eq!(value(ended(&memory, id).await)["shipped"], json!(42));
+    assert_eq!((flows.counted("charged"), flows.counted("shipped")), (1, 1));
+    worker.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_ends_quietly_has_completed_and_has_no_value() {
+    let (memory, flows) = (in_virtual_time(), Flows::default());
+    let id = add(&memory, "test_family", json!({"children": 1, "kind": "test_quiet"})).await;
+    let worker = worker(&memory, &flows);
+    assert_eq!(value(ended(&memory, id).await), json!([null]));
+    worker.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +301,7 @@ async fn a_family_of_many_slices_comes_to_its_end_on_postgresql() {
     };
     let children: Vec<PlainJob> = (1..=100).map(child).collect();
     let ties = Ties { on_failure: OnFailure::Wait, ..Ties::default() };
-    let (enqueued, ids) = store.enqueue_parent(&parent, &children, ties).await.unwrap();
+    let (enqueued, ids) = store.enqueue_parent(&parent, &children, ties, None).await.unwrap();
     assert_eq!(ids.len(), 100);
     let script = Arc::new(Flows::default());
     let worker = Worker::start(Context::scripted(store.clone(), config(), Uuid::now_v7(), script));

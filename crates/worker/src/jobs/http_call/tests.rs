@@ -280,7 +280,8 @@ async fn a_call_tells_how_the_calls_ended_that_it_waited_for() {
     };
     let parent = call("done", json!({"include": ["children"], "body": {"order": 7}}));
     let one = [call("part", json!({}))];
-    let (parent, _) = place.store.enqueue_parent(&parent, &one, Ties::default()).await.unwrap();
+    let (parent, _) =
+        place.store.enqueue_parent(&parent, &one, Ties::default(), None).await.unwrap();
     assert_eq!(value(place.outcome(parent.id.unwrap()).await)["status"], 200);
     let requests = place.server.requests();
     let (_, body) = requests[1].split_once("\r\n\r\n").unwrap();

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use store::{Begin, EventWait, Step, Word};
-use uuid::Uuid;
 
 use super::super::call::{Beginning, Lanes, Waits};
 use super::{Side, awaits, hours, sorted, told};
@@ -32,8 +31,7 @@ impl Side {
                 told(work.park(*slice, *epoch, keys, fair_keys).await)
             }
             Lanes::SetAside { slice, epoch, pauses, fair_keys, ids } => {
-                let ids: Vec<Uuid> = ids.iter().map(|id| self.own(*id)).collect();
-                told(work.set_aside(*slice, *epoch, pauses, fair_keys, &ids).await)
+                told(work.set_aside(*slice, *epoch, pauses, fair_keys, ids).await)
             }
             Lanes::TakeBack { slice, epoch, pauses } => {
                 // Where nothing is aside, the lease is not asked for.
@@ -54,16 +52,15 @@ impl Side {
                         Begin::Event { awaits: awaits(subject, *after), timeout: hours(*time) }
                     }
                 };
-                let run = (self.own(run.0), run.1);
-                let stored = work.begin_step(*slice, *epoch, run, name, &begin).await;
+                let stored = work.begin_step(*slice, *epoch, *run, name, &begin).await;
                 told(stored.map(|step| step.map(|step| self.told_step(&step))))
             }
             Waits::GiveUp { slice, epoch, job, name } => {
-                let given_up = work.give_up_step(*slice, *epoch, self.own(*job), name).await;
+                let given_up = work.give_up_step(*slice, *epoch, *job, name).await;
                 told(given_up.map(|step| step.map(|step| self.told_step(&step))))
             }
             Waits::Steps { slice, job } => {
-                let steps = work.steps(*slice, self.own(*job)).await;
+                let steps = work.steps(*slice, *job).await;
                 told(steps.map(|all| all.iter().map(|s| self.told_step(s)).collect::<Vec<_>>()))
             }
             Waits::Await { job, name, subject, after, in_hours } => {
@@ -72,10 +69,11 @@ impl Side {
                 let wait = EventWait { job_slice: 1, job: *job, step, awaits, until };
                 told(work.await_event(&wait).await)
             }
-            Waits::Tell { slice, job, name, position } => {
+            Waits::Tell { slice, job, name, subject, position } => {
                 let told_by = Word {
-                    job: self.own(*job),
+                    job: *job,
                     step: (*name).to_owned(),
+                    subject: subject.clone(),
                     n: None,
                     rank: None,
                     state: None,
@@ -85,8 +83,7 @@ impl Side {
                 told(work.relay(*slice, &[told_by]).await)
             }
             Waits::CancelUnstarted { slice, jobs } => {
-                let jobs: Vec<Uuid> = jobs.iter().map(|id| self.own(*id)).collect();
-                told(work.cancel_unstarted(*slice, &jobs).await)
+                told(work.cancel_unstarted(*slice, jobs).await)
             }
         }
     }
