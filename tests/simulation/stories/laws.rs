@@ -389,9 +389,9 @@ fn session_of(told: &Announcement) -> Option<Uuid> {
         | Announcement::SessionFailed(news)
         | Announcement::SessionUnstable(news)
         | Announcement::RecordingReady(news) => Some(news.session),
-        Announcement::RecordingPartReady(news) | Announcement::RecordingPartOverdue(news) => {
-            Some(news.session)
-        }
+        Announcement::RecordingPartReady(news)
+        | Announcement::RecordingPartOverdue(news)
+        | Announcement::RecordingPartDeleted(news) => Some(news.session),
         Announcement::QuotaWaiting(news) => Some(news.session),
         Announcement::CleanupDone(_)
         | Announcement::CleanupFinished(_)

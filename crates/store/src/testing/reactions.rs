@@ -159,7 +159,9 @@ impl Tables {
         for ((_, reaction), held) in all.iter().zip(&held) {
             states.push(if *held { Some(state_rows(reaction)?) } else { None });
         }
-        for check in [SliceTables::check_parked, SliceTables::check_new] {
+        let checks =
+            [SliceTables::check_parked, SliceTables::check_told, SliceTables::check_new_jobs];
+        for check in checks {
             for ((lease, reaction), held) in all.iter().zip(&held) {
                 if let Some(tables) = self.slice(lease.slice).filter(|_| *held) {
                     check(tables, lease.slice, reaction)?;
@@ -302,10 +304,14 @@ impl SliceTables {
         Ok(())
     }
 
-    /// Whether it would take the jobs and events.
-    fn check_new(&mut self, _: i16, reaction: &Reaction) -> Result<(), Error> {
-        self.new_jobs(reaction).try_for_each(super::jobs::check)?;
+    /// Whether it would take the events.
+    fn check_told(&mut self, _: i16, reaction: &Reaction) -> Result<(), Error> {
         check_events(&reaction.events)
+    }
+
+    /// Whether it would take the jobs.
+    fn check_new_jobs(&mut self, _: i16, reaction: &Reaction) -> Result<(), Error> {
+        self.new_jobs(reaction).try_for_each(super::jobs::check)
     }
 
     /// The jobs that were not enqueued before, as their keys tell.
