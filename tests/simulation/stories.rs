@@ -94,7 +94,6 @@ impl Sum {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how much was played is worth reading")]
 fn whatever_happens_every_session_comes_to_its_true_end() {
     let first = setting("TALLYLIGHT_STORY").unwrap_or_else(|| rand::rng().random());
     let count = setting("TALLYLIGHT_STORIES").unwrap_or(STORIES);

@@ -133,12 +133,12 @@ impl Video {
         cause: &RecordedEvent,
         to: &mut Effects,
     ) {
-        if let Some(live_stream) = self.seen.live_stream {
-            if before.map(|b| &b.seen) != Some(&self.seen) {
-                let event = VideoChanged { video: self.seen.clone() };
-                let subject = Subject::live_stream(cause.subject.source(), live_stream);
-                to.forward(subject, &Event::VideoChanged(event), None);
-            }
+        if let Some(live_stream) = self.seen.live_stream
+            && before.map(|b| &b.seen) != Some(&self.seen)
+        {
+            let event = VideoChanged { video: self.seen.clone() };
+            let subject = Subject::live_stream(cause.subject.source(), live_stream);
+            to.forward(subject, &Event::VideoChanged(event), None);
         }
         let is_lost = self.seen.live_stream.is_none() && !self.looked_up;
         let is_due = (self.look_due || is_lost) && self.seen.status < VideoStatus::Deleted;

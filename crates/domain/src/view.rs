@@ -154,7 +154,7 @@ impl SessionDetail {
             let known = VideoStatus::of_name(&part.status);
             let told = videos.get(&part.video).and_then(|name| VideoStatus::of_name(name));
             let Some(told) = told.filter(|told| Some(*told) > known) else { continue };
-            part.status = told.name().to_owned();
+            told.name().clone_into(&mut part.status);
             part.overdue &= !matches!(told, VideoStatus::Ready | VideoStatus::Error);
             if !told.is_playable() {
                 self.recording = Some(RecordingStatus::Incomplete.name().to_owned());

@@ -51,7 +51,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts everything. `DATABASE_URL` plays no part.
-    pub(crate) async fn set(options: &Demo, story: Option<&Story>) -> Result<Self> {
+    pub(crate) async fn set(options: &Demo, told: Option<&Story>) -> Result<Self> {
         show::line("Starting PostgreSQL, a simulated platform, ingest, API and worker ..");
         let (cluster, database) = find_database(options).await?;
         let store = Store::connect(&database).await.context("connect to the database")?;
@@ -62,11 +62,11 @@ impl Stage {
             time_scale: options.speed,
             legacy_broadcast_webhooks: true,
             token: Some(platform_token.clone()),
-            active_quota: story
+            active_quota: told
                 .and_then(|story| story.quota)
                 .unwrap_or(simulator::Config::default().active_quota),
             behaviour: simulator::Behaviour {
-                flags_lag_s: story.map_or(0, |story| story.lag),
+                flags_lag_s: told.map_or(0, |story| story.lag),
                 ..simulator::Behaviour::default()
             },
             ..simulator::Config::default()

@@ -159,9 +159,8 @@ impl Tables {
         for ((_, reaction), held) in all.iter().zip(&held) {
             states.push(if *held { Some(state_rows(reaction)?) } else { None });
         }
-        let checks =
-            [SliceTables::check_parked, SliceTables::check_told, SliceTables::check_new_jobs];
-        for check in checks {
+        let told = |_: &mut SliceTables, _, reaction: &Reaction| check_events(&reaction.events);
+        for check in [SliceTables::check_parked, told, SliceTables::check_new_jobs] {
             for ((lease, reaction), held) in all.iter().zip(&held) {
                 if let Some(tables) = self.slice(lease.slice).filter(|_| *held) {
                     check(tables, lease.slice, reaction)?;
@@ -302,11 +301,6 @@ impl SliceTables {
             }
         }
         Ok(())
-    }
-
-    /// Whether it would take the events.
-    fn check_told(&mut self, _: i16, reaction: &Reaction) -> Result<(), Error> {
-        check_events(&reaction.events)
     }
 
     /// Whether it would take the jobs.

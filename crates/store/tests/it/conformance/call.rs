@@ -339,9 +339,7 @@ impl Call {
             38 => Self::LoadStates { slice, subjects: dice.subjects(slice) },
             39..52 => Self::React(vec![dice.react(slice)]),
             52..60 => Self::React(dice.react_all()),
-            60..62 => {
-                Self::Parked { slice, subject: dice.subject(slice), limit: dice.number(0..4) }
-            }
+            60..62 => dice.parked(slice),
             62..65 => dice.request_parked(slice),
             65..72 => Self::Enqueue(dice.enqueue()),
             72..76 if dice.below(2) == 0 => Self::Lanes(dice.lanes(slice)),

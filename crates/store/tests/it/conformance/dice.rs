@@ -336,6 +336,10 @@ impl Dice<'_> {
         self.of(slice).jobs.iter().map(|(id, job)| (*id, job.attempt)).collect()
     }
 
+    pub(super) fn parked(&mut self, slice: i16) -> Call {
+        Call::Parked { slice, subject: self.subject(slice), limit: self.number(0..4) }
+    }
+
     pub(super) fn due(&mut self, slice: i16) -> Call {
         let of = self.once_in(3).then(|| vec![slice]);
         Call::Due { process: self.process(), of, per_slice: self.number(0..4) }
