@@ -84,11 +84,13 @@ impl Store {
         let slices: Vec<i16> = videos.iter().map(slice).collect();
         let ids: Vec<i64> = videos.iter().map(|video| video.0).collect();
         let rows = sqlx::query!(
-            "SELECT video_id, status FROM tallylight.video
-              WHERE slice = ANY ($1) AND source = $2 AND video_id = ANY ($3)",
+            "SELECT v.video_id, v.status
+               FROM unnest($1::smallint[], $2::bigint[]) AS u (slice, id)
+               JOIN tallylight.video v
+                 ON v.slice = u.slice AND v.source = $3 AND v.video_id = u.id",
             &slices,
-            source,
             &ids,
+            source,
         )
         .fetch_all(&self.pool)
         .await?;

@@ -112,11 +112,17 @@ impl Tables {
         source: &str,
         videos: &[VideoId],
     ) -> BTreeMap<VideoId, String> {
-        let rows = self.slices.iter().flat_map(|tables| tables.rows.values());
-        let rows =
-            rows.filter_map(|(row, _)| if let Row::Video(row) = row { Some(row) } else { None });
-        let wanted = rows.filter(|row| row.source == source && videos.contains(&row.id));
-        wanted.map(|row| (row.id, row.status.clone())).collect()
+        let status = |id: &VideoId| {
+            let slice = self.count.slice_of(&Subject::video(source, *id));
+            let tables = self.slices.get(usize::from(slice.unsigned_abs()))?;
+            tables.rows.values().find_map(|(row, _)| match row {
+                Row::Video(row) if row.source == source && row.id == *id => {
+                    Some((*id, row.status.clone()))
+                }
+                _ => None,
+            })
+        };
+        videos.iter().filter_map(status).collect()
     }
 
     pub(super) fn load_states(
