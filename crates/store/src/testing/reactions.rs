@@ -115,11 +115,9 @@ impl Tables {
         let status = |id: &VideoId| {
             let slice = self.count.slice_of(&Subject::video(source, *id));
             let tables = self.slices.get(usize::from(slice.unsigned_abs()))?;
-            tables.rows.values().find_map(|(row, _)| match row {
-                Row::Video(row) if row.source == source && row.id == *id => {
-                    Some((*id, row.status.clone()))
-                }
-                _ => None,
+            tables.rows.values().find_map(|(row, _)| {
+                let Row::Video(row) = row else { return None };
+                (row.source == source && row.id == *id).then(|| (*id, row.status.clone()))
             })
         };
         videos.iter().filter_map(status).collect()
