@@ -276,7 +276,7 @@ impl Stage {
 
     fn holds(&self, expected: &Expected) -> bool {
         let session = expect::session_of(expected).and_then(|name| self.sessions.get(name));
-        let row = session.and_then(|session| self.row(*session, Clone::clone));
+        let row = session.and_then(|session| self.read(*session));
         let (state, truth) = (self.platform.state(), self.platform.truth());
         let told = self.laws.videos();
         let seen = Seen { row: row.as_ref(), state: &state, truth: &truth, told: &told };
@@ -363,6 +363,24 @@ impl Stage {
         })
     }
 
+    /// The row of a session, once it has its live stream, as the product reads it: of one that is
+    /// over with what its videos have become since.
+    fn read(&self, session: Uuid) -> Option<SessionRow> {
+        let mut session = self.row(session, Clone::clone)?;
+        if session.status == "ended" {
+            let videos = self.memory.look(|tables| {
+                let rows = tables.slices.iter().flat_map(|slice| slice.rows.values());
+                let video = |(row, _): &(Row, i64)| {
+                    let Row::Video(row) = row else { return None };
+                    Some((row.id, row.status.clone()))
+                };
+                rows.filter_map(video).collect()
+            });
+            session.detail.hear(&videos);
+        }
+        Some(session)
+    }
+
     fn stream(&self, name: &str) -> Option<i64> {
         self.row(*self.sessions.get(name)?, |row| row.live_stream.0)
     }
@@ -415,7 +433,9 @@ impl Stage {
         let now = clock::database();
         self.memory.look(|tables| {
             tables.slices.iter().all(|slice| {
-                let is_upkeep = |kind: &str| ["maintain", "verify", "reconcile"].contains(&kind);
+                let is_upkeep = |kind: &str| {
+                    ["maintain", "verify", "reconcile", "sweep_recordings"].contains(&kind)
+                };
                 let works = |job: &store::testing::JobRow| {
                     !is_upkeep(&job.kind) && (job.run_epoch.is_some() || job.run_at <= now)
                 };
@@ -427,8 +447,7 @@ impl Stage {
     /// What does not agree with the platform in the end.
     fn disagrees(&self) -> Option<String> {
         let (truth, told) = (self.platform.truth(), self.laws.videos());
-        let rows =
-            |(name, id): (&String, &Uuid)| Some((name.clone(), self.row(*id, Clone::clone)?));
+        let rows = |(name, id): (&String, &Uuid)| Some((name.clone(), self.read(*id)?));
         let rows: Vec<(String, SessionRow)> = self.sessions.iter().filter_map(rows).collect();
         let quota = self.memory.look(|tables| {
             tables
