@@ -399,7 +399,8 @@ pub(crate) async fn mend(
                 WHERE consumer = $1 AND slice = $2 AND position = ANY ($3)
             RETURNING consumer, slice, position, parked_at)
              INSERT INTO tallylight.parked_past (consumer, slice, position, parked_at)
-             SELECT consumer, slice, position, parked_at FROM applied",
+             SELECT consumer, slice, position, parked_at FROM applied
+             ON CONFLICT DO NOTHING",
             Consumer::React.name(),
             slice,
             &mended.applied,
