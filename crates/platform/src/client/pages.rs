@@ -1,17 +1,26 @@
 //! Walking a list page by page to its end.
 //!
+//! A page that fails in passing is asked for again by itself: of a long list some page nearly always
+//! fails, and who began anew each time would never see its end.
+//!
 //! The *end* is the empty page: lists tell no total, and pages in the middle may be short. While a
 //! list is walked it changes, so rows come twice or are skipped: the last sight of an id counts,
 //! and that a row is absent proves nothing. Confirm with a GET.
 
-use std::{collections::HashMap, marker::PhantomData};
+use std::{collections::HashMap, marker::PhantomData, time::Duration};
 
 use super::{call::Call, decode};
-use crate::{Error, wire::Listed};
+use crate::{Disposition, Error, wire::Listed};
 
 /// Most pages of one walk. The page size is not published; even at 10 rows these are 10,000
 /// objects. A platform that ignored `page` would otherwise keep us for ever.
 const PAGE_CAP: u32 = 1000;
+/// Requests for one page before its error is told.
+const TRIES: u32 = 5;
+/// The pause before the second of them; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait for a page that the platform asks for; the caller is told of a longer one.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Walks before [`Pages::matching`] returns nothing. An object that is deleted while a list is
 /// walked moves its successors to the page before, past the reader; that it moves the same row past
 /// two walks takes two deletions at the right moments.
@@ -49,8 +58,8 @@ impl<'a, T: Listed> Pages<'a, T> {
     /// page: then the list has shifted, and the later sight is the fresher.
     ///
     /// # Errors
-    /// Those of the call, after which the same page can be asked for again; and one of its own when
-    /// there is no end within 1000 pages.
+    /// Those of the call, after a few tries where it may be repeated at once; the same page can be
+    /// asked for again then. And one of its own when there is no end within 1000 pages.
     pub async fn next_page(&mut self) -> Result<Option<Vec<T>>, Error> {
         if self.next == 0 {
             return Ok(None);
@@ -58,9 +67,21 @@ impl<'a, T: Listed> Pages<'a, T> {
         if self.next > self.cap {
             return Err(Error::of_endless_list(self.call.operation, self.cap));
         }
-        let rows = self.page(self.next).await?;
+        let rows = self.insist(self.next).await?;
         self.next = if rows.is_empty() { 0 } else { self.next + 1 };
         Ok(Some(rows).filter(|rows| !rows.is_empty()))
+    }
+
+    /// A page, asked for again where that may help soon.
+    async fn insist(&self, number: u32) -> Result<Vec<T>, Error> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            let ended = self.page(number).await;
+            let Some(asked) = ended.as_ref().err().and_then(passes_after) else { return ended };
+            tokio::time::sleep(pause.max(asked)).await;
+            pause *= 2;
+        }
+        self.page(number).await
     }
 
     /// All rows, each id once, as it was seen last; rows without an id may come twice. One that is
@@ -100,4 +121,19 @@ impl<'a, T: Listed> Pages<'a, T> {
         }
         Ok(rows)
     }
+}
+
+/// How long to wait at least before a page that failed this way may well come; `None`: longer than
+/// a walk waits, or for ever. Nothing is changed by a read.
+fn passes_after(error: &Error) -> Option<Duration> {
+    let after = match error.disposition() {
+        Disposition::Retry { after } | Disposition::Wait { after } => after.unwrap_or_default(),
+        Disposition::Ambiguous => Duration::ZERO,
+        Disposition::Done
+        | Disposition::Refused
+        | Disposition::Unauthorized
+        | Disposition::Quota
+        | Disposition::FeatureMissing => return None,
+    };
+    (after <= LONGEST).then_some(after)
 }

@@ -355,18 +355,49 @@ async fn a_walk_without_an_end_is_an_error_and_no_result() {
     assert_eq!(server.requests().len(), 5);
 }
 
-#[tokio::test]
-async fn a_page_that_failed_can_be_asked_for_again() {
-    let failures = AtomicU32::new(0);
-    let failures = std::sync::Arc::new(failures);
+/// Pages of which the second fails so many times.
+async fn failing(times: u32, how: fn() -> Reply) -> (Server, Client) {
+    let failures = std::sync::Arc::new(AtomicU32::new(0));
     let server = Server::start(move |request| {
-        if request.target.ends_with("page=2") && failures.fetch_add(1, Ordering::SeqCst) == 0 {
-            return Reply::Close;
+        if request.target.ends_with("page=2") && failures.fetch_add(1, Ordering::SeqCst) < times {
+            return how();
         }
         page_of(request)
     })
     .await;
     let client = server.client();
+    (server, client)
+}
+
+#[tokio::test]
+async fn a_walk_asks_again_for_a_page_that_fails_in_passing_and_for_no_other() {
+    let ways: [fn() -> Reply; 4] = [
+        || Reply::Close,
+        || reply_json(503, &json!({})),
+        || Reply::Answer(200, "", Vec::new()),
+        || Reply::Answer(429, "Retry-After: 1\r\n", Vec::new()),
+    ];
+    for how in ways {
+        let (server, client) = failing(2, how).await;
+        assert_eq!(client.streams().all().await.unwrap().len(), 4);
+        assert_eq!(server.requests().len(), 6, "the second page three times");
+    }
+}
+
+#[tokio::test]
+async fn a_walk_does_not_insist_where_the_platform_refuses_or_asks_to_wait_for_long() {
+    let later = || Reply::Answer(429, "Retry-After: 6\r\n", Vec::new());
+    let ways: [fn() -> Reply; 2] = [|| reply_json(403, &json!({})), later];
+    for how in ways {
+        let (server, client) = failing(1, how).await;
+        client.streams().all().await.unwrap_err();
+        assert_eq!(server.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_failed_can_be_asked_for_again() {
+    let (_server, client) = failing(5, || Reply::Close).await;
     let mut pages = client.streams();
     assert_eq!(pages.next_page().await.unwrap().unwrap().len(), 2);
     pages.next_page().await.unwrap_err();
@@ -404,10 +435,18 @@ async fn what_shifts_past_one_walk_is_found_by_the_next() {
 
 #[tokio::test]
 async fn a_walk_fails_on_a_page_that_says_nothing_or_cannot_be_read() {
-    for body in ["", "null", "{}", r#"{"results":[]}"#, r#"[{"name":"no id"}]"#, "[null]", "[1,"] {
-        let server = Server::start(move |_| Reply::Answer(200, "", body.as_bytes().to_vec())).await;
-        let walked = server.client().streams().all().await;
-        assert_eq!(walked.unwrap_err().disposition(), RETRY, "{body:?}");
+    let bodies = ["", "null", "{}", r#"{"results":[]}"#, r#"[{"name":"no id"}]"#, "[null]", "[1,"];
+    // Side by side: each is asked for again a few times.
+    let walks = bodies.map(|body| {
+        tokio::spawn(async move {
+            let answer = move |_: &Request| Reply::Answer(200, "", body.as_bytes().to_vec());
+            let server = Server::start(answer).await;
+            let walked = server.client().streams().all().await;
+            assert_eq!(walked.unwrap_err().disposition(), RETRY, "{body:?}");
+        })
+    });
+    for walk in walks {
+        walk.await.unwrap();
     }
 }
 
