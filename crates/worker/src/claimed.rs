@@ -41,12 +41,6 @@ pub(crate) struct ClaimedJob {
     pub(crate) causation_id: Option<Uuid>,
     /// What started the whole chain.
     pub(crate) correlation_id: Option<Uuid>,
-    /// What its limit counts.
-    pub(crate) key: String,
-    /// Whose it is.
-    pub(crate) fair_key: Option<String>,
-    /// Starts that ended with their process.
-    pub(crate) crashes: i32,
     /// What it has of steps and of a parent.
     pub(crate) waits: Option<Value>,
 }
@@ -55,8 +49,6 @@ impl ClaimedJob {
     /// A due job, started under `epoch`.
     pub(crate) fn new(due: DueJob, epoch: i64, attempt: i32) -> Self {
         Self {
-            key: due.key().to_owned(),
-            fair_key: due.fair_key,
             waits: due.waits,
             slice: due.slice,
             epoch,
@@ -69,7 +61,6 @@ impl ClaimedJob {
             max_attempts: due.max_attempts,
             causation_id: due.causation_id,
             correlation_id: due.correlation_id,
-            crashes: due.crashes,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Only the holder of a slice's `jobs` lease runs its jobs, so claiming is a plain read. A job
 //! runs only after its start was marked durably; it ends, and its outcome is appended, in one
 //! fenced transaction. Timers and forwards have no handler: their effect is that transaction.
-//! Here are the loop and the claim; `start` marks and hands out, `finish` is the loop that stores.
+//! Three loops, so that each works while the others wait for the disk: the one here claims, which is
+//! to read and to choose; `start` marks and hands out, `finish` stores.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,9 +38,10 @@ pub(crate) mod tests;
 pub(crate) use ahead::Ahead;
 pub(crate) use cancel::Oversight;
 use choose::{Offer, choose};
-pub(crate) use doubt::Doubt;
+pub(crate) use doubt::Doubts;
 pub(crate) use finish::Finisher;
 pub(crate) use lanes::Lanes;
+pub(crate) use start::{Marks, Starter, ToStart};
 
 /// When to look for due jobs.
 #[derive(Debug)]
@@ -72,11 +74,15 @@ pub(crate) struct Engine {
     pub(crate) ctx: Context,
     pub(crate) leases: Leases,
     pub(crate) running: RunningJobs,
+    /// Where jobs go that need no mark.
     pub(crate) jobs: mpsc::Sender<Arc<ClaimedJob>>,
-    /// Runs have ended; with whether their jobs are over.
+    /// Where the others go.
+    pub(crate) to_mark: mpsc::UnboundedSender<Vec<ToStart>>,
+    /// Runs have ended, or will not start; with whether their jobs are over.
     pub(crate) freed: mpsc::UnboundedReceiver<bool>,
     /// Starts that may have been marked: not to be looked for before that is settled.
-    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) doubts: Doubts,
+    pub(crate) marks: Marks,
     /// What is known of cancelled jobs and of what former holders left.
     pub(crate) oversight: Oversight,
     /// What is kept out of the way of other jobs.
@@ -161,7 +167,8 @@ impl Engine {
         self.oversee(&held).await?;
         let (ready, mut is_more) = self.keep_lanes(&held).await?;
         let mut taken = self.running.taken();
-        taken.ids.extend(self.doubts.iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)));
+        // After what runs: what passes from there to the doubts is seen in one of them.
+        taken.ids.extend(self.doubts.jobs());
         let slots = self.ctx.config().concurrency.saturating_sub(taken.ids.len());
         let mut due = self.due(&ready, slots).await?;
         let parked = self.parked(&ready, &taken, slots).await?;
@@ -177,7 +184,7 @@ impl Engine {
         for (slice, jobs) in by_slice(direct.into_iter().map(|job| (job.slice, job))) {
             direct::perform(&self.ctx, &self.leases, slice, ready[&slice], jobs).await;
         }
-        self.start(&ready, std::mem::take(&mut chosen.start)).await?;
+        self.start(&ready, std::mem::take(&mut chosen.start)).await;
         is_more |= self.clear_way(&ready, &chosen).await?;
         // A full page may not be all, and of a parked key only what may start was read.
         let is_held_up =

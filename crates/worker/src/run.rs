@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::engine::{Ahead, Engine, Finisher, Oversight};
+use crate::engine::{Ahead, Doubts, Engine, Finisher, Marks, Oversight, Starter};
 use crate::leases::{self, Leases, chain};
 use crate::running::RunningJobs;
 use crate::{execution, gauges, jobs, react, schedules};
@@ -93,7 +93,7 @@ async fn run(ctx: Context, stop: CancellationToken) {
     }
 }
 
-/// Spawns what starts jobs, what runs their handlers, and what stores their ends.
+/// Spawns what chooses jobs, what starts them, what runs their handlers, and what stores their ends.
 fn spawn_engine(
     loops: &mut JoinSet<()>,
     (ctx, leases, running): (Context, Leases, RunningJobs),
@@ -103,6 +103,8 @@ fn spawn_engine(
     let (claimed_tx, claimed_rx) = mpsc::channel(ctx.config().concurrency);
     let (ended_tx, ended_rx) = mpsc::unbounded_channel();
     let (freed_tx, freed_rx) = mpsc::unbounded_channel();
+    let (to_mark, chosen) = mpsc::unbounded_channel();
+    let (doubts, marks) = (Doubts::default(), Marks::default());
     let started = CancellationToken::new();
     loops.spawn({
         let (ctx, running) = (ctx.clone(), running.clone());
@@ -116,18 +118,31 @@ fn spawn_engine(
         ctx: ctx.clone(),
         leases: leases.clone(),
         running: running.clone(),
-        jobs: claimed_tx,
+        jobs: claimed_tx.clone(),
+        to_mark,
         freed: freed_rx,
-        doubts: Vec::new(),
+        doubts: doubts.clone(),
+        marks: marks.clone(),
         lanes: crate::engine::Lanes::default(),
         ahead: Ahead::default(),
         oversight: Oversight::default(),
     };
+    let starts = Starter {
+        ctx: ctx.clone(),
+        leases: leases.clone(),
+        running: running.clone(),
+        chosen,
+        jobs: claimed_tx,
+        doubts,
+        marks,
+        freed: freed_tx.clone(),
+    };
+    // With the engine ends what it chose, and with the starter, however that comes, all starts.
+    loops.spawn(engine.run(stop.clone()));
     let nothing_more = started.clone().drop_guard();
     loops.spawn(async move {
-        // Nothing is started after its end, however it comes.
         let _nothing_more = nothing_more;
-        engine.run(stop).await;
+        starts.run(stop).await;
     });
     let finisher =
         Finisher { ctx, leases, running, ended: ended_rx, freed: freed_tx, owed: Vec::new() };

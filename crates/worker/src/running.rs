@@ -1,17 +1,17 @@
-//! The jobs that run in this process: the one book that engine and handlers share. Limits follow
-//! from what runs, so no counter can leak.
+//! The jobs that run in this process, or are about to: the one book that engine and handlers share.
+//! Limits follow from what runs, so no counter can leak.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use store::Consumer;
+use store::{Consumer, DueJob};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::claimed::{ClaimedJob, SUSPECT};
+use crate::claimed::SUSPECT;
 use crate::leases::Leases;
 
-/// A job that runs in this process.
+/// A job that runs in this process, or is about to.
 #[derive(Debug)]
 struct Running {
     slice: i16,
@@ -86,11 +86,12 @@ impl RunningJobs {
         }
     }
 
-    pub(crate) fn add(&self, job: &ClaimedJob) {
+    /// Notes a job that is about to be started under `epoch`.
+    pub(crate) fn add(&self, job: &DueJob, epoch: i64) {
         let running = Running {
             slice: job.slice,
-            epoch: job.epoch,
-            key: job.key.clone(),
+            epoch,
+            key: job.key().to_owned(),
             fair_key: job.fair_key.clone().unwrap_or_default(),
             is_suspect: job.crashes >= SUSPECT,
             handle: None,

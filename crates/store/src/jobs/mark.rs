@@ -1,14 +1,15 @@
 //! Marks the start of jobs, durably, before their handlers run: of one slice, or of several in one
-//! transaction, since a commit is most of what a mark costs.
+//! transaction of one call, since a commit and the way there are most of what a mark costs.
 //!
 //! The token of a run is (epoch, attempt): the attempt is raised by the mark and never goes back.
 //! Who marks says how many starts it knows of, and a job that has had another one since stays: so a
 //! mark that was given up, and arrives after it was taken back, marks nothing.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::consumer::{Consumer, fence_all};
 use crate::{Error, Store};
 
 /// Due jobs of a slice that are to be started.
@@ -74,42 +75,38 @@ impl Store {
     }
 
     async fn mark(&self, starts: &[Starts]) -> Result<StartedAll, Error> {
-        let leases: Vec<(i16, i64)> = starts.iter().map(|s| (s.slice, s.epoch)).collect();
-        let mut tx = self.begin_by_key().await?;
-        let fenced = fence_all(&mut tx, Consumer::Jobs, &leases).await?;
-        let held =
-            || starts.iter().filter(|starts| !fenced.contains(&(starts.slice, starts.epoch)));
-        let slices: Vec<i16> = held().map(|starts| starts.slice).collect();
-        let of_jobs = held().flat_map(|s| s.ids.iter().map(|id| (s.slice, (s.epoch, *id))));
-        let (of, jobs): (Vec<i16>, Vec<(i64, Uuid)>) = of_jobs.unzip();
-        let (epochs, ids): (Vec<i64>, Vec<Uuid>) = jobs.into_iter().unzip();
+        let (slices, epochs): (Vec<i16>, Vec<i64>) =
+            starts.iter().map(|starts| (starts.slice, starts.epoch)).unzip();
+        let of = |s: &Starts| s.ids.iter().map(|_| (s.slice, s.epoch)).collect::<Vec<_>>();
+        let (of_slices, of_epochs): (Vec<i16>, Vec<i64>) = starts.iter().flat_map(of).unzip();
+        let ids: Vec<Uuid> = starts.iter().flat_map(|s| s.ids.iter().copied()).collect();
         let attempts: Vec<Option<i32>> =
-            held().flat_map(|starts| starts.attempts.iter().copied()).collect();
+            starts.iter().flat_map(|s| s.attempts.iter().copied()).collect();
         let rows = sqlx::query!(
-            "UPDATE tallylight.job j
-                SET attempt = j.attempt + 1, run_epoch = due.epoch, started_at = now(),
-                    crashes = crashes + (run_epoch IS NOT NULL)::int,
-                    unique_key = CASE WHEN key_until_started THEN NULL ELSE unique_key END
-               FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
-                    AS due (slice, epoch, id, attempt)
-              WHERE j.slice = ANY ($1) AND j.slice = due.slice AND j.id = due.id
-                AND (j.run_epoch IS NULL OR j.run_epoch < due.epoch)
-                AND (j.edits = 0 OR j.run_at <= now())
-                AND (due.attempt IS NULL OR j.attempt = due.attempt)
-          RETURNING j.id, j.attempt, j.crashes, CASE WHEN j.edits > 0 THEN j.args END AS args",
+            r#"SELECT slice AS "slice!", epoch AS "epoch!", id, attempt, crashes, args
+                 FROM tallylight.mark_started($1, $2, $3, $4, $5, $6)"#,
             &slices,
-            &of,
             &epochs,
+            &of_slices,
+            &of_epochs,
             &ids,
             &attempts as &[Option<i32>],
         )
-        .fetch_all(&mut *tx)
+        .fetch_all(&self.pool)
         .await?;
-        tx.commit().await?;
-        let started = rows
-            .into_iter()
-            .map(|r| Started { id: r.id, attempt: r.attempt, crashes: r.crashes, args: r.args })
-            .collect();
+        let mut held = HashSet::new();
+        let mut started = Vec::with_capacity(ids.len());
+        for row in rows {
+            // The leases that hold come first, each without a job.
+            let (Some(id), Some(attempt), Some(crashes)) = (row.id, row.attempt, row.crashes)
+            else {
+                held.insert((row.slice, row.epoch));
+                continue;
+            };
+            started.push(Started { id, attempt, crashes, args: row.args });
+        }
+        let leases = starts.iter().map(|starts| (starts.slice, starts.epoch));
+        let fenced = leases.filter(|lease| !held.contains(lease)).collect();
         Ok(StartedAll { started, fenced })
     }
 }

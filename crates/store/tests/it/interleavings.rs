@@ -482,13 +482,15 @@ async fn replaced_while_it_starts(bench: &mut Bench) -> Result<Explored, Counter
 
 #[tokio::test]
 async fn arguments_that_are_replaced_while_the_job_starts_run_with_it_or_wait_in_a_new_one() {
-    searched(&replaced_while_it_starts(&mut Bench::new(3).await).await.unwrap(), 10);
+    let explored = replaced_while_it_starts(&mut Bench::new(3).await).await.unwrap();
+    // Each of them is one call that waits for nobody between its statements.
+    assert!(explored.orders >= 10, "{explored:?}");
 }
 
 #[tokio::test]
 async fn without_the_arguments_in_the_answer_of_a_start_an_order_is_found_that_loses_them() {
     let mut bench = Bench::new(3).await;
-    bench.gates[1].sabotage("CASE WHEN j.edits > 0 THEN j.args END", "NULL::jsonb");
+    bench.gates[1].sabotage("crashes, args", "crashes, NULL::jsonb AS args");
     let found = replaced_while_it_starts(&mut bench).await.unwrap_err();
     assert!(found.reason.contains("lost"), "{found:?}");
 }

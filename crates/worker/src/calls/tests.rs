@@ -44,9 +44,6 @@ fn job(errors: i32) -> ClaimedJob {
         max_attempts: 5,
         causation_id: None,
         correlation_id: None,
-        key: "a".to_owned(),
-        fair_key: None,
-        crashes: 0,
         waits: None,
     }
 }

@@ -79,14 +79,16 @@ pub(super) async fn perform(
     }
 }
 
-/// A timer's effect: its event, in the transaction that removes it and is its key.
+/// A timer's effect: its event, in the transaction that removes it. Its key outlives the timer: one
+/// that is set again, by a history that was copied with its events and without its jobs, does not
+/// elapse twice.
 fn timer(ctx: &Context, job: &DueJob) -> Finish {
-    let id = derived_id("timer-elapsed", &[&job.id.to_string()]);
+    let key = derived_id("timer-elapsed", &[&job.id.to_string()]);
     let Ok(elapsed) = serde_json::from_value::<TimerElapsed>(job.args.clone()) else {
         return undecodable(job);
     };
     let event = Event::TimerElapsed(elapsed);
-    let event = NewEvent::new(job.subject.clone(), &event, ctx.now(), id);
+    let event = NewEvent::new(job.subject.clone(), &event, ctx.now(), key).with_key(key);
     done(job, Ending::Completed, vec![caused(event, job)])
 }
 

@@ -6,7 +6,10 @@
 //! of the start is used up, so that a mark that arrives after that finds another number and does
 //! nothing.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use store::{Consumer, DueJob, Ending, Error, Finish};
+use uuid::Uuid;
 
 use super::Engine;
 use crate::leases::chain;
@@ -17,25 +20,48 @@ pub(crate) struct Doubt {
     slice: i16,
     epoch: i64,
     /// The runs, to be given back.
-    pub(super) runs: Vec<Finish>,
+    runs: Vec<Finish>,
 }
 
 impl Doubt {
-    /// Of jobs of one slice that may have been started under `epoch`.
-    pub(super) fn of<'a>(slice: i16, epoch: i64, jobs: impl Iterator<Item = &'a DueJob>) -> Self {
+    /// Of jobs that may have been started under a lease, given by slice and epoch.
+    pub(super) fn of((slice, epoch): (i16, i64), jobs: &[DueJob]) -> Self {
         let run = |job: &DueJob| Finish {
             id: job.id,
             attempt: job.attempt + 1,
             ending: Ending::Released,
             events: Vec::new(),
         };
-        Self { slice, epoch, runs: jobs.map(run).collect() }
+        Self { slice, epoch, runs: jobs.iter().map(run).collect() }
     }
 
-    /// A run that was started under `epoch` and is not to go on here.
-    pub(super) fn of_run(slice: i16, epoch: i64, run: &Finish) -> Self {
+    /// A run that was started under a lease and is not to go on here.
+    pub(super) fn of_run((slice, epoch): (i16, i64), run: &Finish) -> Self {
         let run = Finish { ending: Ending::Released, events: Vec::new(), ..run.clone() };
         Self { slice, epoch, runs: vec![run] }
+    }
+}
+
+/// All that is in doubt, shared by what starts jobs and what settles the doubts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doubts(Arc<Mutex<Vec<Doubt>>>);
+
+impl Doubts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Doubt>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, doubt: Doubt) {
+        self.lock().push(doubt);
+    }
+
+    fn take(&self) -> Vec<Doubt> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// The jobs that are not to be looked for before it is settled.
+    pub(super) fn jobs(&self) -> Vec<Uuid> {
+        self.lock().iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)).collect()
     }
 }
 
@@ -44,14 +70,14 @@ impl Engine {
     /// whether anything was: it is due then.
     pub(super) async fn settle(&mut self) -> bool {
         let mut is_given_back = false;
-        for doubt in std::mem::take(&mut self.doubts) {
+        for doubt in self.doubts.take() {
             let Doubt { slice, epoch, runs } = &doubt;
             match self.ctx.store().finish(*slice, *epoch, runs).await {
                 Ok(_) => is_given_back = true,
                 Err(Error::Fenced { .. }) => self.leases.forget(Consumer::Jobs, *slice, *epoch),
                 Err(error) => {
                     tracing::warn!(slice, error = %chain(&error), "starts in doubt, trying again");
-                    self.doubts.push(doubt);
+                    self.doubts.add(doubt);
                 }
             }
         }

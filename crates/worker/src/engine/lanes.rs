@@ -102,6 +102,7 @@ impl Engine {
         for (slice, epoch) in held {
             let lease = (*slice, *epoch);
             if self.lanes.in_order.get(&lease) != Some(&self.lanes.changes) {
+                let _marks = self.marks.lock().await;
                 // Only whole: a later job of a key must not pass one that is still to come back.
                 if !self.ctx.store().take_back(*slice, *epoch, &self.lanes.pauses).await? {
                     is_more = true;
@@ -181,6 +182,7 @@ impl Engine {
             // Before it is sent: an answer that is lost may have parked them.
             self.lanes.parked.extend(keys.iter().map(|key| ((slice, key.clone()), None)));
             let fair_keys: Vec<String> = in_way.fair_keys.into_iter().collect();
+            let _marks = self.marks.lock().await;
             moved += self.ctx.store().park(slice, slices[&slice], &keys, &fair_keys).await?;
         }
         // At the front of a parked key it would hide what is not paused.
@@ -189,6 +191,7 @@ impl Engine {
             let fair_keys: Vec<String> = in_way.fair_keys.into_iter().collect();
             let pauses = &self.lanes.pauses;
             let store = self.ctx.store();
+            let _marks = self.marks.lock().await;
             moved +=
                 store.set_aside(slice, slices[&slice], pauses, &fair_keys, &in_way.ids).await?;
         }

@@ -417,16 +417,17 @@ async fn finisher_with_started_job(store: &Store) -> (Finisher, ClaimedJob) {
     leases.insert(Consumer::Jobs, lease, Instant::now() + LIMIT);
     let due = store.due_jobs(ctx.process(), None, 10, "").await.unwrap().remove(0);
     let started = store.mark_started(slice, lease.epoch, &[id]).await.unwrap();
+    let running = RunningJobs::default();
+    running.add(&due, lease.epoch);
     let job = ClaimedJob::new(due, lease.epoch, started[0].attempt);
     let finisher = Finisher {
         ctx,
         leases,
-        running: RunningJobs::default(),
+        running,
         ended: mpsc::unbounded_channel().1,
         freed: mpsc::unbounded_channel().0,
         owed: Vec::new(),
     };
-    finisher.running.add(&job);
     (finisher, job)
 }
 

@@ -113,13 +113,16 @@ impl Faults {
     }
 }
 
+/// What starts jobs, and what gives back a start that was refused.
+const OF_STARTS: [&str; 4] = ["due_jobs", "parked_jobs", "mark_all", "finish"];
+
 impl Line for Faults {
     fn fate(&self, call: &'static str) -> Fate {
         let mut state = self.state();
         if state.has_crashed {
             return Fate::Refused;
         }
-        if state.starts == Some(0) && ["due_jobs", "parked_jobs", "mark_all"].contains(&call) {
+        if state.starts == Some(0) && OF_STARTS.contains(&call) {
             return Fate::Refused;
         }
         let fate = COMMITS.contains(&call).then(|| state.commits.pop_front()).flatten();

@@ -300,6 +300,11 @@ impl Kit {
         self.faults.add_commits(count, Fate::Lost { there: at_once, heard: at_once });
     }
 
+    /// Lets each of the next `count` commits of starts and ends take so long.
+    pub fn slow_commits(&mut self, count: usize, time: Duration) {
+        self.faults.add_commits(count, Fate::Answered { there: time, back: Duration::ZERO });
+    }
+
     /// Sets the process's clock ahead of the database's by so many milliseconds, or behind.
     pub fn skew(&mut self, millis: i64) {
         self.ahead = millis;

@@ -318,3 +318,33 @@ fn a_start_that_is_not_marked_counts_no_crash() {
     assert_eq!(report.jobs("completed"), [job]);
     assert_eq!((count.load(Ordering::Relaxed), report.starts_of(job)), (1, vec![1; 6]));
 }
+
+#[test]
+fn while_the_start_of_a_job_is_marked_others_are_chosen_and_none_beyond_its_limit() {
+    let (handlers, unmarked) = counting();
+    let [now, most] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+    let (running, at_once) = (Arc::clone(&now), Arc::clone(&most));
+    let handlers = handlers.unmarked("count").on("marked", move |_| {
+        let (running, at_once) = (Arc::clone(&running), Arc::clone(&at_once));
+        async move {
+            at_once.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            running.fetch_sub(1, Ordering::Relaxed);
+            Ok(Done::Value(json!(null)))
+        }
+    });
+    let mut kit = Kit::new(handlers);
+    kit.slow_commits(1, Duration::from_secs(10));
+    let options =
+        EnqueueOptions { limit_key: Some("key".to_owned()), limit: Some(1), ..Default::default() };
+    let first = kit.enqueue_with("marked", &json!({}), &options).unwrap();
+    kit.wait(Duration::from_secs(1));
+    kit.enqueue("count", &json!({}));
+    let second = kit.enqueue_with("marked", &json!({}), &options).unwrap();
+    kit.wait(Duration::from_secs(1));
+    let of = |count: &AtomicU32| count.load(Ordering::Relaxed);
+    assert_eq!((of(&unmarked), of(&most)), (1, 0), "the first is still being marked");
+    let report = kit.drain();
+    assert_eq!([first, second].map(|job| report.starts_of(job)), [[1], [1]]);
+    assert_eq!((of(&now), of(&most)), (0, 1));
+}

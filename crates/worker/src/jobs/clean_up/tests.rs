@@ -416,9 +416,6 @@ fn claimed(args: &Value) -> ClaimedJob {
         max_attempts: 14,
         causation_id: None,
         correlation_id: None,
-        key: id.to_string(),
-        fair_key: None,
-        crashes: 0,
         waits: None,
     }
 }
