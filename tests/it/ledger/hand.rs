@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use store::Store;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use worker::jobs::{Done, JobError};
 use worker::testing::{Handlers, Run};
@@ -113,11 +113,15 @@ async fn work(url: String, process: Uuid, connections: u32) {
         .acquire_timeout(Duration::from_secs(2))
         .connect_lazy(&url)
         .unwrap();
-    let (gone, mut went) = mpsc::unbounded_channel::<Entry>();
+    let (gone, mut went) = mpsc::unbounded_channel::<Word>();
     let writer = pool.clone();
     tokio::spawn(async move {
-        while let Some(entry) = went.recv().await {
-            while book::note(&writer, &entry, "gone").await.is_err() {}
+        while let Some(word) = went.recv().await {
+            match word {
+                Word::Gone(entry) => while book::note(&writer, &entry, "gone").await.is_err() {},
+                // Who asked may have gone meanwhile.
+                Word::AllNoted(asked) => _ = asked.send(()),
+            }
         }
     });
     let handlers = Handlers::new().on(KIND, move |run| {
@@ -143,8 +147,12 @@ async fn handle(
     pool: PgPool,
     entry: Entry,
     run: Run,
-    gone: mpsc::UnboundedSender<Entry>,
+    gone: mpsc::UnboundedSender<Word>,
 ) -> Result<Done, JobError> {
+    // What was given up here is noted before another run begins: between the two the process may die.
+    let (asked, noted) = oneshot::channel();
+    let _ = gone.send(Word::AllNoted(asked));
+    let _ = noted.await;
     let mut going = Going { entry: entry.clone(), gone, has_ended: false };
     note(&pool, &entry, "begin").await?;
     tokio::time::sleep(Duration::from_millis(run.args["ms"].as_u64().unwrap_or_default())).await;
@@ -162,17 +170,25 @@ async fn note(pool: &PgPool, entry: &Entry, what: &str) -> Result<(), JobError> 
     }
 }
 
+/// What is said to the one who notes what was given up.
+enum Word {
+    /// A run was given up.
+    Gone(Entry),
+    /// Says when all before it is noted.
+    AllNoted(oneshot::Sender<()>),
+}
+
 /// A run that goes on: where it is given up, that is noted, unless its process dies.
 struct Going {
     entry: Entry,
-    gone: mpsc::UnboundedSender<Entry>,
+    gone: mpsc::UnboundedSender<Word>,
     has_ended: bool,
 }
 
 impl Drop for Going {
     fn drop(&mut self) {
         if !self.has_ended {
-            let _ = self.gone.send(self.entry.clone());
+            let _ = self.gone.send(Word::Gone(self.entry.clone()));
         }
     }
 }
