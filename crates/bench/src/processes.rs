@@ -47,7 +47,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Starts of the variables by which cargo tells a program of its own package.
 const OF_OUR_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
 
-/// Where the release binary is, and where measurements keep their clusters.
+/// Where the binary is, and where measurements keep their clusters.
 pub(crate) struct Home {
     /// Fewer events and shorter turns.
     pub(crate) quick: bool,
@@ -56,15 +56,15 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Builds the binary in release mode, if it is not up to date.
+    /// Builds the binary as it is deployed, if it is not up to date.
     pub(crate) async fn prepare(quick: bool) -> Result<Self> {
-        Self::prepare_as("release", quick).await
+        Self::prepare_as("dist", quick).await
     }
 
-    /// The same in the profile that this program was built in, where correctness is measured and not
-    /// speed.
+    /// The same, but built as quickly as this program was where that is for development: correctness is
+    /// measured and not speed.
     pub(crate) async fn prepare_alike(quick: bool) -> Result<Self> {
-        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let profile = if cfg!(debug_assertions) { "dev" } else { "dist" };
         Self::prepare_as(profile, quick).await
     }
 
