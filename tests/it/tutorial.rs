@@ -6,12 +6,11 @@ use domain::event::RecordedEvent;
 use domain::ids::Timestamp;
 use domain::timer::Policy;
 use serde_json::Value;
-use simulator::{Behaviour, BodyForm, RequestLogEntry};
+use simulator::{Behaviour, BodyForm, Encoding, RequestLogEntry};
 
 use crate::system::{Setup, TestSystem, behaviour, until};
 
-/// Slow enough that the platform's own steps keep their order on a busy machine: transcoding takes
-/// 0.6 s and more, our calls in between some hundredths each.
+/// Slow enough that the platform's own steps keep their order on a busy machine.
 const TIME_SCALE: f64 = 10.0;
 
 /// The tutorial's names: with the ids, which the simulator gives as the tutorial prints them, all
@@ -38,7 +37,14 @@ async fn the_tutorials_nineteen_steps_happen_in_order() {
     system.tell(session, "go-live").await;
     system.until_status(session, "live").await;
     system.until_recorded(stream).await;
-    let end = system.finish(session).await;
+    system.tell(session, "end").await;
+    // The renditions are the platform's and end when they end: after the broadcast is deleted.
+    until("the broadcast is deleted", async || {
+        (system.changes().last()?.method == "DELETE").then_some(())
+    })
+    .await;
+    system.simulator.behave(as_it_was(Encoding::Completes));
+    let end = system.until_ended(session).await;
     assert!(end.is_all_ready());
 
     let steps = steps();
@@ -59,15 +65,21 @@ fn as_the_tutorial_has_it() -> Setup {
         simulator: simulator::Config {
             time_scale: TIME_SCALE,
             legacy_broadcast_webhooks: true,
-            behaviour: Behaviour {
-                create_body: BodyForm::Wrapped,
-                legacy_stream_webhooks: true,
-                legacy_video_webhooks: true,
-                ..behaviour()
-            },
+            behaviour: as_it_was(Encoding::Waits),
             ..simulator::Config::default()
         },
         ..Setup::default()
+    }
+}
+
+/// The forms of that time.
+fn as_it_was(encoding: Encoding) -> Behaviour {
+    Behaviour {
+        create_body: BodyForm::Wrapped,
+        legacy_stream_webhooks: true,
+        legacy_video_webhooks: true,
+        encoding,
+        ..behaviour()
     }
 }
 

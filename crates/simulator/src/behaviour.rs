@@ -227,6 +227,8 @@ pub enum Encoding {
     Fails,
     /// One video in ten ends as `RenditionFails`, one in twenty as `Fails`, by its id.
     Varied,
+    /// No further rendition ends while this is set.
+    Waits,
 }
 
 /// How often `viewable` is told.

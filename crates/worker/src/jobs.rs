@@ -230,6 +230,19 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
 const UNMARKED: [&str; 5] =
     ["observe_live_stream", "list_videos", "fetch_video", "probe_live_stream", "observe_quota"];
 
+/// Processes that a job may take with it before it is set aside.
+pub(crate) const MAX_CRASHES: i32 = 3;
+
+/// The same of platform calls. Their code is ours alone, and a session is lost with one that is set
+/// aside; and one that has to look first for what an earlier start did runs for long in a large
+/// account, so that processes which die of something else die with it more often.
+const MAX_CRASHES_OF_CALL: i32 = 10;
+
+/// How many processes a job of `kind` may take with it.
+pub(crate) fn max_crashes(kind: &str) -> i32 {
+    if Call::KINDS.contains(&kind) { MAX_CRASHES_OF_CALL } else { MAX_CRASHES }
+}
+
 /// Whether the start of a job of `kind` is marked before it runs.
 pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
     #[cfg(any(test, feature = "testing"))]

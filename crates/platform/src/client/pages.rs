@@ -3,11 +3,16 @@
 //! A page that fails in passing is asked for again by itself: of a long list some page nearly always
 //! fails, and who began anew each time would never see its end.
 //!
+//! Who wants the whole list reads pages of a long one side by side: one after the other it takes a
+//! large account many seconds, in which the list changes and a process may die.
+//!
 //! The *end* is the empty page: lists tell no total, and pages in the middle may be short. While a
 //! list is walked it changes, so rows come twice or are skipped: the last sight of an id counts,
 //! and that a row is absent proves nothing. Confirm with a GET.
 
 use std::{collections::HashMap, marker::PhantomData, time::Duration};
+
+use futures_util::future::try_join_all;
 
 use super::{call::Call, decode};
 use crate::{Disposition, Error, wire::Listed};
@@ -21,6 +26,8 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest wait for a page that the platform asks for; the caller is told of a longer one.
 const LONGEST: Duration = Duration::from_secs(5);
+/// Most pages that are read side by side.
+const ABREAST: u32 = 8;
 /// Walks before [`Pages::matching`] returns nothing. An object that is deleted while a list is
 /// walked moves its successors to the page before, past the reader; that it moves the same row past
 /// two walks takes two deletions at the right moments.
@@ -64,12 +71,22 @@ impl<'a, T: Listed> Pages<'a, T> {
         if self.next == 0 {
             return Ok(None);
         }
-        if self.next > self.cap {
+        let pages = self.abreast(1).await?;
+        Ok(pages.into_iter().next())
+    }
+
+    /// So many further pages, or as many as there are.
+    async fn abreast(&mut self, count: u32) -> Result<Vec<Vec<T>>, Error> {
+        let count = count.min(self.cap.saturating_sub(self.next - 1));
+        if count == 0 {
             return Err(Error::of_endless_list(self.call.operation, self.cap));
         }
-        let rows = self.insist(self.next).await?;
-        self.next = if rows.is_empty() { 0 } else { self.next + 1 };
-        Ok(Some(rows).filter(|rows| !rows.is_empty()))
+        let numbers = self.next..self.next + count;
+        let mut pages = try_join_all(numbers.map(|number| self.insist(number))).await?;
+        let end = pages.iter().position(Vec::is_empty);
+        pages.truncate(end.unwrap_or(pages.len()));
+        self.next = if end.is_some() { 0 } else { self.next + count };
+        Ok(pages)
     }
 
     /// A page, asked for again where that may help soon.
@@ -107,12 +124,14 @@ impl<'a, T: Listed> Pages<'a, T> {
         Ok(found)
     }
 
-    /// Reads from the next page to the end.
+    /// Reads from the next page to the end. As many pages at once as were read before, so that short
+    /// lists cost no request more.
     async fn walk(&mut self) -> Result<Vec<T>, Error> {
         let mut rows: Vec<T> = Vec::new();
         let mut seen: HashMap<T::Id, usize> = HashMap::new();
-        while let Some(page) = self.next_page().await? {
-            for row in page {
+        while self.next != 0 {
+            let pages = self.abreast((self.next - 1).clamp(1, ABREAST)).await?;
+            for row in pages.into_iter().flatten() {
                 match row.id().map(|id| *seen.entry(id).or_insert(rows.len())) {
                     Some(at) if at < rows.len() => rows[at] = row,
                     _ => rows.push(row),

@@ -72,6 +72,9 @@ impl World {
             Encoding::Varied if id % 20 == 3 => Encoding::Fails,
             Encoding::Varied if id % 10 == 7 => Encoding::RenditionFails,
             Encoding::Completes | Encoding::Varied => Encoding::Completes,
+            Encoding::Waits => {
+                return self.plan_stage(id, NEXT_RENDITION_S, Stage::RenditionEnds(index));
+            }
             encoding @ (Encoding::RenditionFails | Encoding::Fails) => encoding,
         };
         let now = self.now;

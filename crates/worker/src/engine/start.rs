@@ -21,9 +21,6 @@ use crate::jobs;
 use crate::leases::{Leases, chain};
 use crate::running::RunningJobs;
 
-/// Processes that a job may take with it before it is set aside.
-pub(super) const MAX_CRASHES: i32 = 3;
-
 /// Held while jobs are marked, and while others are moved between the lanes: both change rows of
 /// waiting jobs, each in an order of its own, and would wait for each other in a circle.
 pub(crate) type Marks = Arc<Mutex<()>>;
@@ -181,7 +178,7 @@ impl Starter {
                 job.args = start.args.unwrap_or(job.args);
                 self.ctx.metrics().jobs.started(&job.kind, job.waited.so_far());
                 let job = ClaimedJob::new(job, epoch, start.attempt);
-                if start.crashes > MAX_CRASHES {
+                if start.crashes > jobs::max_crashes(&job.kind) {
                     self.quarantine(&job, start.crashes).await;
                 } else {
                     hand_out(&self.jobs, &self.running, job).await;

@@ -282,7 +282,7 @@ async fn a_job_that_kills_its_process_again_and_again_is_quarantined() {
     let store = store::testing::store().await;
     let (id, subject) = enqueue(&store, "test_ok", json!({}), 99).await;
     let slice = store.slice_of(&subject);
-    for _ in 0..=super::start::MAX_CRASHES {
+    for _ in 0..=crate::jobs::MAX_CRASHES {
         let dead = Uuid::now_v7();
         let lease = store.claim(Consumer::Jobs, slice, dead, Duration::ZERO).await.unwrap();
         store.mark_started(slice, lease.unwrap().epoch, &[id]).await.unwrap();

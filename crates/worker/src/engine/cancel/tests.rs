@@ -124,7 +124,7 @@ async fn a_quarantine_tells_which_args_killed_which_build() {
     let (id, subject) = enqueue(&store, "test_ok", json!({"poison": true}), 99).await;
     let slice = store.slice_of(&subject);
     let mut killed = Vec::new();
-    for n in 0..=crate::engine::start::MAX_CRASHES {
+    for n in 0..=crate::jobs::MAX_CRASHES {
         let process = Uuid::now_v7();
         store.heartbeat(process, "host-a", &format!("9.{n}"), Duration::ZERO).await.unwrap();
         let lease = store.claim(Consumer::Jobs, slice, process, Duration::ZERO).await.unwrap();

@@ -135,6 +135,6 @@ async fn of_many_that_ran_when_processes_died_only_the_guilty_one_is_quarantined
         dead.map(|dead| dead.job.args.clone()).collect()
     });
     assert_eq!(dead, [json!({"kills": true})]);
-    let most = usize::try_from(crate::engine::start::MAX_CRASHES).unwrap() + 2;
+    let most = usize::try_from(crate::jobs::MAX_CRASHES).unwrap() + 2;
     assert_eq!(processes.len(), most, "one more than it took with it");
 }
