@@ -6,7 +6,7 @@
 //! Three loops, so that each works while the others wait for the disk: the one here claims, which is
 //! to read and to choose; `start` marks and hands out, `finish` stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use domain::effect::{FORWARD, RELAY, TIMER};
@@ -14,6 +14,7 @@ use store::{Consumer, DueJob, Error};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
@@ -173,6 +174,9 @@ impl Engine {
         let mut due = self.due(&ready, slots).await?;
         let parked = self.parked(&ready, &taken, slots).await?;
         if !parked.is_empty() {
+            // Perhaps read ahead before its key was parked.
+            let ids: HashSet<Uuid> = parked.iter().map(|job| job.id).collect();
+            due.retain(|job| !ids.contains(&job.id));
             due.extend(parked);
             due.sort_by_key(|job| (job.priority, job.run_at, job.id));
         }

@@ -1,6 +1,7 @@
 //! The jobs that run in this process, or are about to: the one book that engine and handlers share.
 //! Limits follow from what runs, so no counter can leak.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -86,8 +87,8 @@ impl RunningJobs {
         }
     }
 
-    /// Notes a job that is about to be started under `epoch`.
-    pub(crate) fn add(&self, job: &DueJob, epoch: i64) {
+    /// Notes a job that is about to be started under `epoch`. Returns whether it is not there yet.
+    pub(crate) fn add(&self, job: &DueJob, epoch: i64) -> bool {
         let running = Running {
             slice: job.slice,
             epoch,
@@ -97,7 +98,11 @@ impl RunningJobs {
             handle: None,
             is_cancelled: false,
         };
-        self.lock().insert(job.id, running);
+        match self.lock().entry(job.id) {
+            Entry::Vacant(entry) => _ = entry.insert(running),
+            Entry::Occupied(_) => return false,
+        }
+        true
     }
 
     pub(crate) fn remove(&self, id: Uuid) {

@@ -341,6 +341,27 @@ async fn a_walk_ends_at_the_empty_page_and_keeps_the_last_sight_of_each_row() {
 }
 
 #[tokio::test]
+async fn pages_of_a_long_list_are_read_side_by_side_each_once_and_in_order() {
+    let server = Server::start(|request| {
+        let page = request.target.rsplit_once("page=").and_then(|(_, page)| page.parse().ok());
+        let page: u64 = page.expect("a page is asked for");
+        let rows = if page <= 20 { json!([{"id": page}, {"id": 100 + page}]) } else { json!([]) };
+        reply_json(200, &rows)
+    })
+    .await;
+    let streams = server.client().streams().all().await.unwrap();
+    let found: Vec<i64> = streams.iter().map(|one| one.id).collect();
+    let listed: Vec<i64> = (1..=20).flat_map(|page| [page, 100 + page]).collect();
+    assert_eq!(found, listed);
+    let requests = server.requests();
+    let mut asked: Vec<&str> =
+        requests.iter().filter_map(|request| request.target.rsplit_once("page=")?.1.into()).collect();
+    asked.sort_by_key(|page| page.parse::<u32>().unwrap());
+    let pages: Vec<String> = (1..=24).map(|page: u32| page.to_string()).collect();
+    assert_eq!(asked, pages, "by 1, 1, 2, 4, 8 and 8");
+}
+
+#[tokio::test]
 async fn a_walk_over_the_videos_of_a_stream_leaves_out_those_of_another() {
     let (_server, client) = always(page_of).await;
     let videos = client.videos_of_stream(7).await.unwrap();

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use store::{DueJob, Error};
+use store::{DueJob, Error, Lane};
 use tokio::time::Instant;
 
 use super::Engine;
@@ -102,10 +102,12 @@ impl Ahead {
     }
 
     /// Keeps what was not started, for the next claim. Also what is behind others of its key: what
-    /// comes later in its order must not pass it.
+    /// comes later in its order must not pass it. But nothing of a parked key, of which each claim
+    /// reads what may start.
     pub(super) fn keep(&mut self, chosen: Chosen) {
         self.jobs = chosen.left;
         self.jobs.extend(chosen.blocked);
+        self.jobs.retain(|job| job.lane != Lane::Parked);
         self.jobs.sort_by_key(|job| (job.priority, job.run_at, job.id));
     }
 }

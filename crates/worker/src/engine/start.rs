@@ -76,7 +76,9 @@ impl Engine {
         let mut to_mark = Vec::new();
         for job in chosen {
             let epoch = ready[&job.slice];
-            self.running.add(&job, epoch);
+            if !self.running.add(&job, epoch) {
+                continue;
+            }
             if jobs::is_marked(&self.ctx, &job.kind) {
                 to_mark.push(ToStart { job, epoch });
             } else {

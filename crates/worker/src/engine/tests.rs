@@ -418,7 +418,7 @@ async fn finisher_with_started_job(store: &Store) -> (Finisher, ClaimedJob) {
     let due = store.due_jobs(ctx.process(), None, 10, "").await.unwrap().remove(0);
     let started = store.mark_started(slice, lease.epoch, &[id]).await.unwrap();
     let running = RunningJobs::default();
-    running.add(&due, lease.epoch);
+    assert!(running.add(&due, lease.epoch));
     let job = ClaimedJob::new(due, lease.epoch, started[0].attempt);
     let finisher = Finisher {
         ctx,

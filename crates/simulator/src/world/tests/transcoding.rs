@@ -96,3 +96,14 @@ fn a_deleted_video_is_told_with_its_time_and_never_again() {
     assert_eq!(time(&body["deleted_at"]), deleted_at);
     assert_eq!(play.bodies("video_delete").count(), 1);
 }
+
+#[test]
+fn transcoding_waits_while_it_is_told_to() {
+    let waits = Behaviour { encoding: Encoding::Waits, ..Behaviour::default() };
+    let (mut play, video) = transcoded(waits);
+    assert_eq!(video["status"], "pending");
+    assert_eq!(play.video_statuses(), ["pending"]);
+    play.world.behave(Behaviour::default());
+    play.wait(120.0);
+    assert_eq!(play.video_statuses(), ["pending", "viewable", "ready"]);
+}

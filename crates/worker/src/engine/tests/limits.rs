@@ -139,6 +139,24 @@ async fn no_more_of_a_key_run_than_its_limit_though_its_owner_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn short_jobs_of_a_parked_key_keep_its_limit_and_start_once() {
+    let memory = in_virtual_time();
+    let script = Kept::default();
+    for n in 0..300 {
+        let limit_key = Some("account/1".to_owned());
+        let options = EnqueueOptions { limit_key, limit: Some(3), ..Default::default() };
+        // Many end between two reads of what is due.
+        memory.enqueue("test_slow", &json!({"n": n, "ms": 1}), &options).await.unwrap();
+    }
+    let worker = worker(&memory, Config { poll: LIMIT, ..config() }, &script);
+    until_then(&script, |book| (0..300).all(|n| book.done.contains(&n))).await;
+    worker.shutdown().await;
+    let book = script.0.0.lock().unwrap();
+    assert_eq!(book.runs["account/1"].1, 3, "as many as allowed, and never more");
+    assert_eq!(book.begun.len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_few_jobs_is_not_held_up_by_who_has_many() {
     let memory = in_virtual_time();
     let script = Kept::default();
