@@ -10,7 +10,7 @@ use simulator::{
     Behaviour, Effect, ErrorShape, Faults, Refusal, Rule, StartRecording, WebhookFaults,
 };
 
-use crate::system::{Setup, TIME_SCALE, TestSystem, behaviour, until};
+use crate::system::{Setup, TIME_SCALE, TestSystem, behaviour, http, until};
 
 const CREATE_STREAM: &str = "POST /streaming/streams";
 const CREATE_BROADCAST: &str = "POST /streaming/broadcasts";
@@ -192,6 +192,40 @@ async fn goes_on_unrecorded(system: &TestSystem) {
     let end = system.finish(session).await;
     assert!(end.videos.is_empty());
     assert_eq!(system.changes_like(&format!("PUT /streaming/streams/{stream}/start")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_platform_that_wants_the_name_in_every_change_of_a_live_stream_gets_it() {
+    let system = system(Behaviour { patch_needs_name: true, ..behaviour() }).await;
+    let on_air = system.on_air("strict").await;
+    let end = system.finish(on_air.session).await;
+    assert!(end.is_all_ready());
+    system.end().await;
+}
+
+#[tokio::test]
+async fn a_broadcast_that_somebody_deleted_is_made_anew_by_a_retry() {
+    let system = system(behaviour()).await;
+    let session = system.request("bereft", json!({})).await;
+    let stream = system.until_ready(session).await;
+    let first = system.simulator.state()["broadcasts"][0]["id"].to_string();
+    let url = format!("{}/streaming/broadcasts/{first}", system.simulator.base_url());
+    let key = format!("APIKey {}", system.secrets().platform);
+    let deleted = http().delete(url).header("authorization", key).send().await.unwrap();
+    assert!(deleted.status().is_success());
+    system.simulator.push(stream).unwrap();
+    system.until_status(session, "testing").await;
+    system.tell(session, "go-live").await;
+    let told = system.until_status(session, "failed").await;
+    let problem = told["problems"][0].as_str().unwrap_or_default();
+    assert_eq!(problem, "set_broadcast_status: the broadcast was deleted on the platform");
+    system.tell(session, "retry").await;
+    system.until_status(session, "live").await;
+    system.until_recorded(stream).await;
+    let end = system.finish(session).await;
+    assert!(end.is_all_ready());
+    assert_eq!(system.changes_like(CREATE_BROADCAST).len(), 2);
+    system.end().await;
 }
 
 #[tokio::test]

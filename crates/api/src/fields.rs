@@ -31,6 +31,11 @@ impl Fields {
         Ok(Self { sent, ..Self::default() })
     }
 
+    /// Whether a field was sent, and has a value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.sent.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Takes an object inside of a body.
     pub(crate) fn of_object(sent: Map<String, Value>) -> Self {
         Self { sent, ..Self::default() }

@@ -155,7 +155,7 @@ impl LiveStream {
                 if let Observation::LiveStream(seen) = &webhook.observation
                     && !self.deleted
                 {
-                    self.observe(seen, at, false);
+                    self.hear(seen, at);
                 }
             }
             Event::SessionBound(bound) => self.bind(bound, at),
@@ -306,6 +306,21 @@ impl LiveStream {
         } else {
             None
         }
+    }
+
+    /// Applies a webhook. Nothing in it tells when it was sent: before a session on a used live stream
+    /// has seen its encoder in an answer, it may tell of the session before, and is a hint to ask.
+    fn hear(&mut self, seen: &LiveStreamObserved, at: Timestamp) {
+        let is_used = |running: &Session| self.sessions.first().is_some_and(|s| s.id != running.id);
+        let may_be_late =
+            self.running().is_some_and(|running| is_used(running) && running.sent.is_empty());
+        if !may_be_late {
+            return self.observe(seen, at, false);
+        }
+        let differs = |known: bool, told: Option<bool>| told.is_some_and(|told| told != known);
+        self.look_due |= differs(self.live, seen.live)
+            || differs(self.backup_live, seen.backup_live)
+            || differs(self.recording.unwrap_or_default(), seen.recording);
     }
 
     /// Applies what was told of the platform's object, by an answer or by a webhook.

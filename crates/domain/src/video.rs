@@ -165,7 +165,12 @@ pub(crate) fn merge(known: &mut VideoObserved, seen: &VideoObserved, by_api: boo
     let longest = known.duration_ms.max(seen.duration_ms).filter(|_| !by_api);
     keep(&mut known.duration_ms, longest.or(seen.duration_ms).as_ref());
     keep(&mut known.recording_started_at, seen.recording_started_at.as_ref());
-    keep(&mut known.error, seen.error.as_ref());
+    // Of a video that was repaired the API tells no error any more.
+    if by_api && seen.status != VideoStatus::Unknown {
+        known.error.clone_from(&seen.error);
+    } else {
+        keep(&mut known.error, seen.error.as_ref());
+    }
     keep(&mut known.hls_url, seen.hls_url.as_ref());
 }
 

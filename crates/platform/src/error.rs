@@ -66,6 +66,13 @@ impl Error {
             && disposition::is_on_object(self.operation)
     }
 
+    /// Whether the platform refuses the request for what this field of it is, or lacks: its errors
+    /// name the field before what they say of it.
+    pub fn is_of_field(&self, field: &str) -> bool {
+        let names = |text: &str| text.split_once(':').is_some_and(|(name, _)| name == field);
+        self.failure.status == Some(422) && self.failure.message.split("; ").any(names)
+    }
+
     /// A failure while the credentials were renewed.
     pub(crate) fn of_failure(operation: Operation, failure: Failure) -> Self {
         Self { operation, source: None, failure }

@@ -33,13 +33,14 @@ pub(super) async fn create(
     key: IdempotencyKey,
     Body(fields): Body,
 ) -> Result<Response, Problem> {
+    let names_region = fields.has("transcoding_region");
     let request = read(fields, api.config(), &key.required()?)?;
     let id = request.session;
     // Looked for first: a repeat makes no key anew for an account that was erased since.
     let is_known = read_request(&api, &request.source, id).await?.is_some();
     let is_new = !is_known && append(&api, &caller, request.clone()).await?;
     if !is_new {
-        require_same(&api, request).await?;
+        require_same(&api, request, names_region).await?;
     }
     let session = show::Session::of(&find(&api, id).await?);
     if !is_new {
@@ -69,11 +70,18 @@ async fn append(
 }
 
 /// Refuses a request that differs from the one the key stands for. Of one that was erased only the
-/// rest can be compared.
-async fn require_same(api: &Api, request: SessionRequested) -> Result<(), Problem> {
+/// rest can be compared, and a region that follows from rules may be another since they changed.
+async fn require_same(
+    api: &Api,
+    request: SessionRequested,
+    names_region: bool,
+) -> Result<(), Problem> {
     let stored = read_request(api, &request.source, request.session).await?;
     let mut stored = stored.ok_or_else(Problem::internal)?.state.request;
     let mut sent = as_stored(&request).ok_or_else(Problem::internal)?;
+    if !names_region {
+        sent.options.transcoding_region.clone_from(&stored.options.transcoding_region);
+    }
     if stored.account.as_deref() == Some(ERASED) {
         for request in [&mut stored, &mut sent] {
             request.account = None;

@@ -1,6 +1,6 @@
 //! Starting sessions: one key is one session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use axum::http::header;
@@ -215,6 +215,24 @@ async fn the_users_country_chooses_the_region_by_the_rules_of_the_source() {
     }
     let odd = app.start_session("odd", &json!({"name": "n", "country": "1"})).await;
     assert_eq!(odd.wrong_fields(), ["country"]);
+}
+
+#[tokio::test]
+async fn a_repeat_is_the_same_though_the_rules_of_regions_have_changed() {
+    let rules = |region: &str| domain::region::RegionRules {
+        default: Some(region.to_owned()),
+        countries: BTreeMap::new(),
+    };
+    let with = |region| Config { regions: [(SOURCE.to_owned(), rules(region))].into(), ..config() };
+    let app = App::with(with("ed1")).await;
+    let id = app.session("key", &named("n")).await;
+    let app = app.beside_with(with("ny1"));
+    let answer = app.start_session("key", &named("n")).await;
+    assert_eq!(answer.ok(200)["id"], id.to_string());
+    let shown = app.get(&format!("/v1/sessions/{id}")).await;
+    assert_eq!(shown.ok(200)["options"]["transcoding_region"], "ed1");
+    let asked = json!({"name": "n", "transcoding_region": "ny1"});
+    app.start_session("key", &asked).await.problem(422, "idempotency-key-reused");
 }
 
 #[tokio::test]

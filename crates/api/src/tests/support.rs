@@ -111,7 +111,12 @@ impl App {
 
     /// Another process over the same database.
     pub(crate) fn beside(&self) -> Self {
-        let api = Api::new(self.store.clone(), self.store.notifier(), config()).unwrap();
+        self.beside_with(config())
+    }
+
+    /// Another process with these settings.
+    pub(crate) fn beside_with(&self, config: Config) -> Self {
+        let api = Api::new(self.store.clone(), self.store.notifier(), config).unwrap();
         Self { router: router(api.clone()), api, store: self.store.clone() }
     }
 

@@ -144,6 +144,10 @@ impl LiveStream {
                     self.deleted = true;
                     self.recordings_gone(videos);
                 }
+                // A guard kept the live stream after its recordings were deleted.
+                if let CallResult::RecordingsDeleted { videos, .. } = result {
+                    self.recordings_gone(videos);
+                }
             }
             Call::DeleteRecordings { .. } => {
                 self.cleanup = None;

@@ -191,6 +191,35 @@ fn a_late_video_of_an_earlier_session_never_attaches_to_the_next() {
 }
 
 #[test]
+fn a_late_webhook_of_the_session_before_only_makes_the_next_one_ask() {
+    let mut s = Scenario::new();
+    let first = s.request("key-1", |r| r.options.auto_go_live = true);
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    let late = s.platform.webhook_of(STREAM).to_string();
+    s.then_status(first, Status::Live);
+    s.end(first);
+    s.recording_shows(STREAM, false);
+    s.tell_video(VIDEO, "ready");
+    s.encoder_drops(STREAM);
+    s.then_status(first, Status::Ended);
+    let second = reuse(&mut s, "key-2");
+    s.then_status(second, Status::Ready);
+    s.given();
+    s.webhook(late.as_bytes());
+    s.then_calls(&["observe_live_stream"]);
+    s.then_announced(&[]);
+    s.then_status(second, Status::Ready);
+    assert!(!s.session(second).recording.expects_file);
+    // Its own encoder is believed as soon as an answer has shown it.
+    s.encoder_connects(STREAM);
+    s.then_status(second, Status::Live);
+    s.encoder_drops(STREAM);
+    s.pass(seconds(20));
+    s.then_status(second, Status::Interrupted);
+}
+
+#[test]
 fn videos_of_an_earlier_session_are_asked_for_while_the_next_runs() {
     let (mut s, first) = processing();
     let second = reuse(&mut s, "key-2");
@@ -214,8 +243,9 @@ fn a_recording_flag_left_by_an_earlier_session_does_not_stop_the_next_from_recor
     assert_eq!(s.live_stream(STREAM).recording, Some(true));
     reuse(&mut s, "key-2");
     s.given();
+    s.platform.set(STREAM, |t| (t.live, t.recording) = (true, false));
     s.webhook(br#"{"type":"stream","message":{"stream":{"id":320423,"live":true}}}"#);
-    s.then_calls(&["set_broadcast_status", "start_recording"]);
+    s.then_calls(&["observe_live_stream", "set_broadcast_status", "start_recording"]);
 }
 
 #[test]

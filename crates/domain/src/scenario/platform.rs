@@ -108,7 +108,7 @@ impl Platform {
     }
 
     /// A webhook that tells a live stream as it is.
-    pub(super) fn webhook_of(&self, live_stream: i64) -> Value {
+    pub(crate) fn webhook_of(&self, live_stream: i64) -> Value {
         let truth = self.streams.get(&live_stream).copied().unwrap_or_default();
         json!({"type": "stream", "message": {"stream": {
             "id": live_stream, "live": truth.live, "backup_live": truth.backup_live,

@@ -8,7 +8,7 @@ use crate::ids::{LiveStreamId, Subject, VideoId};
 use crate::reconcile::{SeenOtherwise, VideoSigns};
 use crate::scenario::{Answer, SOURCE, Scenario};
 use crate::state::Body;
-use crate::webhook::VideoStatus;
+use crate::webhook::{VideoObserved, VideoStatus};
 
 fn status(s: &Scenario, id: i64) -> VideoStatus {
     let subject = Subject::video(SOURCE, VideoId(id));
@@ -59,6 +59,19 @@ fn webhooks_never_lower_a_status_and_the_api_may() {
     let observed = json!({"id": 1, "status": "viewable", "stream_id": 5});
     s.answer("fetch_video", Answer::Done(CallResult::Video { observed }));
     assert_eq!(status(&s, 1), VideoStatus::Viewable);
+}
+
+#[test]
+fn the_error_of_a_video_that_was_repaired_is_gone() {
+    let video = |status, error: Option<&str>| {
+        let seen: VideoObserved = serde_json::from_value(json!({"id": 1})).unwrap();
+        VideoObserved { status, error: error.map(str::to_owned), ..seen }
+    };
+    let mut known = video(VideoStatus::Viewable, Some("The storage limit has been exceeded"));
+    super::merge(&mut known, &video(VideoStatus::Ready, None), false);
+    assert!(known.error.is_some(), "webhooks tell no errors");
+    super::merge(&mut known, &video(VideoStatus::Ready, None), true);
+    assert_eq!((known.status, known.error), (VideoStatus::Ready, None));
 }
 
 #[test]

@@ -354,8 +354,10 @@ async fn pages_of_a_long_list_are_read_side_by_side_each_once_and_in_order() {
     let listed: Vec<i64> = (1..=20).flat_map(|page| [page, 100 + page]).collect();
     assert_eq!(found, listed);
     let requests = server.requests();
-    let mut asked: Vec<&str> =
-        requests.iter().filter_map(|request| request.target.rsplit_once("page=")?.1.into()).collect();
+    let mut asked: Vec<&str> = requests
+        .iter()
+        .filter_map(|request| request.target.rsplit_once("page=")?.1.into())
+        .collect();
     asked.sort_by_key(|page| page.parse::<u32>().unwrap());
     let pages: Vec<String> = (1..=24).map(|page: u32| page.to_string()).collect();
     assert_eq!(asked, pages, "by 1, 1, 2, 4, 8 and 8");

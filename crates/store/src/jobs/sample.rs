@@ -64,7 +64,7 @@ impl Store {
                       (extract(epoch FROM now() - min(f.since)) * 1000000)::bigint AS oldest
                  FROM (SELECT q.kind, q.queue, q.state, true AS is_live,
                               CASE WHEN q.state = 'available'
-                                    AND (q.kind IN ('timer', 'forward')
+                                    AND (q.kind IN ('timer', 'forward', 'relay')
                                          OR q.queue <> ALL (pause.queues) AND q.kind <> ALL (pause.kinds)
                                             AND q.key <> ALL (pause.keys))
                                    THEN q.since END AS since

@@ -70,7 +70,7 @@ impl Engine {
     /// Ends the cancelled jobs that wait, and aborts those that run here.
     async fn end_cancelled(&mut self, held: &HashMap<i16, i64>) -> Result<(), Error> {
         let cancelled = self.ctx.store().cancellations(self.ctx.process()).await?;
-        let mut by_slice: BTreeMap<i16, Vec<Finish>> = BTreeMap::new();
+        let mut by_slice: BTreeMap<i16, (Vec<String>, Vec<Finish>)> = BTreeMap::new();
         for Cancellation { job, is_running } in cancelled {
             // One that is marked and not in the book is in doubt, and given back soon.
             if self.running.cancel(job.id) || is_running {
@@ -80,13 +80,18 @@ impl Engine {
             let (slice, attempt) = (job.slice, job.attempt);
             let job = ClaimedJob::new(job, *epoch, attempt);
             let (ending, events) = outcome::cancelled(&self.ctx, &job, outcome::CANCELLED);
-            self.ctx.metrics().jobs.ended(&job.kind, outcome::name(&ending));
             let finish = Finish { id: job.id, attempt, ending, events };
-            by_slice.entry(slice).or_default().push(finish);
+            let (kinds, finishes) = by_slice.entry(slice).or_default();
+            kinds.push(job.kind);
+            finishes.push(finish);
         }
-        for (slice, finishes) in by_slice {
+        for (slice, (kinds, finishes)) in by_slice {
             if let Err(error) = finish::store(&self.ctx, slice, held[&slice], &finishes).await {
                 tracing::warn!(slice, error = %chain(&error), "cancellations not stored, trying again");
+                continue;
+            }
+            for (kind, finish) in kinds.iter().zip(&finishes) {
+                self.ctx.metrics().jobs.ended(kind, outcome::name(&finish.ending));
             }
         }
         Ok(())

@@ -204,10 +204,16 @@ impl Finisher {
 
     fn stored(&self, batch: &Batch, finished: &Finished) {
         let Batch { slice, ended, finishes, .. } = batch;
+        let mut lost = 0;
         for (ended, finish) in ended.iter().zip(finishes) {
-            self.ctx.metrics().jobs.ended(&ended.job.kind, outcome::name(&finish.ending));
+            let (jobs, kind) = (&self.ctx.metrics().jobs, &ended.job.kind);
+            if finished.ended.contains(&finish.id) {
+                jobs.ended(kind, outcome::name(&finish.ending));
+            } else {
+                jobs.dropped(kind);
+                lost += 1;
+            }
         }
-        let lost = finishes.iter().filter(|f| !finished.ended.contains(&f.id)).count();
         if lost > 0 {
             tracing::warn!(slice, lost, "runs had been ended by somebody else");
         }

@@ -6,6 +6,7 @@ use domain::ids::LiveStreamId;
 use platform::Disposition;
 use platform::wire::StreamPatch;
 
+use super::update_live_stream::change;
 use super::{CallContext, JobError, create_live_stream};
 
 /// Activates. An answer that still says inactive is a full quota told politely: the fold sees it.
@@ -14,7 +15,7 @@ pub(super) async fn run(
     live_stream: LiveStreamId,
 ) -> Result<CallResult, JobError> {
     let patch = StreamPatch { active: Some(true), ..StreamPatch::default() };
-    let stream = match call.platform.update_stream(live_stream.0, &patch).await {
+    let stream = match change(call, live_stream, patch).await {
         Ok(stream) => stream,
         Err(error) if error.disposition() == Disposition::Quota => {
             return Ok(CallResult::Deferred { reason: error.message().to_owned() });

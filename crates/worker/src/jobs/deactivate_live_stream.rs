@@ -4,6 +4,7 @@ use domain::call::CallResult;
 use domain::ids::LiveStreamId;
 use platform::wire::StreamPatch;
 
+use super::update_live_stream::change;
 use super::{CallContext, JobError};
 
 /// Deactivates. A live stream that is gone is inactive.
@@ -12,7 +13,7 @@ pub(super) async fn run(
     live_stream: LiveStreamId,
 ) -> Result<CallResult, JobError> {
     let patch = StreamPatch { active: Some(false), ..StreamPatch::default() };
-    match call.platform.update_stream(live_stream.0, &patch).await {
+    match change(call, live_stream, patch).await {
         Ok(stream) => Ok(CallResult::LiveStream { observed: stream.observed() }),
         Err(error) if error.is_not_found() && call.believes_not_found() => Ok(CallResult::Gone),
         Err(error) => Err(error.into()),

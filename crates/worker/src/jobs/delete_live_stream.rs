@@ -68,10 +68,22 @@ pub(super) async fn run(
     }
     // All that took time; what cannot be undone is decided on what is true right now.
     if let Look::Stays(result) = look(call, deletion).await? {
-        return Ok(result);
+        return Ok(stays_without(deleted, result));
     }
     gone(call.platform.delete_stream(live_stream.0).await)?;
     Ok(CallResult::Deleted { videos: deleted })
+}
+
+/// What became of a live stream that is kept, or gone, though these videos were deleted for it.
+fn stays_without(videos: Vec<VideoId>, result: CallResult) -> CallResult {
+    match result {
+        CallResult::Kept { reason } if !videos.is_empty() => CallResult::RecordingsDeleted {
+            videos,
+            kept: vec![format!("the live stream: {reason}")],
+        },
+        CallResult::Deleted { .. } => CallResult::Deleted { videos },
+        other => other,
+    }
 }
 
 /// What a fresh look came to.

@@ -16,9 +16,7 @@ pub(super) async fn run(
     let patch = BroadcastPatch { status: Some(read(status)?), ..BroadcastPatch::default() };
     match call.platform.update_broadcast(broadcast.0, &patch).await {
         Ok(_) => Ok(CallResult::Broadcast { observed: json!({"id": broadcast, "status": status}) }),
-        Err(error) if error.is_not_found() && call.believes_not_found() => {
-            Err(JobError::fail("the broadcast does not exist on the platform"))
-        }
+        Err(error) if error.is_not_found() && call.believes_not_found() => Ok(CallResult::Gone),
         Err(error) => Err(error.into()),
     }
 }

@@ -15,8 +15,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// How runs end.
-const OUTCOMES: [&str; 7] =
-    ["completed", "failed", "snoozed", "discarded", "quarantined", "cancelled", "interrupted"];
+pub(crate) const OUTCOMES: [&str; 8] = [
+    "completed",
+    "failed",
+    "snoozed",
+    "waiting",
+    "discarded",
+    "quarantined",
+    "cancelled",
+    "interrupted",
+];
 
 /// Bounds in seconds: from an idle engine's pickup to a backlog, from a quick handler to one near
 /// its time limit.

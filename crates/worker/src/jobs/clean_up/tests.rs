@@ -27,6 +27,8 @@ struct Scene {
     streams: Vec<Value>,
     /// What a GET of one live stream shows, where it is not what the list shows.
     at_look: Option<Value>,
+    /// The same as soon as something was deleted.
+    after_deletion: Option<Value>,
     videos: Vec<Value>,
     /// The status of the statistics.
     statistics: u16,
@@ -64,6 +66,7 @@ impl Scene {
             ("DELETE", path) => {
                 let id: i64 = path.rsplit('/').next().unwrap().parse().unwrap();
                 self.streams.retain(|stream| stream["id"] != id);
+                self.at_look = self.after_deletion.clone().or(self.at_look.take());
                 (204, Value::Null)
             }
             other => panic!("{other:?}"),
@@ -266,15 +269,21 @@ async fn propose_some(
     made_before: &str,
     videos: &[i64],
 ) -> Value {
-    let run = Uuid::now_v7();
-    let event = Event::CleanupRequested(CleanupRequested {
-        run,
+    let request = CleanupRequested {
+        run: Uuid::now_v7(),
         reason: "r".to_owned(),
         delete_recordings: false,
         policy,
         made_before: Some(made_before.parse().unwrap()),
         videos: videos.iter().copied().map(VideoId).collect(),
-    });
+    };
+    settled(place, request).await
+}
+
+/// Proposes, and returns what `CleanupDone` says of it.
+async fn settled(place: &Place, request: CleanupRequested) -> Value {
+    let run = request.run;
+    let event = Event::CleanupRequested(request);
     let subject = Subject::live_stream(SOURCE, LiveStreamId(ORPHAN));
     let now = std::time::SystemTime::now().into();
     let event = NewEvent::new(subject.clone(), &event, now, Uuid::now_v7());
@@ -321,6 +330,32 @@ async fn of_recordings_only_those_go_that_say_they_may() {
     let done = propose_some(&place, policy, "2026-02-01T00:00:00Z", &[1]).await;
     assert!(done["reason"].as_str().unwrap().contains("tag"), "{done}");
     assert_eq!(place.deletions(), 2);
+}
+
+#[tokio::test]
+async fn recordings_that_went_before_a_guard_kept_their_live_stream_are_told() {
+    let place = Place::new().await;
+    place.end_session().await;
+    let mut active = place.orphan();
+    active["active"] = json!(true);
+    place.change(|scene| {
+        let row =
+            |id: i64| json!({"id": id, "stream_id": ORPHAN, "status": "ready", "created_at": OLD});
+        scene.videos = vec![row(1), row(2)];
+        scene.after_deletion = Some(active);
+    });
+    let request = CleanupRequested {
+        run: Uuid::now_v7(),
+        reason: "r".to_owned(),
+        delete_recordings: true,
+        policy: CleanupPolicy::Orphans,
+        made_before: Some("2100-01-01T00:00:00Z".parse().unwrap()),
+        videos: Vec::new(),
+    };
+    let done = settled(&place, request).await;
+    assert_eq!((&done["deleted"], &done["videos"]), (&json!(false), &json!([1, 2])));
+    assert!(done["reason"].as_str().unwrap().contains("it is active"), "{done}");
+    assert_eq!(place.deletions(), 2, "and not the live stream");
 }
 
 #[tokio::test]
