@@ -217,10 +217,12 @@ async fn a_broadcast_that_somebody_deleted_is_made_anew_by_a_retry() {
     system.until_status(session, "testing").await;
     system.tell(session, "go-live").await;
     let told = system.until_status(session, "failed").await;
-    let problem = told["problems"][0].as_str().unwrap_or_default();
-    assert_eq!(problem, "set_broadcast_status: the broadcast was deleted on the platform");
+    assert_eq!(told["failure"]["reason"], "the broadcast was deleted on the platform");
     system.tell(session, "retry").await;
-    system.until_status(session, "live").await;
+    until("it is live", async || {
+        (system.session(session).await["status"] == "live").then_some(())
+    })
+    .await;
     system.until_recorded(stream).await;
     let end = system.finish(session).await;
     assert!(end.is_all_ready());
