@@ -128,6 +128,18 @@ async fn a_stop_whose_answer_is_lost_leaves_its_video_to_be_found() {
 }
 
 #[tokio::test]
+async fn a_start_of_the_recording_whose_answer_is_lost_is_sent_once() {
+    let system = system(behaviour()).await;
+    system.faults([Rule::once("PUT /streaming/streams/*/start_recording", Effect::ApplyThenReset)]);
+    let on_air = system.on_air("start-lost").await;
+    let end = system.finish(on_air.session).await;
+    assert_eq!(end.videos.len(), 1);
+    let path = format!("PUT /streaming/streams/{}/start_recording", on_air.stream);
+    assert_eq!(system.changes_like(&path).len(), 1);
+    system.end().await;
+}
+
+#[tokio::test]
 async fn without_any_webhook_a_session_comes_to_its_end_by_asking() {
     let system = system(behaviour()).await;
     system.simulator.faults(Faults {

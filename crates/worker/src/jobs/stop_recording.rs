@@ -3,6 +3,7 @@
 
 use domain::call::CallResult;
 use domain::ids::{LiveStreamId, Timestamp};
+use domain::webhook;
 
 use super::{CallContext, JobError};
 
@@ -13,8 +14,8 @@ pub(super) async fn run(
     since: Option<Timestamp>,
 ) -> Result<CallResult, JobError> {
     if call.must_look_first() {
-        let stream = call.platform.get_stream(live_stream.0).await?;
-        if stream.recording == Some(false) {
+        let observed = call.platform.get_stream(live_stream.0).await?.observed();
+        if webhook::live_stream(&observed).recording == Some(false) {
             return found(call, live_stream, since).await;
         }
     }
