@@ -231,10 +231,8 @@ async fn a_broadcast_that_somebody_deleted_is_made_anew_by_a_retry() {
     let told = system.until_status(session, "failed").await;
     assert_eq!(told["failure"]["reason"], "the broadcast was deleted on the platform");
     system.tell(session, "retry").await;
-    until("it is live", async || {
-        (system.session(session).await["status"] == "live").then_some(())
-    })
-    .await;
+    until("it is live", async || (system.session(session).await["status"] == "live").then_some(()))
+        .await;
     system.until_recorded(stream).await;
     let end = system.finish(session).await;
     assert!(end.is_all_ready());

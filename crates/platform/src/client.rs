@@ -160,7 +160,8 @@ impl Client {
         let Some(gate) = &self.gate else { return self.exchange(request).await };
         gate.pass().await;
         let outcome = self.exchange(request).await;
-        gate.saw(Sign::of(outcome.as_ref().ok().map(|answer| answer.status)));
+        let answer = outcome.as_ref().ok();
+        gate.saw(Sign::of(answer.map(|a| a.status), answer.and_then(|a| a.retry_after)));
         outcome
     }
 

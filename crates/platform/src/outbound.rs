@@ -131,7 +131,11 @@ impl OutboundError {
 
     /// What it tells of the other side; `None`: that side was not asked.
     pub fn sign(&self) -> Option<Sign> {
-        self.is_sent.then(|| Sign::of(self.status))
+        let after = match self.disposition {
+            Disposition::Retry { after } => after,
+            _ => None,
+        };
+        self.is_sent.then(|| Sign::of(self.status, after))
     }
 
     /// The call itself is wrong; it was not sent.

@@ -1,7 +1,7 @@
 //! One policy for all calls that leave this process: of platform jobs and of `http_call`.
 //!
 //! A *target* is what a call goes to: a source, or the host of another service. Each has a breaker
-//! and a retry budget, which every process keeps for itself; where a rate is configured, tokens of
+//! a retry budget and a pace, which every process keeps for itself; where a rate is configured, tokens of
 //! it are shared by all processes. A call that may not be made now is put off until it may, which
 //! burns no attempt. Not its job: what a failed call means for its job.
 
@@ -23,11 +23,13 @@ use crate::jobs::JobError;
 mod breaker;
 mod budget;
 mod metrics;
+mod pace;
 mod rate;
 
 use breaker::{Breaker, Ticket};
 use budget::Budget;
 pub(crate) use metrics::CallMetrics;
+use pace::Pace;
 pub use rate::Rate;
 use rate::{Leased, Turn};
 
@@ -64,13 +66,19 @@ pub(crate) struct Calls {
 struct Target {
     breaker: Breaker,
     budget: Budget,
+    pace: Pace,
     /// Turns after a pause are given out up to here.
     next_turn: Instant,
 }
 
 impl Target {
     fn new(now: Instant) -> Self {
-        Self { breaker: Breaker::default(), budget: Budget::new(now), next_turn: now }
+        Self {
+            breaker: Breaker::default(),
+            budget: Budget::new(now),
+            pace: Pace::new(now),
+            next_turn: now,
+        }
     }
 
     /// When whoever is turned away now may come again, not before `at`.
@@ -149,7 +157,7 @@ fn put_off(ctx: &Context, target: &str, by: &'static str, after: Duration) -> Jo
     let reason = match by {
         "breaker" => format!("calls to {target} are paused: it was down"),
         "budget" => format!("too many calls to {target} are tried again"),
-        _ => format!("the rate of {target} allows no call yet"),
+        _ => format!("the rate of {target} allows no call yet, or it asked for fewer"),
     };
     // Zero means "as it was".
     JobError::Snooze { after: after.max(Duration::from_millis(1)), reason }
@@ -197,8 +205,10 @@ impl Calls {
 }
 
 impl Permit {
-    /// Takes a token of the rate, or tells when to come again.
+    /// Takes a turn of the pace and a token of the rate, or tells when to come again.
     async fn take_token(&self) -> Result<(), Duration> {
+        let now = Instant::now();
+        self.ctx.calls().with(&self.destination.target, |target| target.pace.ask(now))?;
         let Some((name, rate)) = &self.destination.rate else { return Ok(()) };
         let leased = self.ctx.calls().leased(name, *rate);
         // Held while the database is asked, so that all who wait share one batch.
@@ -222,9 +232,10 @@ impl Permit {
         let (ctx, target) = (&self.ctx, &self.destination.target);
         ctx.metrics().calls.called(target, sign);
         let (now, chance) = (Instant::now(), (ctx.config().chance)());
-        let (opened, stand) = ctx
-            .calls()
-            .with(target, |t| (t.breaker.tell(self.ticket, sign, now, chance), t.breaker.stand()));
+        let (opened, stand) = ctx.calls().with(target, |t| {
+            t.pace.tell(sign, now);
+            (t.breaker.tell(self.ticket, sign, now, chance), t.breaker.stand())
+        });
         ctx.metrics().calls.stands(target, stand);
         if opened {
             ctx.metrics().calls.opened(target);

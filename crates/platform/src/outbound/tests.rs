@@ -86,7 +86,7 @@ async fn what_passes_is_tried_again_and_what_stays_is_not() {
         (404, Disposition::Refused, Sign::Up),
         (408, retry, Sign::Down),
         (425, retry, Sign::Up),
-        (429, retry, Sign::Busy),
+        (429, retry, Sign::Busy { after: None }),
         (500, retry, Sign::Down),
         (503, retry, Sign::Down),
     ] {

@@ -98,8 +98,8 @@ impl Breaker {
             return false;
         }
         match (&mut self.phase, sign) {
-            // Too many calls are the affair of rates.
-            (Phase::Closed { .. }, Sign::Busy) | (Phase::Open { .. }, _) => false,
+            // Too many calls are the affair of the pace.
+            (Phase::Closed { .. }, Sign::Busy { .. }) | (Phase::Open { .. }, _) => false,
             (Phase::Closed { in_a_row, ends }, sign) => {
                 let is_failure = sign == Sign::Down;
                 *in_a_row = if is_failure { *in_a_row + 1 } else { 0 };
@@ -115,7 +115,7 @@ impl Breaker {
                 self.open(pauses, now, chance);
                 true
             }
-            (Phase::HalfOpen { .. }, Sign::Up | Sign::Busy) => {
+            (Phase::HalfOpen { .. }, Sign::Up | Sign::Busy { .. }) => {
                 self.change(Phase::default());
                 false
             }
@@ -248,8 +248,12 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let sign =
-            prop_oneof![Just(Sign::Up), Just(Sign::Busy), Just(Sign::Down), Just(Sign::Down)];
+        let sign = prop_oneof![
+            Just(Sign::Up),
+            Just(Sign::Busy { after: None }),
+            Just(Sign::Down),
+            Just(Sign::Down)
+        ];
         prop_oneof![
             4 => Just(Step::Ask),
             4 => (0usize..8, sign).prop_map(|(n, sign)| Step::Tell(n, sign)),

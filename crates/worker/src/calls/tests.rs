@@ -175,3 +175,20 @@ async fn no_call_is_made_on_a_token_that_the_database_did_not_give() {
     let ctx = context_over(rated(10.0, 10.0), |memory| memory.over(Arc::new(Away)));
     assert_eq!(ask(&ctx, 0).await.unwrap_err(), NO_ANSWER_WAIT);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_busy_is_asked_by_nobody_before_it_wants_to_be() {
+    let ctx = context(Rates::default());
+    let after = Duration::from_secs(7);
+    ask(&ctx, 0).await.unwrap().saw(Sign::Busy { after: Some(after) });
+    assert_eq!(ask(&ctx, 0).await.unwrap_err(), after);
+    assert!(ask_of(&ctx, "b", 0).await.is_ok());
+    tokio::time::advance(after).await;
+    let permit = ask(&ctx, 0).await.unwrap();
+    // A run that makes more requests waits for each turn.
+    let begun = Instant::now();
+    for _ in 0..3 {
+        permit.pass().await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+}
