@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use domain::limit::Limit;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +59,7 @@ pub struct Metrics {
     batch_seconds: Histogram,
     fenced: Family<ConsumerLabels, Counter>,
     rebalances: Family<ConsumerLabels, Counter>,
+    limits_exceeded: Family<LimitLabels, Counter>,
     /// Looks for due jobs, of two statements each.
     pub(crate) job_looks: Counter,
     pub(crate) jobs: Arc<JobMetrics>,
@@ -66,6 +68,21 @@ pub struct Metrics {
     pub(crate) schedules: schedules::Numbers,
     pub(crate) webhooks: deliveries::Numbers,
     pub(crate) sweeps: sweeps::Numbers,
+}
+
+/// What was exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+/// None of them exceeded so far: a rule sees the first one only where there was a zero before.
+fn limits_exceeded() -> Family<LimitLabels, Counter> {
+    let family = Family::<LimitLabels, Counter>::default();
+    for limit in Limit::ALL {
+        drop(family.get_or_create(&LimitLabels { limit: limit.name() }));
+    }
+    family
 }
 
 impl Metrics {
@@ -83,6 +100,7 @@ impl Metrics {
             batch_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 12)),
             fenced: Family::default(),
             rebalances: Family::default(),
+            limits_exceeded: limits_exceeded(),
             job_looks: Counter::default(),
             jobs: Arc::new(JobMetrics::new()),
             gauges: Gauges::default(),
@@ -120,6 +138,11 @@ impl Metrics {
             "rebalances",
             "Leases claimed or given away because the processes changed",
             self.rebalances.clone(),
+        );
+        registry.register(
+            "limits_exceeded",
+            "Waits of sessions that took longer than the policy allows, and encoders in a loop",
+            self.limits_exceeded.clone(),
         );
         registry.register("holes_detected", "Missing positions; must be 0", self.holes.clone());
         self.schedules.register(registry);
@@ -159,6 +182,10 @@ impl Metrics {
     }
 
     /// A lease was found to have passed on.
+    pub(crate) fn limit_exceeded(&self, limit: Limit) {
+        self.limits_exceeded.get_or_create(&LimitLabels { limit: limit.name() }).inc();
+    }
+
     pub(crate) fn fenced(&self, consumer: Consumer) {
         self.fenced.get_or_create(&ConsumerLabels { consumer: consumer.name() }).inc();
     }

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::announcement::topic;
-use domain::event::RecordedEvent;
+use domain::event::{NewEvent, RecordedEvent};
 use domain::ids::Subject;
+use domain::limit::LimitExceeded;
 use domain::state::State;
 use store::{Consumer, Error, Hearing, Lease, ParkedEvent, Reaction};
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,6 +23,7 @@ use super::commits::{self, Commits};
 use super::pace::Pace;
 use crate::context::Context;
 use crate::leases::{Leases, chain};
+use crate::metrics::Metrics;
 
 /// How often a slice that has a hole looks again, and says so.
 const HOLE_ALARM: Duration = Duration::from_mins(1);
@@ -340,6 +342,7 @@ impl Follower {
         }
         if committed.events > 0 {
             ctx.events_appended(committed.lease.slice);
+            count_limits(ctx.metrics(), &reaction.events);
         }
         Ok(ahead)
     }
@@ -384,4 +387,50 @@ impl Follower {
 /// Whether an error is in the data: trying again will not help, and neighbours are not concerned.
 pub(super) fn concerns_data(error: &Error) -> bool {
     matches!(error, Error::Data { .. } | Error::Inconsistent { .. })
+}
+
+/// Counts the limits that were found to be exceeded.
+fn count_limits(metrics: &Metrics, events: &[NewEvent]) {
+    for event in events.iter().filter(|event| event.event_type == "LimitExceeded") {
+        if let Ok(exceeded) = serde_json::from_slice::<LimitExceeded>(&event.payload) {
+            metrics.limit_exceeded(exceeded.limit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::event::Event;
+    use domain::ids::{LiveStreamId, Subject, Timestamp};
+    use domain::limit::Limit;
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::progress::Progress;
+
+    #[test]
+    fn exceeded_limits_are_counted_and_those_that_hold_are_told_as_zero() {
+        let metrics = Metrics::new(Progress::default());
+        let exceeded = LimitExceeded {
+            session: Uuid::nil(),
+            limit: Limit::Videos,
+            since: Timestamp::UNIX_EPOCH,
+            videos: Vec::new(),
+        };
+        let subject = Subject::live_stream("a", LiveStreamId(1));
+        let event =
+            |event| NewEvent::new(subject.clone(), &event, Timestamp::UNIX_EPOCH, Uuid::nil());
+        let events = [event(Event::LimitExceeded(exceeded)), event(Event::Unrecognized)];
+        count_limits(&metrics, &events);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for (limit, count) in [("videos", 1), ("encoder", 0)] {
+            let line = format!("limits_exceeded_total{{limit=\"{limit}\"}} {count}");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
 }
