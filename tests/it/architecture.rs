@@ -214,6 +214,20 @@ fn the_table_of_kinds_has_every_kind_of_job() {
 }
 
 /// What a heading of a page is linked by.
+#[test]
+fn the_table_of_events_has_every_type_that_was_ever_written() {
+    let page = fs::read_to_string(root().join("docs/log.md")).unwrap();
+    let golden = fs::read_dir(root().join("crates/domain/golden")).unwrap();
+    let files = golden.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let types: BTreeSet<String> = files
+        .filter_map(|file| Some(file.strip_suffix(".json")?.split_once('.')?.0.to_owned()))
+        .collect();
+    assert!(types.len() > 40, "{types:?}");
+    let untold: Vec<&String> =
+        types.iter().filter(|name| !page.contains(&format!("\n| `{name}` | "))).collect();
+    assert!(untold.is_empty(), "{untold:?}");
+}
+
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));

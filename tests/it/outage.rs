@@ -119,14 +119,18 @@ async fn a_full_disk_is_answered_with_when_to_come_back_and_loses_nothing() {
     let address = ingest.address().await;
     let url = format!("http://{address}/webhooks/{SOURCE}/{}", site.secrets.path);
     let client = http();
-    let body = json!({"type": "stream", "message": {"stream": {"id": 1}}, "x": "x".repeat(500)});
-    let post = async || client.post(&url).json(&body).send().await.unwrap();
+    let post = async |n: usize| {
+        let message = json!({"stream": {"id": 1}});
+        let body = json!({"type": "stream", "message": message, "n": n, "x": "x".repeat(500)});
+        client.post(&url).json(&body).send().await.unwrap()
+    };
     site.cluster.stop_immediately().await;
-    let mut acknowledged = 0;
+    let (mut sent, mut acknowledged) = (0, Vec::new());
     let refused = until("the disk is full", async || {
-        let answer = post().await;
+        sent += 1;
+        let answer = post(sent).await;
         if answer.status() == StatusCode::OK {
-            acknowledged += 1;
+            acknowledged.push(sent);
             return None;
         }
         Some(answer)
@@ -134,20 +138,28 @@ async fn a_full_disk_is_answered_with_when_to_come_back_and_loses_nothing() {
     .await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
-    assert!(acknowledged > 0);
+    assert!(!acknowledged.is_empty());
     assert!(!ingest.has_exited());
     assert!(ingest.output().contains("the spool cannot be written"), "{}", ingest.output());
     site.cluster.start().await;
     until("it takes webhooks again", async || {
-        (post().await.status() == StatusCode::OK).then(|| acknowledged += 1)
+        sent += 1;
+        (post(sent).await.status() == StatusCode::OK).then(|| acknowledged.push(sent))
     })
     .await;
     until("the spool is drained", async || (site.spooled() == 0).then_some(())).await;
     let store = site.store().await;
     let events = load::log(&store).await;
-    let stored = events.iter().filter(|event| event.event_type == "WebhookReceived").count();
+    let webhooks = events.iter().filter(|event| event.event_type == "WebhookReceived");
+    let mut stored: Vec<usize> = webhooks
+        .map(|event| {
+            let body: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+            usize::try_from(body["n"].as_u64().unwrap()).unwrap()
+        })
+        .collect();
     // What was refused may be stored all the same.
-    assert!(stored >= acknowledged, "{stored} of {acknowledged}");
+    stored.retain(|n| acknowledged.contains(n));
+    assert_eq!(stored, acknowledged, "each once, in their order");
     drop(ingest);
     store.close().await;
     site.cluster.end().await;

@@ -258,6 +258,8 @@ fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr)
         ("grace", policy.grace),
         ("settle", policy.settle),
         ("slot", policy.slot),
+        ("slot_sweep", policy.slot_sweep),
+        ("sweep", policy.sweep),
         ("watch", policy.watch),
         ("videos", policy.videos),
         ("recordings", policy.recordings),

@@ -155,8 +155,8 @@ impl Store {
         }
         let mut ended = EndedRuns::new();
         complete(&mut tx, &held, kept, &mut ended).await?;
-        for (Finishes { slice, runs, .. }, sorted) in &held {
-            reschedule(&mut tx, *slice, &sorted.again, &mut ended).await?;
+        for (Finishes { slice, epoch, runs }, sorted) in &held {
+            reschedule(&mut tx, (*slice, *epoch), &sorted.again, &mut ended).await?;
             bury(&mut tx, *slice, &sorted.dead, kept, &mut ended).await?;
             cancel(&mut tx, *slice, &sorted.cancelled, kept, &mut ended).await?;
             ends::wait(&mut tx, *slice, &sorted.waiting, &mut ended).await?;
@@ -354,10 +354,11 @@ async fn complete(
 /// Makes jobs due again after their delays; none leaves `run_at` as it was, and counts the start
 /// whether it was marked or not: a mark that is still on its way finds that it came too late. A failure that was
 /// stored before, with the answer lost, counts once: its run does not run any more. A job that was
-/// cancelled meanwhile is not started again: it waits for its end.
+/// cancelled meanwhile is not started again: it waits for its end. One that is put off unstarted, as
+/// it has no handler here, may have died with a former holder: that crash is counted now.
 async fn reschedule(
     connection: &mut PgConnection,
-    slice: i16,
+    (slice, epoch): (i16, i64),
     again: &[Again],
     ended: &mut EndedRuns,
 ) -> Result<(), Error> {
@@ -378,7 +379,8 @@ async fn reschedule(
                 started_at = NULL,
                 errors = CASE WHEN run.is_fresh THEN 0
                               ELSE j.errors + (run.error IS NOT NULL)::int END,
-                crashes = CASE WHEN run.is_fresh THEN 0 ELSE j.crashes END,
+                crashes = CASE WHEN run.is_fresh THEN 0
+                               ELSE j.crashes + (coalesce(j.run_epoch, $7) < $7)::int END,
                 last_error = CASE WHEN run.is_fresh THEN NULL
                                   ELSE coalesce(run.error, j.last_error) END
            FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
@@ -393,6 +395,7 @@ async fn reschedule(
         &delays,
         &errors as &[Option<&str>],
         &fresh,
+        epoch,
     )
     .fetch_all(connection)
     .await?;

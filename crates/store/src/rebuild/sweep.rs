@@ -38,6 +38,13 @@ const MEMORY: i64 = 1 << 30;
 /// States take some four times of what their text takes in the table.
 const STATE_FACTOR: i64 = 4;
 
+/// Fewer bytes of states for each event of the log than this cannot be all of them: the table was
+/// emptied or lost, which may be why it is rebuilt.
+const LEAST_OF_EVENT: i64 = 2;
+
+/// What states take for each event where the table does not tell.
+const GUESS_OF_EVENT: i64 = 64;
+
 /// Most sweeps that cost less than reading along the key.
 const SWEEPS: i64 = 4;
 
@@ -72,15 +79,28 @@ pub(super) struct Swept {
     is_given_up: bool,
 }
 
+/// About how long the texts of all states are, by the table that holds them now and the number of
+/// events.
+fn bytes_of_states(table: i64, events: i64) -> i64 {
+    if table < events.saturating_mul(LEAST_OF_EVENT) {
+        events.saturating_mul(GUESS_OF_EVENT)
+    } else {
+        table
+    }
+}
+
 impl Store {
     /// How many slices of `due` are best swept together; `None`: none, since their states would
     /// not fit into memory.
     pub(super) async fn slices_of_a_sweep(&self, due: usize) -> Result<Option<usize>, Error> {
-        let bytes =
-            sqlx::query_scalar!(r#"SELECT pg_table_size('tallylight.subject_state') AS "bytes!""#)
-                .fetch_one(&self.pool)
-                .await?;
-        let sweeps = (bytes.saturating_mul(STATE_FACTOR) / MEMORY) + 1;
+        let log = sqlx::query!(
+            r#"SELECT pg_table_size('tallylight.subject_state') AS "states!",
+                      (SELECT coalesce(sum(position), 0)::bigint FROM tallylight.slice_head) AS "events!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let sweeps =
+            (bytes_of_states(log.states, log.events).saturating_mul(STATE_FACTOR) / MEMORY) + 1;
         let sweeps = usize::try_from(sweeps.min(SWEEPS + 1)).unwrap_or(1);
         let fits = i64::try_from(sweeps).is_ok_and(|sweeps| sweeps <= SWEEPS);
         Ok(fits.then(|| due.div_ceil(sweeps).max(1)))
@@ -323,6 +343,13 @@ mod tests {
         for range in ranges {
             swept.apply(range.iter().map(|position| row(*position)).collect()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_table_of_states_that_was_emptied_does_not_tell_how_large_they_are() {
+        assert_eq!(bytes_of_states(0, 0), 0);
+        assert_eq!(bytes_of_states(8192, 100_000_000), 6_400_000_000);
+        assert_eq!(bytes_of_states(1 << 30, 100_000_000), 1 << 30);
     }
 
     #[test]

@@ -345,7 +345,7 @@ impl Tables {
         let ending = tables.ending(finishes);
         for finish in &ending {
             tables.note_run(epoch, finish);
-            tables.end_run(now, finish);
+            tables.end_run(now, epoch, finish);
         }
         for (id, subject, args) in forwards {
             tables.forward(now, id, subject, args);

@@ -87,13 +87,13 @@ async fn a_plain_postgresql_is_told_what_is_missing_and_left_as_it_is() {
 }
 
 /// Statements on sliced tables that name no slice: how each begins, and why it may. None of them
-/// stands between a webhook and its effect but the three of a worker that asks over all its slices.
+/// stands between a webhook and its effect but those by which a worker asks over all its slices.
 const OVER_ALL_SLICES: [(&str, &str); 38] = [
     (
         "SELECT slice, live_stream_id, status, status_at",
         "sweeps: a source's sessions that are not over",
     ),
-    ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: a table's size"),
+    ("SELECT pg_table_size('tallylight.subject_state')", "a rebuild: how much there is to fold"),
     ("SELECT to_date(substr(c.relname, 7), 'YYYY_MM')", "a rebuild: months and their sizes"),
     ("SELECT h.position AS head, coalesce(s.sealed_to, 0)", "the feed: where each slice ends"),
     ("INSERT INTO tallylight.checkpoint (consumer, slice) SELECT $1, generate", "migrate"),

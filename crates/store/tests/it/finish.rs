@@ -245,3 +245,19 @@ async fn hundreds_of_runs_end_in_one_transaction() {
     assert_eq!((counts.retryable, counts.dead, counts.running), (100, 100, 0));
     assert_eq!(r.db.head(SLICE).await, 300);
 }
+
+#[tokio::test]
+async fn a_job_that_is_put_off_unstarted_keeps_the_crash_of_its_former_holder() {
+    let r = running(1).await;
+    r.db.store.release(Jobs, SLICE, r.lease.epoch).await.unwrap();
+    let next = r.db.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    let put_off = r.end(0, 1, Ending::Snooze { after: Duration::from_mins(1) });
+    for crashes in [1, 1] {
+        r.db.store.finish(SLICE, next.epoch, std::slice::from_ref(&put_off)).await.unwrap();
+        let counted: i32 = sqlx::query_scalar("SELECT crashes FROM tallylight.job")
+            .fetch_one(&r.db.pool)
+            .await
+            .unwrap();
+        assert_eq!(counted, crashes, "once");
+    }
+}

@@ -1,5 +1,6 @@
-//! The pace of a target that asks for fewer requests (429): they come one after another then, farther
-//! apart with every such answer, and closer with every other one, until nobody waits any more.
+//! The pace of a target that asks for fewer requests (429) again and again: they come one after another
+//! then, farther apart with every such answer, and closer with every other one, until nobody waits any
+//! more. One such answer among many is the affair of the job that got it.
 //!
 //! Nobody publishes the platform's limit, and other programs may use the same account: the pace that
 //! is allowed is found out, again and again. Each process finds it for itself. Not its job: rates that
@@ -24,9 +25,17 @@ const NONE: Duration = Duration::from_millis(20);
 /// What a good answer leaves of the distance: after some 35 it is half.
 const RECOVERY: f64 = 0.98;
 
+/// A share of busy answers from which on they are no accident.
+const TOO_MANY: f64 = 0.25;
+
+/// How much the last answer counts in the share: after three busy ones in a row they are too many.
+const WEIGHT: f64 = 0.1;
+
 /// How fast a target is asked.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// The share of busy answers, lately.
+    busy: f64,
     /// Between two requests; zero: as they come.
     gap: Duration,
     /// The next request may be sent then.
@@ -37,7 +46,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { gap: Duration::ZERO, next: now, turns: now }
+        Self { busy: 0.0, gap: Duration::ZERO, next: now, turns: now }
     }
 
     /// Leave for one request, or how long to wait before asking again. Those who wait have turns one
@@ -54,7 +63,10 @@ impl Pace {
 
     /// Hears how a request ended.
     pub(super) fn tell(&mut self, sign: Sign, now: Instant) {
+        let is_busy = f64::from(u8::from(matches!(sign, Sign::Busy { .. })));
+        self.busy += WEIGHT * (is_busy - self.busy);
         match sign {
+            Sign::Busy { .. } if self.busy < TOO_MANY => {}
             Sign::Busy { after } => {
                 self.gap = (self.gap * 2).clamp(FIRST, LONGEST);
                 let asked = after.unwrap_or_default().min(LONGEST_WAIT);
@@ -79,14 +91,27 @@ mod tests {
         Sign::Busy { after }
     }
 
+    /// A pace whose target was busy for the last time of too many.
+    fn slowed(after: Option<Duration>, now: Instant) -> Pace {
+        let mut pace = Pace::new(now);
+        (0..2).for_each(|_| pace.tell(busy(None), now));
+        pace.tell(busy(after), now);
+        pace
+    }
+
     #[test]
-    fn requests_come_as_they_like_until_the_target_is_busy() {
+    fn requests_come_as_they_like_until_the_target_is_busy_again_and_again() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         assert!((0..1000).all(|_| pace.ask(now).is_ok()));
         pace.tell(Sign::Down, now);
         assert!(pace.ask(now).is_ok(), "a target that is down is the affair of the breaker");
-        pace.tell(busy(None), now);
+        for n in 0..1000 {
+            let is_busy = n % 20 == 0;
+            pace.tell(if is_busy { busy(Some(SECOND)) } else { Sign::Up }, now);
+            assert!(pace.ask(now).is_ok(), "one in twenty");
+        }
+        let mut pace = slowed(None, now);
         // Each has a turn of its own.
         let waits: Vec<Duration> = (0..3).map(|_| pace.ask(now).unwrap_err()).collect();
         assert_eq!(waits, [FIRST, FIRST * 2, FIRST * 3]);
@@ -97,8 +122,7 @@ mod tests {
     #[test]
     fn what_the_target_asks_for_holds_up_every_request() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.tell(busy(Some(30 * SECOND)), now);
+        let mut pace = slowed(Some(30 * SECOND), now);
         assert_eq!(pace.ask(now).unwrap_err(), 30 * SECOND);
         // An answer that was on its way changes nothing of that.
         pace.tell(busy(Some(SECOND)), now);
@@ -145,6 +169,6 @@ mod tests {
         }
         assert_eq!(free, 1000);
         assert!(pace.gap.is_zero());
-        assert!(refused * 10 < answered, "{refused} refused of {answered}");
+        assert!(refused * 5 < answered, "{refused} refused of {answered}");
     }
 }

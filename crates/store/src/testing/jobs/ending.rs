@@ -46,7 +46,7 @@ impl SliceTables {
     }
 
     /// What becomes of a job whose run has ended.
-    pub(super) fn end_run(&mut self, now: Timestamp, finish: &Finish) {
+    pub(super) fn end_run(&mut self, now: Timestamp, epoch: i64, finish: &Finish) {
         let storable = |text: &String| text.replace('\0', "\u{fffd}");
         let is_counted = matches!(
             finish.ending,
@@ -66,20 +66,25 @@ impl SliceTables {
                 "completed"
             }
             Ending::Retry { error, after } => {
-                self.again(now, (finish.id, finish.attempt), *after, Some(storable(error)));
+                self.again(
+                    (now, epoch),
+                    (finish.id, finish.attempt),
+                    *after,
+                    Some(storable(error)),
+                );
                 "failed"
             }
             Ending::Snooze { after } => {
-                self.again(now, (finish.id, finish.attempt), *after, None);
+                self.again((now, epoch), (finish.id, finish.attempt), *after, None);
                 "snoozed"
             }
             Ending::Again { after } => {
-                self.again(now, (finish.id, finish.attempt), *after, None);
+                self.again((now, epoch), (finish.id, finish.attempt), *after, None);
                 self.forget_failures(finish.id);
                 "again"
             }
             Ending::Released => {
-                self.again(now, (finish.id, finish.attempt), Duration::ZERO, None);
+                self.again((now, epoch), (finish.id, finish.attempt), Duration::ZERO, None);
                 "released"
             }
             Ending::Cancelled { .. } => {
@@ -94,7 +99,7 @@ impl SliceTables {
 
     fn again(
         &mut self,
-        now: Timestamp,
+        (now, epoch): (Timestamp, i64),
         (id, attempt): (Uuid, i32),
         after: Duration,
         error: Option<String>,
@@ -107,6 +112,7 @@ impl SliceTables {
             job.run_at = micros(now + delay);
             job.lane = job.home();
         }
+        job.crashes += i32::from(job.run_epoch.is_some_and(|run| run < epoch));
         job.run_epoch = job.is_cancelled.then_some(NEVER);
         job.errors += i32::from(error.is_some());
         job.last_error = error.or_else(|| job.last_error.take());
