@@ -174,8 +174,7 @@ impl Lanes {
         for slices in shared.slices_of_lanes() {
             let (sender, queue) = mpsc::channel(shared.config.queue.max(1));
             let pulse = Arc::new(Pulse::default());
-            let left = slices.iter().flat_map(|slice| shared.spool.take_left(*slice)).collect();
-            let backlog = Backlog::new(left);
+            let backlog = Backlog::new(shared.spool.take_left(&slices));
             shared.metrics.watch(Arc::clone(&pulse), backlog.pulse());
             queues.push(sender);
             pulses.push((Arc::clone(&pulse), backlog.pulse()));

@@ -292,10 +292,14 @@ impl Spool {
         let _ = self.inner.tasks.send(Task::Spoil { file }).await;
     }
 
-    /// What an earlier process left for a slice, in order.
-    pub(crate) fn take_left(&self, slice: i16) -> VecDeque<Place> {
+    /// What an earlier process left for some slices, as it was written: the records of one batch, each
+    /// of another slice, stand together.
+    pub(crate) fn take_left(&self, slices: &[i16]) -> VecDeque<Place> {
         let mut left = self.inner.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.remove(&slice).unwrap_or_default()
+        let of = slices.iter().filter_map(|slice| left.remove(slice));
+        let mut places: Vec<Place> = of.flatten().collect();
+        places.sort_by_key(|place| (place.file, place.offset));
+        places.into()
     }
 
     /// Whether the last batch that was to be spooled was not: the spool is full or its disk fails.

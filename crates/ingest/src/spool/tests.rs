@@ -62,7 +62,7 @@ async fn write(spool: &Spool, batch: &Frozen) -> Result<Place, NotSpooled> {
 /// What is left for slice 2, read.
 async fn left(spool: &Spool) -> Vec<Option<Frozen>> {
     let mut read = Vec::new();
-    for place in spool.take_left(2) {
+    for place in spool.take_left(&[2]) {
         read.push(spool.read(place).await.unwrap());
     }
     read
@@ -90,6 +90,25 @@ async fn what_a_process_left_is_read_by_the_next_in_order() {
         let spool = open(&Config::new(dir.path()));
         assert_eq!(left(&spool).await, batches.iter().cloned().map(Some).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_slices_of_a_lane_comes_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(&Config::new(dir.path()));
+    let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+    for (slice, id) in [(2, one), (5, one), (2, two), (4, two)] {
+        write(&spool, &Frozen { slice, id, ..frozen(1) }).await.unwrap();
+    }
+    drop(spool);
+    let spool = open(&Config::new(dir.path()));
+    let mut found = Vec::new();
+    for place in spool.take_left(&[2, 4, 5]) {
+        let read = spool.read(place).await.unwrap().unwrap();
+        found.push((read.slice, read.id));
+    }
+    assert_eq!(found, [(2, one), (5, one), (2, two), (4, two)], "a batch stays together");
+    assert!(spool.take_left(&[2, 4, 5]).is_empty());
 }
 
 #[tokio::test]
@@ -182,7 +201,7 @@ async fn a_damaged_file_is_not_replaced_by_a_later_one() {
         bytes[HEADER + 100] ^= n;
         fs::write(file, &bytes).unwrap();
         let spool = open(&Config::new(dir.path()));
-        let place = spool.take_left(2).pop_front().unwrap();
+        let place = spool.take_left(&[2]).pop_front().unwrap();
         spool.release(place.file(), 2).await;
         until(|| files(&dir, ".damaged").len() == usize::from(n)).await;
         // Another process, another file.
