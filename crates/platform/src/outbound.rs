@@ -131,10 +131,7 @@ impl OutboundError {
 
     /// What it tells of the other side; `None`: that side was not asked.
     pub fn sign(&self) -> Option<Sign> {
-        let after = match self.disposition {
-            Disposition::Retry { after } => after,
-            _ => None,
-        };
+        let after = if let Disposition::Retry { after } = self.disposition { after } else { None };
         self.is_sent.then(|| Sign::of(self.status, after))
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use domain::effect::{FORWARD, RELAY, TIMER};
+use futures_util::{StreamExt as _, stream};
 use store::{Consumer, DueJob, Error};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -43,6 +44,10 @@ pub(crate) use doubt::Doubts;
 pub(crate) use finish::Finisher;
 pub(crate) use lanes::Lanes;
 pub(crate) use start::{Marks, Starter, ToStart};
+
+/// Slices whose timers and forwards are performed side by side: one that waits for the locked head of
+/// another slice holds up few, and some connections are left.
+const ABREAST: usize = 4;
 
 /// When to look for due jobs.
 #[derive(Debug)]
@@ -185,9 +190,10 @@ impl Engine {
         let pauses = self.lanes.pauses.clone();
         let offer = Offer { taken, slots, pauses: &pauses, parked: &self.lanes.parked };
         let mut chosen = choose(due, offer, &mut self.lanes.shares);
-        for (slice, jobs) in by_slice(direct.into_iter().map(|job| (job.slice, job))) {
-            direct::perform(&self.ctx, &self.leases, slice, ready[&slice], jobs).await;
-        }
+        let direct = by_slice(direct.into_iter().map(|job| (job.slice, job)));
+        let perform =
+            |(slice, jobs)| direct::perform(&self.ctx, &self.leases, slice, ready[&slice], jobs);
+        stream::iter(direct).for_each_concurrent(ABREAST, perform).await;
         self.start(&ready, std::mem::take(&mut chosen.start)).await;
         is_more |= self.clear_way(&ready, &chosen).await?;
         // A full page may not be all, and of a parked key only what may start was read.

@@ -140,7 +140,7 @@ mod tests {
         let begun = Instant::now();
         let (mut pace, mut now) = (Pace::new(begun), begun);
         let (mut sent, mut refused) = (Vec::new(), 0_u32);
-        let mut send = |pace: &mut Pace, now: Instant, limit: usize| {
+        let mut ask = |pace: &mut Pace, now: Instant, limit: usize| {
             sent.retain(|at: &Instant| *at + SECOND > now);
             let is_refused = sent.len() >= limit;
             if is_refused {
@@ -154,7 +154,7 @@ mod tests {
         let mut answered = 0_u32;
         while now < begun + 300 * SECOND {
             match pace.ask(now) {
-                Ok(()) => answered += u32::from(send(&mut pace, now, limit)),
+                Ok(()) => answered += u32::from(ask(&mut pace, now, limit)),
                 Err(_) => now += Duration::from_millis(10),
             }
         }
@@ -163,7 +163,7 @@ mod tests {
         let end = now + 60 * SECOND;
         while now < end && free < 1000 {
             match pace.ask(now) {
-                Ok(()) => free += u32::from(send(&mut pace, now, usize::MAX)),
+                Ok(()) => free += u32::from(ask(&mut pace, now, usize::MAX)),
                 Err(_) => now += Duration::from_millis(10),
             }
         }

@@ -76,14 +76,16 @@ pub(super) async fn run(
 
 /// What became of a live stream that is kept, or gone, though these videos were deleted for it.
 fn stays_without(videos: Vec<VideoId>, result: CallResult) -> CallResult {
-    match result {
-        CallResult::Kept { reason } if !videos.is_empty() => CallResult::RecordingsDeleted {
-            videos,
-            kept: vec![format!("the live stream: {reason}")],
-        },
-        CallResult::Deleted { .. } => CallResult::Deleted { videos },
-        other => other,
+    if let CallResult::Deleted { .. } = result {
+        return CallResult::Deleted { videos };
     }
+    if let CallResult::Kept { reason } = &result
+        && !videos.is_empty()
+    {
+        let kept = vec![format!("the live stream: {reason}")];
+        return CallResult::RecordingsDeleted { videos, kept };
+    }
+    result
 }
 
 /// What a fresh look came to.
