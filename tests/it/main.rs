@@ -29,6 +29,7 @@ mod metrics;
 mod outage;
 mod parked;
 mod placement;
+mod platforms;
 mod quota;
 mod rebuild;
 mod reconcile;

@@ -61,6 +61,11 @@ async fn what_was_recorded_stays_when_somebody_deletes_the_live_stream() {
 }
 
 #[tokio::test]
+async fn a_worker_that_dies_after_its_calls_makes_nothing_twice() {
+    plays("worker-dies").await;
+}
+
+#[tokio::test]
 async fn a_restart_of_the_platform_is_an_interruption() {
     plays("platform-restart").await;
 }

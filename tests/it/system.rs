@@ -34,6 +34,7 @@ pub(crate) use config::{ENCODER, READER, Secrets, text as config_text, write as 
 pub(crate) use database::Database;
 pub(crate) use load::Load;
 pub(crate) use process::Process;
+pub(crate) use run::End;
 pub(crate) use wait::{PATIENCE, until, until_within};
 
 /// The one source of every system.
