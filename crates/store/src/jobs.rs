@@ -56,13 +56,9 @@ pub use waits::{Awaits, Begin, Child, OnCancel, OnFailure, Parent, Step, StepKin
 /// their turn.
 pub(crate) const PER_FAIR_KEY: i64 = 8;
 
-/// How a transaction begins that finds rows by their keys.
+/// How a transaction begins that finds rows by their keys; appends have settings of their own.
 const BY_KEY: &str = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
                       SET LOCAL enable_seqscan = off";
-
-/// Ends the preference of [`BY_KEY`] for what follows in the transaction.
-const BY_PLAN: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; \
-                       SET LOCAL enable_seqscan = on";
 
 /// Fair keys of a slice read at once; the next look goes on behind them.
 pub const FAIR_KEYS: i64 = 128;
@@ -245,7 +241,7 @@ impl JobCounts {
 impl Store {
     /// Begins a transaction that finds the rows of many jobs, each by its key. Left to itself the
     /// planner may read the table instead, as long as it believes it to be small.
-    async fn begin_by_key(&self) -> Result<Transaction<'static, Postgres>, Error> {
+    pub(crate) async fn begin_by_key(&self) -> Result<Transaction<'static, Postgres>, Error> {
         Ok(self.pool.begin_with(BY_KEY).await?)
     }
 

@@ -1,7 +1,9 @@
-//! The transaction of reactions: fence and advance, states and rows, announcements, jobs last.
+//! The transaction of reactions: fence and advance, states and rows, jobs, events last.
 //!
 //! All of it or nothing: so each event has its effect on our tables exactly once. Small reactions
 //! of several slices share a transaction, since a commit and its calls are most of what they cost.
+//! The heads of the slices are locked by the append, for which everybody else who appends waits:
+//! after it comes nothing but the commit.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use uuid::Uuid;
 use crate::consumer::{Consumer, Lease, micros};
 use crate::jobs::relay;
 use crate::parked::{self, Mended, ParkedEvent};
-use crate::together::{Within, append_within};
+use crate::together::append_within;
 use crate::{Error, Store, jobs, projection};
 
 /// What a batch of events of one slice leads to.
@@ -109,7 +111,7 @@ impl Store {
         for one in all {
             self.check_slice(one.slice(), &one.reaction.events)?;
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_key().await?;
         let held = advance(&mut tx, all, ttl).await?;
         let own: Vec<&Reacting<'_>> =
             all.iter().filter(|one| held.contains_key(&one.slice())).collect();
@@ -124,11 +126,11 @@ impl Store {
         for one in own.iter().filter(|one| !one.reaction.cancels.is_empty()) {
             jobs::mark_cancelled(&mut tx, one.slice(), &one.reaction.cancels).await?;
         }
+        let inserted = enqueue(&mut tx, &own).await?;
         let told: Vec<(i16, Vec<&NewEvent>)> =
             own.iter().map(|one| (one.slice(), one.reaction.events.iter().collect())).collect();
-        let appended = append_within(&mut tx, &told).await?;
-        let appended = appended.into_iter().map(|within| (within.slice, within)).collect();
-        let inserted = enqueue(&mut tx, &own, &appended).await?;
+        let appended: HashMap<i16, usize> =
+            append_within(&mut tx, &told).await?.into_iter().collect();
         tx.commit().await?;
         let of = |jobs: &HashMap<i16, u64>, slice| jobs.get(&slice).copied().unwrap_or_default();
         let committed = |one: &Reacting<'_>| {
@@ -136,7 +138,7 @@ impl Store {
             held.contains_key(&slice).then(|| Committed {
                 lease: Lease { position: *to, recorded_at: *recorded_at, ..*one.lease },
                 jobs: of(&inserted, slice) + of(&woken, slice),
-                events: appended.get(&slice).map_or(0, |within| within.stored),
+                events: appended.get(&slice).copied().unwrap_or_default(),
             })
         };
         Ok(all.iter().map(committed).collect())
@@ -190,29 +192,20 @@ async fn write(connection: &mut PgConnection, own: &[&Reacting<'_>]) -> Result<(
     Ok(())
 }
 
-/// Inserts the jobs that were not inserted before, which the append of the events that carry their
-/// keys has found out, exactly under the fence: only the holder of the slice claims such keys.
-/// Returns how many of each slice.
+/// Inserts the jobs that were not inserted before, exactly under the fence: only the holder of the
+/// slice claims their keys, by the append of the events that carry them. Returns how many of each
+/// slice.
 async fn enqueue(
     connection: &mut PgConnection,
     own: &[&Reacting<'_>],
-    appended: &HashMap<i16, Within>,
 ) -> Result<HashMap<i16, u64>, Error> {
-    let jobs: Vec<(i16, &NewJob)> =
+    let mut jobs: Vec<(i16, &NewJob)> =
         own.iter().flat_map(|one| one.reaction.jobs.iter().map(|job| (one.slice(), job))).collect();
-    let is_told = |slice, key| appended.get(&slice)?.keys.get(&key).copied();
-    let untold = jobs.iter().filter_map(|(slice, job)| {
-        let key = job.once_for?;
-        is_told(*slice, key).is_none().then_some((*slice, key))
-    });
-    let claimed = claimed_keys(connection, untold.unzip()).await?;
-    let is_new = |(slice, job): &(i16, &NewJob)| {
-        let is_new = |key| is_told(*slice, key).unwrap_or(!claimed.contains(&(*slice, key)));
-        job.once_for.is_none_or(is_new)
-    };
-    let new_jobs: Vec<(i16, &NewJob)> = jobs.into_iter().filter(is_new).collect();
+    let keys = jobs.iter().filter_map(|(slice, job)| Some((*slice, job.once_for?)));
+    let claimed = claimed_keys(connection, keys.unzip()).await?;
+    jobs.retain(|(slice, job)| job.once_for.is_none_or(|key| !claimed.contains(&(*slice, key))));
     let mut inserted: HashMap<i16, u64> = HashMap::new();
-    for slice in jobs::insert(connection, &new_jobs).await? {
+    for slice in jobs::insert(connection, &jobs).await? {
         *inserted.entry(slice).or_default() += 1;
     }
     Ok(inserted)
@@ -229,7 +222,9 @@ async fn claimed_keys(
     }
     let claimed = sqlx::query!(
         "SELECT k.slice, k.key FROM tallylight.event_key k
-          WHERE k.slice = ANY ($1) AND k.key = ANY ($2)",
+           JOIN unnest($1::smallint[], $2::uuid[]) AS asked (slice, key)
+             ON k.slice = asked.slice AND k.key = asked.key
+          WHERE k.slice = ANY ($1)",
         &slices,
         &keys,
     )

@@ -6,7 +6,6 @@
 //! Where the database cannot do it in one transaction (on Citus, whose functions run on the node of
 //! one slice), each slice has its own call.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::event::NewEvent;
@@ -135,41 +134,17 @@ impl Store {
     }
 }
 
-/// What an append within a transaction did to a slice.
-#[derive(Debug)]
-pub(crate) struct Within {
-    /// The slice.
-    pub(crate) slice: i16,
-    /// How many of its events were stored.
-    pub(crate) stored: usize,
-    /// The keys of its events, each with whether this append claimed it; else it was known before.
-    pub(crate) keys: HashMap<Uuid, bool>,
-}
-
-impl Within {
-    /// `skipped` in ascending order.
-    fn new(slice: i16, events: &[&NewEvent], skipped: &[usize]) -> Self {
-        let mut keys = HashMap::new();
-        for (n, event) in events.iter().enumerate() {
-            if let Some(key) = event.key {
-                *keys.entry(key).or_default() |= skipped.binary_search(&n).is_err();
-            }
-        }
-        Self { slice, stored: events.len() - skipped.len(), keys }
-    }
-}
-
 /// Appends events to their slices within a transaction, given in ascending order. Comes late in it:
-/// it locks the heads. Returns what became of each slice that has any.
+/// it locks the heads. Returns the slices that have any, each with how many were stored.
 pub(crate) async fn append_within(
     connection: &mut PgConnection,
     slices: &[(i16, Vec<&NewEvent>)],
-) -> Result<Vec<Within>, Error> {
+) -> Result<Vec<(i16, usize)>, Error> {
     let told: Vec<&(i16, Vec<&NewEvent>)> =
         slices.iter().filter(|(_, events)| !events.is_empty()).collect();
     if let [(slice, events)] = told.as_slice() {
         let appended = log::append(connection, *slice, None, events).await?;
-        return Ok(vec![Within::new(*slice, events, &appended.skipped)]);
+        return Ok(vec![(*slice, events.len() - appended.skipped.len())]);
     }
     if told.is_empty() {
         return Ok(Vec::new());
@@ -183,12 +158,11 @@ pub(crate) async fn append_within(
     }
     // Unnamed: a transaction whose answer is lost is repeated as a whole.
     let done = together(connection, None, &parts, &events).await?;
-    let within = |((slice, own), (part, done)): (&&(i16, Vec<&NewEvent>), (&Part, Done))| {
-        let first = part.events.first().copied().unwrap_or_default();
-        let skipped: Vec<usize> = done.skipped.iter().map(|n| n - first).collect();
-        Within::new(*slice, own, &skipped)
-    };
-    Ok(told.iter().zip(parts.iter().zip(done)).map(within).collect())
+    let stored = parts
+        .iter()
+        .zip(done)
+        .map(|(part, done)| (part.slice, part.events.len() - done.skipped.len()));
+    Ok(stored.collect())
 }
 
 /// One call for all of them.

@@ -12,9 +12,9 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::elsewhere;
 use super::ends::{self, Waiting};
 use super::history::{self, JobHistory};
-use super::{BY_PLAN, elsewhere};
 use crate::consumer::{Consumer, fence_all, micros};
 use crate::together::append_within;
 use crate::{Error, Store};
@@ -168,8 +168,6 @@ impl Store {
             told.push((of.slice, self.tell(&mut tx, of, &mut ended).await?));
         }
         if told.iter().any(|(_, events)| !events.is_empty()) {
-            // The append joins sets.
-            sqlx::raw_sql(BY_PLAN).execute(&mut *tx).await?;
             let told: Vec<(i16, Vec<&NewEvent>)> =
                 told.iter().map(|(slice, events)| (*slice, events.iter().collect())).collect();
             append_within(&mut tx, &told).await?;

@@ -164,7 +164,7 @@ impl Tables {
             states.push(if *held { Some(state_rows(reaction)?) } else { None });
         }
         let told = |_: &mut SliceTables, _, reaction: &Reaction| check_events(&reaction.events);
-        for check in [SliceTables::check_parked, told, SliceTables::check_new_jobs] {
+        for check in [SliceTables::check_parked, SliceTables::check_new_jobs, told] {
             for ((lease, reaction), held) in all.iter().zip(&held) {
                 if let Some(tables) = self.slice(lease.slice).filter(|_| *held) {
                     check(tables, lease.slice, reaction)?;
