@@ -7,10 +7,10 @@ use chrono::TimeDelta;
 use domain::timer::{Limits, Policy};
 use serde_json::json;
 use simulator::{
-    Behaviour, Effect, ErrorShape, Faults, Refusal, Rule, StartRecording, WebhookFaults,
+    Behaviour, Effect, ErrorShape, Faults, Mishap, Refusal, Rule, StartRecording, WebhookFaults,
 };
 
-use crate::system::{Setup, TIME_SCALE, TestSystem, behaviour, http, until};
+use crate::system::{Setup, TIME_SCALE, TestSystem, behaviour, until};
 
 const CREATE_STREAM: &str = "POST /streaming/streams";
 const CREATE_BROADCAST: &str = "POST /streaming/broadcasts";
@@ -220,11 +220,7 @@ async fn a_broadcast_that_somebody_deleted_is_made_anew_by_a_retry() {
     let system = system(behaviour()).await;
     let session = system.request("bereft", json!({})).await;
     let stream = system.until_ready(session).await;
-    let first = system.simulator.state()["broadcasts"][0]["id"].to_string();
-    let url = format!("{}/streaming/broadcasts/{first}", system.simulator.base_url());
-    let key = format!("APIKey {}", system.secrets().platform);
-    let deleted = http().delete(url).header("authorization", key).send().await.unwrap();
-    assert!(deleted.status().is_success());
+    assert!(system.simulator.strike(Mishap::DeletesBroadcast, Some(stream)));
     system.simulator.push(stream).unwrap();
     system.until_status(session, "testing").await;
     system.tell(session, "go-live").await;

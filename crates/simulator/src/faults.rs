@@ -106,6 +106,9 @@ pub enum Effect {
     LatencyMs(u64),
     /// It is not carried out and the connection is closed without an answer.
     Reset,
+    /// It is not carried out, and the connection is closed without an answer so many milliseconds
+    /// later: the caller's time-out, with nothing done.
+    ResetAfterMs(u64),
     /// It *is* carried out and answered with an error: the ambiguous write.
     ApplyThenStatus(Refusal),
     /// It *is* carried out and the connection is closed without an answer.

@@ -172,6 +172,10 @@ async fn answer(
             Ok((apply(shared, request).await, None))
         }
         Some(Effect::Reset) => Err(Closed),
+        Some(Effect::ResetAfterMs(latency)) => {
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+            Err(Closed)
+        }
         Some(Effect::ApplyThenStatus(refusal)) => {
             apply(shared, request).await;
             Ok((refusal.reply(), Some(refusal)))

@@ -98,7 +98,8 @@ impl Offline {
             Some(Effect::LatencyMs(late) | Effect::ApplyThenLatencyMs(late)) => {
                 (self.apply(now, &request), None, late)
             }
-            Some(Effect::Reset) => return Outcome::Closed,
+            // Who waits for an answer that does not come learns as much as who is cut off.
+            Some(Effect::Reset | Effect::ResetAfterMs(_)) => return Outcome::Closed,
             Some(Effect::ApplyThenStatus(refusal)) => {
                 self.apply(now, &request);
                 (refusal.reply(), refusal.headers.get("Retry-After").cloned(), 0)

@@ -33,6 +33,8 @@ pub enum FaultKind {
     RateLimitSilent,
     /// The connection is closed without an answer, not carried out.
     Reset,
+    /// Not carried out, and no answer until the caller has given up.
+    Silence,
     /// 200 whose body is an error: `start_recording` only, the one documented place.
     #[serde(rename = "error_in_200")]
     ErrorIn200,
@@ -52,7 +54,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ServerError,
         Self::ProxyPage,
         Self::Busy,
@@ -60,6 +62,7 @@ impl FaultKind {
         Self::RateLimitDate,
         Self::RateLimitSilent,
         Self::Reset,
+        Self::Silence,
         Self::ErrorIn200,
         Self::ExpiredToken,
         Self::LostReply,
@@ -79,6 +82,7 @@ impl FaultKind {
             | Self::RateLimitDate
             | Self::RateLimitSilent
             | Self::Reset
+            | Self::Silence
             | Self::ErrorIn200
             | Self::ExpiredToken => false,
             Self::LostReply
@@ -90,9 +94,9 @@ impl FaultKind {
     }
 
     /// Whether it strikes where no kinds are named. Left out are those that another try does not
-    /// mend, and the one whose length is to be chosen.
+    /// mend, and those whose length is to be chosen.
     fn is_usual(self) -> bool {
-        !matches!(self, Self::ErrorIn200 | Self::ExpiredToken | Self::LateReply)
+        !matches!(self, Self::Silence | Self::ErrorIn200 | Self::ExpiredToken | Self::LateReply)
     }
 
     /// Whether it can strike a request.
@@ -122,6 +126,7 @@ impl FaultKind {
             Self::RateLimitDate => Effect::Status(rate_limit(dice, Some(http_date(2)))),
             Self::RateLimitSilent => Effect::Status(rate_limit(dice, None)),
             Self::Reset => Effect::Reset,
+            Self::Silence => Effect::ResetAfterMs(faults.late_ms),
             Self::ErrorIn200 => Effect::Status(Refusal::new(
                 200,
                 ErrorShape::F,

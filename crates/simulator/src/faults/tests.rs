@@ -104,7 +104,8 @@ fn every_kind_strikes_where_it_can_and_does_what_its_name_says() {
             CallFaults { rate: 1.0, kinds: vec![kind], late_ms: 9, ..CallFaults::default() };
         let path = format!("/streaming/streams/1{}", kind.place().unwrap_or_default());
         let effect = effects(calls.clone(), &path, 1).remove(0).unwrap();
-        let carried_out = !matches!(effect, Effect::Status(_) | Effect::Reset);
+        let carried_out =
+            !matches!(effect, Effect::Status(_) | Effect::Reset | Effect::ResetAfterMs(9));
         assert_eq!(carried_out, kind.is_after_effect(), "{kind}");
         if kind.place().is_some() {
             assert_eq!(effects(calls, "/streaming/streams/1", 1), [None], "{kind}");

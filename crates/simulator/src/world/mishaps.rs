@@ -46,13 +46,15 @@ pub enum Mishap {
     DeletesVideo,
     /// Somebody sets a broadcast to `paused` in the portal.
     PausesBroadcast,
+    /// Somebody deletes a broadcast in the portal.
+    DeletesBroadcast,
     /// Somebody makes an active live stream of their own, and deletes it ten minutes later.
     TakesSlot,
 }
 
 impl Mishap {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SwitchesOff,
         Self::Restarts,
         Self::RunsFull,
@@ -64,6 +66,7 @@ impl Mishap {
         Self::StartsRecording,
         Self::DeletesVideo,
         Self::PausesBroadcast,
+        Self::DeletesBroadcast,
         Self::TakesSlot,
     ];
 
@@ -80,6 +83,7 @@ impl Mishap {
             | Self::StartsRecording
             | Self::DeletesVideo
             | Self::PausesBroadcast
+            | Self::DeletesBroadcast
             | Self::TakesSlot => Actor::Portal,
         }
     }
@@ -96,6 +100,7 @@ impl Mishap {
             | Self::ExpiresTokens
             | Self::DeletesVideo
             | Self::PausesBroadcast
+            | Self::DeletesBroadcast
             | Self::TakesSlot => false,
         }
     }
@@ -209,7 +214,7 @@ impl World {
             let of_named = |id: Option<i64>| id.map_or(stream.is_none(), is_named);
             let videos = self.videos.values().filter(|video| of_named(video.stream_id));
             videos.map(|video| video.id).collect()
-        } else if mishap == Mishap::PausesBroadcast {
+        } else if matches!(mishap, Mishap::PausesBroadcast | Mishap::DeletesBroadcast) {
             match stream {
                 Some(id) => self.broadcasts_of(id),
                 None => self.broadcasts.keys().copied().collect(),
@@ -235,6 +240,9 @@ impl World {
                 return self.delete_video(&id.to_string()).status == 204;
             }
             (Mishap::PausesBroadcast, Some(id)) => self.pause_broadcast(id),
+            (Mishap::DeletesBroadcast, Some(id)) => {
+                return self.delete_broadcast(&id.to_string()).status == 204;
+            }
             (Mishap::Restarts, _) => self.restart(),
             (Mishap::RunsFull, _) => {
                 self.mishaps.full_until = self.pace.after(self.now, FULL_S);
