@@ -30,12 +30,9 @@ pub(super) async fn run(
         Err(error) if error.disposition() == Disposition::Quota => {
             return Ok(CallResult::RecordingRefused { errors: vec![chain(&error)] });
         }
+        // Where its encoder is gone, flags that lag may say otherwise for a while.
         Err(error) if error.disposition() == Disposition::Refused => {
-            let stream = call.platform.get_stream(live_stream.0).await?;
-            if stream.is_live() == Some(false) {
-                return Ok(CallResult::LiveStream { observed: stream.observed() });
-            }
-            return Err(error.into());
+            return look(call, live_stream).await?.ok_or_else(|| error.into());
         }
         other => other?,
     };
@@ -46,7 +43,8 @@ pub(super) async fn run(
     })
 }
 
-/// What became of an earlier start, once it has had the time to take effect. `None`: nothing.
+/// What became of a start, of this one or an earlier one, once that has had the time to show: it
+/// records, or nothing is sent that could be recorded. `None`: neither.
 async fn look(
     call: &CallContext<'_>,
     live_stream: LiveStreamId,
