@@ -198,6 +198,13 @@ impl Recording {
         }
     }
 
+    /// A stop was accepted, and what it closed is a file of the session before: none of this one ran.
+    pub(crate) fn stopped_another(&mut self) {
+        self.starting = false;
+        self.stopping = true;
+        self.expects_file = false;
+    }
+
     /// The platform was asked after a start, and the recording does not run.
     pub(crate) fn start_had_no_effect(&mut self) {
         self.starting = false;

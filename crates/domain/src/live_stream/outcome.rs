@@ -12,7 +12,7 @@ use crate::call::{Call, CallResult};
 use crate::event::{CallFailed, CallIntended, CallSucceeded};
 use crate::ids::{Timestamp, VideoId};
 use crate::session::{Doubt, Session};
-use crate::webhook::{self, LiveStreamObserved};
+use crate::webhook::{self, LiveStreamObserved, VideoObserved, VideoStatus};
 
 impl LiveStream {
     /// Applies that a call was decided.
@@ -207,6 +207,15 @@ impl LiveStream {
         // A part has one session for ever, whatever a stop returns.
         let is_free = |id: &VideoId| self.videos.get(id).is_none_or(|owner| Some(*owner) == caller);
         let video = video.filter(|video| is_free(&video.id));
+        let since = caller.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
+        let is_earlier =
+            |video: &VideoObserved| video.began_at().zip(since).is_some_and(|(b, s)| b < s);
+        if let Some(video) = video.as_ref().filter(|video| is_earlier(video)) {
+            // The platform held the file of the session before open, and the stop closed that.
+            self.on(caller, |s| s.recording.stopped_another());
+            let named = VideoObserved { status: VideoStatus::Unknown, ..video.clone() };
+            return self.video(&named, false);
+        }
         self.on(caller, |s| s.recording.stopped(was_running, video.as_ref()));
         if let (Some(video), Some(session)) = (video, caller) {
             self.videos.entry(video.id).or_insert(session);

@@ -220,6 +220,26 @@ fn a_late_webhook_of_the_session_before_only_makes_the_next_one_ask() {
 }
 
 #[test]
+fn a_file_that_the_platform_held_open_is_of_the_session_in_which_it_began() {
+    let (mut s, first) = processing();
+    let second = reuse(&mut s, "key-2");
+    s.encoder_connects(STREAM);
+    s.recording_shows(STREAM, true);
+    s.platform.hold("stop_recording");
+    s.end(second);
+    let began = s.session(second).began_at.unwrap() - Duration::from_secs(5);
+    let video = json!({
+        "id": VIDEO + 1, "stream_id": STREAM, "status": "pending",
+        "recording_started_at": began.to_rfc3339(),
+    });
+    let stopped = CallResult::RecordingStopped { video: Some(video) };
+    s.answer("stop_recording", Answer::Done(stopped));
+    assert_eq!(parts(&s, second), [0; 0]);
+    assert!(!s.session(second).recording.expects_file, "nothing of it is waited for");
+    assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
+}
+
+#[test]
 fn videos_of_an_earlier_session_are_asked_for_while_the_next_runs() {
     let (mut s, first) = processing();
     let second = reuse(&mut s, "key-2");
