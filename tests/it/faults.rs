@@ -62,8 +62,10 @@ async fn a_create_that_was_given_up_is_found_by_the_retry() {
     let status_of = async || system.session(session).await["status"].clone();
     // Calls are paused for a while after an outage, which may be longer than a call of this test may
     // take.
-    let mut status = json!("failed");
+    let (mut status, mut retries) = (json!("failed"), 0);
     while status == "failed" {
+        retries += 1;
+        assert!(retries <= 20, "{}", system.session(session).await);
         system.tell(session, "retry").await;
         until("it is tried again", async || (status_of().await != "failed").then_some(())).await;
         status = until("it has come to something", async || {

@@ -21,6 +21,15 @@ async fn system(behaviour: Behaviour) -> TestSystem {
     TestSystem::start(Setup { simulator, policy, ..Setup::default() }).await
 }
 
+/// Plays on such a platform, to an end with two parts that can be played in full.
+async fn plays_to_its_end(behaviour: Behaviour) {
+    let system = system(behaviour).await;
+    let end = play(&system).await;
+    assert_eq!(end.videos.len(), 2);
+    assert!(end.is_all_ready());
+    system.end().await;
+}
+
 /// Plays a session whose encoder is away for a while, and a second one on the same live stream.
 async fn play(system: &TestSystem) -> End {
     let on_air = system.on_air("first").await;
@@ -41,7 +50,7 @@ async fn play(system: &TestSystem) -> End {
 
 #[tokio::test]
 async fn a_platform_by_the_letter_of_its_schemas() {
-    let system = system(Behaviour {
+    plays_to_its_end(Behaviour {
         create_body: BodyForm::Flat,
         patch_needs_name: true,
         create_broadcast_answers_body: false,
@@ -55,15 +64,11 @@ async fn a_platform_by_the_letter_of_its_schemas() {
         ..behaviour()
     })
     .await;
-    let end = play(&system).await;
-    assert_eq!(end.videos.len(), 2);
-    assert!(end.is_all_ready());
-    system.end().await;
 }
 
 #[tokio::test]
 async fn a_platform_as_older_pages_have_it() {
-    let system = system(Behaviour {
+    plays_to_its_end(Behaviour {
         recording_in_get: FlagInGet::Null,
         nothing_recorded: NothingRecorded::EmptyObject,
         deactivation: RecordingAtDeactivation::AtOnce,
@@ -75,15 +80,11 @@ async fn a_platform_as_older_pages_have_it() {
         ..behaviour()
     })
     .await;
-    let end = play(&system).await;
-    assert_eq!(end.videos.len(), 2);
-    assert!(end.is_all_ready());
-    system.end().await;
 }
 
 #[tokio::test]
 async fn a_platform_whose_lists_shift_and_whose_flags_lag() {
-    let system = system(Behaviour {
+    plays_to_its_end(Behaviour {
         page_size: 1,
         short_pages: true,
         pages_shift_by: 1,
@@ -92,10 +93,6 @@ async fn a_platform_whose_lists_shift_and_whose_flags_lag() {
         ..behaviour()
     })
     .await;
-    let end = play(&system).await;
-    assert_eq!(end.videos.len(), 2);
-    assert!(end.is_all_ready());
-    system.end().await;
 }
 
 #[tokio::test]

@@ -295,6 +295,15 @@ pub enum CallResult {
 }
 
 impl CallResult {
+    /// The videos that the call deleted.
+    pub(crate) fn deleted_videos(&self) -> &[VideoId] {
+        if let Self::Deleted { videos } | Self::RecordingsDeleted { videos, .. } = self {
+            videos
+        } else {
+            &[]
+        }
+    }
+
     /// The same without what its objects echo of a person, as it may be stored.
     #[must_use]
     pub fn without_echo(self) -> Self {

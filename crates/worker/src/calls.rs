@@ -1,8 +1,8 @@
 //! One policy for all calls that leave this process: of platform jobs and of `http_call`.
 //!
-//! A *target* is what a call goes to: a source, or the host of another service. Each has a breaker
-//! a retry budget and a pace, which every process keeps for itself; where a rate is configured, tokens of
-//! it are shared by all processes. A call that may not be made now is put off until it may, which
+//! A *target* is what a call goes to: a source, or the host of another service. Each has a breaker, a
+//! retry budget and a pace, which every process keeps for itself; where a rate is configured, tokens
+//! of it are shared by all processes. A call that may not be made now is put off until it may, which
 //! burns no attempt. Not its job: what a failed call means for its job.
 
 use std::collections::HashMap;

@@ -17,12 +17,8 @@ impl Change<'_> {
     pub(super) fn settle_cleanup(&self, cause: &RecordedEvent, to: &mut Effects) {
         let Some((run, reason)) = self.cleanup_that_ended() else { return };
         let outcome = self.outcome_of_deletion();
-        let videos: Vec<VideoId> = match outcome {
-            Some(CallResult::Deleted { videos } | CallResult::RecordingsDeleted { videos, .. }) => {
-                videos.clone()
-            }
-            Some(_) | None => Vec::new(),
-        };
+        let videos: Vec<VideoId> =
+            outcome.map_or_else(Vec::new, |outcome| outcome.deleted_videos().to_vec());
         let was_deleted = self.before.is_some_and(|before| before.deleted);
         let deleted = self.after.deleted && !was_deleted;
         let (live_stream, account) = (self.after.id, self.after.account.clone());

@@ -140,20 +140,12 @@ impl LiveStream {
             Call::FetchVideo { video } => self.fetched(*video, result),
             Call::DeleteLiveStream { .. } => {
                 self.cleanup = None;
-                if let CallResult::Deleted { videos } = result {
-                    self.deleted = true;
-                    self.recordings_gone(videos);
-                }
-                // A guard kept the live stream after its recordings were deleted.
-                if let CallResult::RecordingsDeleted { videos, .. } = result {
-                    self.recordings_gone(videos);
-                }
+                self.deleted |= matches!(result, CallResult::Deleted { .. });
+                self.recordings_gone(result.deleted_videos());
             }
             Call::DeleteRecordings { .. } => {
                 self.cleanup = None;
-                if let CallResult::RecordingsDeleted { videos, .. } = result {
-                    self.recordings_gone(videos);
-                }
+                self.recordings_gone(result.deleted_videos());
             }
         }
     }
@@ -207,10 +199,7 @@ impl LiveStream {
         // A part has one session for ever, whatever a stop returns.
         let is_free = |id: &VideoId| self.videos.get(id).is_none_or(|owner| Some(*owner) == caller);
         let video = video.filter(|video| is_free(&video.id));
-        let since = caller.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
-        let is_earlier =
-            |video: &VideoObserved| video.began_at().zip(since).is_some_and(|(b, s)| b < s);
-        if let Some(video) = video.as_ref().filter(|video| is_earlier(video)) {
+        if let Some(video) = video.as_ref().filter(|video| self.began_before(caller, video)) {
             // The platform held the file of the session before open, and the stop closed that.
             self.on(caller, |s| s.recording.stopped_another());
             let named = VideoObserved { status: VideoStatus::Unknown, ..video.clone() };
@@ -220,6 +209,12 @@ impl LiveStream {
         if let (Some(video), Some(session)) = (video, caller) {
             self.videos.entry(video.id).or_insert(session);
         }
+    }
+
+    /// Whether a video is older than the session that stopped it.
+    fn began_before(&self, session: Option<Uuid>, video: &VideoObserved) -> bool {
+        let since = session.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
+        video.began_at().zip(since).is_some_and(|(began, since)| began < since)
     }
 
     /// Not every answer tells the recording flag: some time after a stop it is taken as cleared.

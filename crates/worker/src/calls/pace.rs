@@ -73,8 +73,11 @@ impl Pace {
                 self.next = self.next.max(now + asked.max(self.gap));
             }
             Sign::Up => {
-                let gap = self.gap.mul_f64(RECOVERY);
-                self.gap = if gap < NONE { Duration::ZERO } else { gap };
+                self.gap = self.gap.mul_f64(RECOVERY);
+                if self.gap < NONE {
+                    // Nobody has to wait for his turn any more.
+                    (self.gap, self.turns) = (Duration::ZERO, now);
+                }
             }
             Sign::Down => {}
         }
@@ -169,6 +172,9 @@ mod tests {
         }
         assert_eq!(free, 1000);
         assert!(pace.gap.is_zero());
+        // Of the turns that were given out before, nothing is left.
+        (0..3).for_each(|_| pace.tell(busy(None), now));
+        assert_eq!(pace.ask(now).unwrap_err(), FIRST);
         assert!(refused * 5 < answered, "{refused} refused of {answered}");
     }
 }

@@ -175,3 +175,40 @@ fn told(ctx: &Context, job: &ClaimedJob, event: &Event) -> NewEvent {
     event.correlation_id = job.correlation_id;
     event
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::progress::Progress;
+
+    #[test]
+    fn every_ending_is_counted_under_its_name() {
+        let (after, error) = (Duration::ZERO, String::new());
+        let endings = [
+            Ending::Completed,
+            Ending::Retry { error: error.clone(), after },
+            Ending::Snooze { after },
+            Ending::Again { after },
+            Ending::Discarded { error: error.clone() },
+            Ending::Quarantined { error: error.clone() },
+            Ending::Cancelled { reason: error },
+            Ending::Wait { step: "s".to_owned() },
+            Ending::Released,
+        ];
+        let metrics = Metrics::new(Progress::default());
+        endings.iter().for_each(|ending| metrics.jobs.ended("k", name(ending)));
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for ending in &endings {
+            let counted = format!("jobs_ended_total{{kind=\"k\",outcome=\"{}\"}} ", name(ending));
+            let count = text.lines().find_map(|line| line.strip_prefix(counted.as_str()));
+            assert!(count.is_some_and(|count| count != "0"), "{ending:?}");
+        }
+    }
+}

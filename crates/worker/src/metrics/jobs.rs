@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// How runs end.
-pub(crate) const OUTCOMES: [&str; 8] = [
+const OUTCOMES: [&str; 8] = [
     "completed",
     "failed",
     "snoozed",
