@@ -200,7 +200,9 @@ mod tests {
             Ending::Released,
         ];
         let metrics = Metrics::new(Progress::default());
-        endings.iter().for_each(|ending| metrics.jobs.ended("k", name(ending)));
+        for ending in &endings {
+            metrics.jobs.ended("k", name(ending));
+        }
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let mut text = String::new();
