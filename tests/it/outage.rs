@@ -56,10 +56,15 @@ impl Site {
     }
 }
 
-/// A process that must not have died, nor logged an error.
+/// A process that must not have died, nor logged an error of its own: the driver's pool calls it one
+/// when the server goes between a connection's making and its first use, and makes another.
 fn check_well(process: &mut Process) {
     assert!(!process.has_exited(), "{}", process.output());
-    assert!(!process.output().contains("\"level\":\"ERROR\""), "{}", process.output());
+    let is_error = |line: &&str| {
+        line.contains("\"level\":\"ERROR\"") && !line.contains("\"target\":\"sqlx_core::pool")
+    };
+    let output = process.output();
+    assert_eq!(output.lines().find(is_error), None, "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
