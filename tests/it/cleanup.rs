@@ -12,6 +12,8 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
     let system = TestSystem::start(Setup::default()).await;
     let gone = run(&system, "gone", "acme").await;
     let kept = run(&system, "kept", "beta").await;
+    let left = broadcast(&system, "left behind [0123abcd]", gone).await;
+    let by_hand = broadcast(&system, "by hand", gone).await;
     let disowned = run(&system, "disowned", "acme").await;
     // Somebody else took it over: its tag is theirs now.
     let other = Tag::new(Uuid::now_v7(), Uuid::now_v7(), None).text();
@@ -19,17 +21,7 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
     call(&system, reqwest::Method::PATCH, &format!("/{disowned}"), &body).await;
     let foreign = foreign_stream(&system).await;
 
-    system.api.post("/v1/accounts/acme/deleted", &json!({}), None).await.ok();
-    let pseudonym = system.store.pseudonym_of("acme").await.unwrap().unwrap();
-    let account = Subject::account(SOURCE, &pseudonym.to_string());
-    until("the deletion of the account is known", async || {
-        let slice = system.store.slice_of(&account);
-        let status = system.store.slice_status().await.unwrap();
-        let told = system.store.read_subject(&account, 0, 1).await.unwrap();
-        let is_applied = status.iter().any(|s| s.slice == slice && s.head == s.position);
-        (is_applied && !told.is_empty()).then_some(())
-    })
-    .await;
+    delete_account(&system).await;
 
     let before = system.changes().len();
     let listed = cleanup(&system, json!({"policy": "inactive", "after_days": 0})).await;
@@ -61,7 +53,12 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
         .collect();
     assert_eq!(
         deleted,
-        ["DELETE /streaming/videos/803111".to_owned(), format!("DELETE /streaming/streams/{gone}")]
+        [
+            "DELETE /streaming/videos/803111".to_owned(),
+            format!("DELETE /streaming/broadcasts/{left}"),
+            format!("DELETE /streaming/streams/{gone}"),
+        ],
+        "broadcast {by_hand} is somebody's"
     );
     for id in [kept, disowned, foreign] {
         assert_eq!(system.stream(id)["id"], id);
@@ -70,6 +67,21 @@ async fn cleanup_deletes_idle_live_streams_of_deleted_accounts_and_nothing_else(
     let told = told["live_streams"].as_array().unwrap();
     assert_eq!(told.iter().map(|s| s["deleted"] == true).collect::<Vec<_>>(), [true, false]);
     system.end().await;
+}
+
+/// Tells that an account is deleted, and waits until that is known.
+async fn delete_account(system: &TestSystem) {
+    system.api.post("/v1/accounts/acme/deleted", &json!({}), None).await.ok();
+    let pseudonym = system.store.pseudonym_of("acme").await.unwrap().unwrap();
+    let account = Subject::account(SOURCE, &pseudonym.to_string());
+    until("the deletion of the account is known", async || {
+        let slice = system.store.slice_of(&account);
+        let status = system.store.slice_status().await.unwrap();
+        let told = system.store.read_subject(&account, 0, 1).await.unwrap();
+        let is_applied = status.iter().any(|s| s.slice == slice && s.head == s.position);
+        (is_applied && !told.is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// Runs a session of an account to its end and returns its live stream.
@@ -81,6 +93,14 @@ async fn run(system: &TestSystem, key: &str, account: &str) -> i64 {
     }
     system.finish(session).await;
     stream
+}
+
+/// Makes a broadcast of a live stream.
+async fn broadcast(system: &TestSystem, name: &str, live_stream: i64) -> i64 {
+    let fields = json!({"name": name, "status": "pending", "stream_ids": [live_stream]});
+    let body = json!({ "broadcast": fields });
+    let made = call_at(system, reqwest::Method::POST, "broadcasts", &body).await;
+    made["id"].as_i64().unwrap()
 }
 
 /// A live stream that somebody made by hand, was on air, and is idle now.
@@ -103,9 +123,14 @@ async fn foreign_stream(system: &TestSystem) -> i64 {
     id
 }
 
-/// Calls the platform by hand.
+/// Changes a live stream by hand.
 async fn call(system: &TestSystem, method: reqwest::Method, path: &str, body: &Value) -> Value {
-    let url = format!("{}/streaming/streams{path}", system.simulator.base_url());
+    call_at(system, method, &format!("streams{path}"), body).await
+}
+
+/// Calls the platform by hand.
+async fn call_at(system: &TestSystem, method: reqwest::Method, path: &str, body: &Value) -> Value {
+    let url = format!("{}/streaming/{path}", system.simulator.base_url());
     let key = format!("APIKey {}", system.secrets().platform);
     let request = http().request(method, url).header("authorization", key).json(body);
     request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()

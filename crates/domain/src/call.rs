@@ -97,6 +97,11 @@ pub enum Call {
         /// The live stream.
         live_stream: LiveStreamId,
     },
+    /// Ask how a broadcast is.
+    ObserveBroadcast {
+        /// The broadcast.
+        broadcast: BroadcastId,
+    },
     /// Ask which videos a live stream has.
     ListVideos {
         /// The live stream.
@@ -154,7 +159,7 @@ pub enum Call {
 impl Call {
     /// All job kinds that make a platform call, in the order of a session's life. Nobody else may
     /// enqueue them: SQL `enqueue` refuses the same list.
-    pub const KINDS: [&str; 17] = [
+    pub const KINDS: [&str; 18] = [
         "create_live_stream",
         "clear_dvr",
         "update_live_stream",
@@ -168,6 +173,7 @@ impl Call {
         "fetch_video",
         "list_videos",
         "observe_live_stream",
+        "observe_broadcast",
         "probe_live_stream",
         "observe_quota",
         "delete_live_stream",
@@ -188,6 +194,7 @@ impl Call {
             Self::StopRecording { .. } => "stop_recording",
             Self::DeleteBroadcast { .. } => "delete_broadcast",
             Self::ObserveLiveStream { .. } => "observe_live_stream",
+            Self::ObserveBroadcast { .. } => "observe_broadcast",
             Self::ListVideos { .. } => "list_videos",
             Self::FetchVideo { .. } => "fetch_video",
             Self::ObserveQuota { .. } => "observe_quota",
@@ -202,6 +209,7 @@ impl Call {
         matches!(
             self,
             Self::ObserveLiveStream { .. }
+                | Self::ObserveBroadcast { .. }
                 | Self::ListVideos { .. }
                 | Self::FetchVideo { .. }
                 | Self::ObserveQuota { .. }

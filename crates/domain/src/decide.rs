@@ -35,7 +35,7 @@ pub fn decide(
         }
         (before, Body::LiveStream(after)) => {
             let before = if let Some(Body::LiveStream(b)) = before { Some(b) } else { None };
-            let change = Change { policy, before, event, after, at };
+            let change = Change { policy, before: before.map(Box::as_ref), event, after, at };
             change.decide(cause, &mut effects);
         }
         (before, Body::Video(after)) => {

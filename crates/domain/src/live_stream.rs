@@ -1,23 +1,26 @@
 //! State of a live stream: the platform's object as observed, the sessions on it, and the one call
 //! in flight. `evolve` is total: an event that fits nothing changes nothing.
 //!
-//! What a call's outcome means is in [`outcome`].
+//! What a call's outcome means is in [`outcome`], what concerns broadcasts in [`broadcasts`].
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::event::{BroadcastChanged, CleanupRequested, Event, SessionBound, TimerElapsed};
-use crate::ids::{LiveStreamId, Timestamp, VideoId};
+use crate::event::{CleanupRequested, Event, SessionBound, TimerElapsed};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::plan::{WaitFor, Watch};
 use crate::recording::Owners;
 use crate::session::{Session, Told};
 use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
 
+mod broadcasts;
 mod outcome;
 mod slot;
+
+pub use broadcasts::BroadcastDue;
 
 /// How far the platform's clock and ours may differ, and a stop may lag.
 pub(crate) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
@@ -81,6 +84,12 @@ pub struct LiveStream {
     /// A sweep saw it otherwise: it is time to ask for the live stream itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub look_due: bool,
+    /// Broadcasts that a sweep saw otherwise, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broadcasts_due: Vec<BroadcastDue>,
+    /// Broadcasts that sessions left behind: their deletion was given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_broadcasts: Vec<BroadcastId>,
     /// The platform was last asked for videos, and not for the live stream.
     pub listed_last: bool,
     /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
@@ -119,6 +128,8 @@ impl LiveStream {
             watch: Watch::default(),
             poll_due: false,
             look_due: false,
+            broadcasts_due: Vec::new(),
+            left_broadcasts: Vec::new(),
             listed_last: false,
             interruptions: 0,
             sessions: Vec::new(),
@@ -163,7 +174,7 @@ impl LiveStream {
             Event::EndRequested(r) => self.command(r.session, Session::command_end),
             Event::RetryRequested(r) => self.command(r.session, Session::command_retry),
             Event::VideoChanged(changed) => self.video(&changed.video, false),
-            Event::BroadcastChanged(changed) => self.broadcast(changed),
+            Event::BroadcastChanged(changed) => self.broadcast_heard(changed),
             Event::LimitExceeded(exceeded) => {
                 if let Some(session) = self.session_mut(exceeded.session) {
                     session.limit_exceeded(exceeded);
@@ -250,18 +261,6 @@ impl LiveStream {
     pub(crate) fn leaves(&self, at: usize) -> bool {
         let (session, later) = (&self.sessions[at], &self.sessions[at + 1..]);
         session.is_over() && later.iter().any(Session::is_over)
-    }
-
-    /// Applies a label of a broadcast.
-    fn broadcast(&mut self, changed: &BroadcastChanged) {
-        let is_setting = self.in_flight.as_ref().is_some_and(
-            |c| matches!(c.call, Call::SetBroadcastStatus { broadcast, .. } if broadcast == changed.broadcast),
-        );
-        let is_it =
-            |s: &&mut Session| s.broadcast.as_ref().is_some_and(|b| b.id == changed.broadcast);
-        if let Some(session) = self.sessions.iter_mut().find(is_it) {
-            session.broadcast_told(&changed.status, is_setting);
-        }
     }
 
     /// Applies what concerns a session that is not over.

@@ -90,10 +90,14 @@ impl LiveStream {
         if self.poll_due {
             return Some(self.poll_call());
         }
+        if let Some(look) = self.broadcast_look() {
+            return Some(look);
+        }
         let running = self.running().and_then(|session| self.session_call(session));
         running
             .or_else(|| self.video_call())
             .or_else(|| self.probe_call())
+            .or_else(|| self.left_broadcast_call())
             .or_else(|| self.cleanup_call())
     }
 

@@ -11,12 +11,12 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{LiveStreamId, Timestamp, VideoId};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
 use crate::live_stream::LiveStream;
 use crate::plan::WaitFor;
 use crate::session::Session;
 use crate::timer::Policy;
-use crate::webhook::{LiveStreamObserved, VideoObserved, VideoStatus};
+use crate::webhook::{BroadcastObserved, LiveStreamObserved, VideoObserved, VideoStatus};
 
 /// How urgent a look is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,8 +177,33 @@ impl VideoSigns {
     }
 }
 
-/// A sweep saw a live stream, or videos of it, otherwise than they were known: a hint, which leads
-/// to a closer look and to nothing else.
+/// A broadcast as a sweep saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BroadcastSigns {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// Its label; `None`: it was not there, or in a word that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// It was not there, or not in a list that should tell it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
+}
+
+impl BroadcastSigns {
+    /// Those of a broadcast that was looked at.
+    pub fn of(seen: BroadcastObserved) -> Self {
+        Self { broadcast: seen.id, status: seen.status, missing: false }
+    }
+
+    /// Of one that was not there.
+    pub fn missing(broadcast: BroadcastId) -> Self {
+        Self { broadcast, status: None, missing: true }
+    }
+}
+
+/// A sweep saw a live stream, or what belongs to it, otherwise than they were known: a hint, which leads
+/// to a closer look, or to another try of what is due anyway, and to nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenOtherwise {
     /// Signs of the live stream, where that was looked at and found.
@@ -187,6 +212,9 @@ pub struct SeenOtherwise {
     /// It was asked for and not found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
+    /// Broadcasts of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broadcasts: Vec<BroadcastSigns>,
     /// Videos of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub videos: Vec<VideoSigns>,
@@ -214,18 +242,20 @@ impl LiveStream {
 
     /// What of `seen` is otherwise than it is known; `None`: nothing.
     pub fn compare(&self, seen: SeenOtherwise) -> Option<SeenOtherwise> {
-        let SeenOtherwise { signs, missing, videos } = seen;
+        let SeenOtherwise { signs, missing, mut broadcasts, videos } = seen;
         let signs = signs.filter(|signs| self.differs(*signs));
         let missing = missing && !self.deleted;
         let videos: Vec<_> = videos.into_iter().filter(|v| self.video_differs(*v)).collect();
-        let is_news = signs.is_some() || missing || !videos.is_empty();
-        is_news.then_some(SeenOtherwise { signs, missing, videos })
+        broadcasts.retain(|seen| self.broadcast_differs(seen));
+        let is_news = signs.is_some() || missing || !broadcasts.is_empty() || !videos.is_empty();
+        is_news.then_some(SeenOtherwise { signs, missing, broadcasts, videos })
     }
 
     /// Applies a hint: what is still otherwise is asked for.
     pub(crate) fn seen_otherwise(&mut self, seen: &SeenOtherwise) {
         let Some(seen) = self.compare(seen.clone()) else { return };
         self.look_due |= seen.missing || seen.signs.is_some();
+        self.broadcasts_seen_otherwise(&seen.broadcasts);
         for video in seen.videos {
             for session in &mut self.sessions {
                 session.recording.seen_otherwise(video.video);

@@ -244,6 +244,7 @@ impl Scenario {
 
     /// Sends the webhook of a broadcast.
     pub fn tell_broadcast(&mut self, broadcast: i64, status: &str) {
+        self.platform.label_broadcast(broadcast, status);
         let body = json!({"type": "broadcast", "message": {"broadcast": {
             "id": broadcast, "status": status,
         }}});

@@ -89,6 +89,9 @@ pub struct SessionBroadcast {
     pub status: String,
     /// It was deleted.
     pub deleted: bool,
+    /// Lists do not tell it, though it is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
 }
 
 /// A call failed for good.
@@ -337,7 +340,8 @@ impl Session {
             return self.fail("create_broadcast", "the platform's answer names no broadcast");
         };
         let status = seen.status.unwrap_or_else(|| "pending".to_owned());
-        self.broadcast = Some(SessionBroadcast { id: seen.id, status, deleted: false });
+        self.broadcast =
+            Some(SessionBroadcast { id: seen.id, status, deleted: false, unlisted: false });
     }
 
     /// Applies that its broadcast was deleted.
@@ -349,12 +353,12 @@ impl Session {
 
     /// Applies that its broadcast was deleted by somebody else. A session that shall go on needs
     /// another: players that show the old one have to be told, so that is left to a retry.
-    pub(crate) fn broadcast_gone(&mut self) {
+    pub(crate) fn broadcast_gone(&mut self, call: &str) {
         if self.end {
             return self.broadcast_deleted();
         }
         self.broadcast = None;
-        self.fail("set_broadcast_status", "the broadcast was deleted on the platform");
+        self.fail(call, "the broadcast was deleted on the platform");
     }
 
     /// Applies that the live stream is inactive, and a failure to make it so is mended.
@@ -446,6 +450,7 @@ impl Session {
             Call::ClearDvr { .. } => self.dvr_cleared = true,
             Call::FetchVideo { video } => self.recording.fetched(*video),
             Call::ObserveLiveStream { .. }
+            | Call::ObserveBroadcast { .. }
             | Call::ListVideos { .. }
             | Call::ProbeLiveStream { .. }
             | Call::ObserveQuota { .. } => {}

@@ -30,7 +30,7 @@ pub enum Body {
     /// A session's request.
     Request(Request),
     /// A live stream and the sessions on it.
-    LiveStream(LiveStream),
+    LiveStream(Box<LiveStream>),
     /// A video.
     Video(Video),
     /// A broadcast.
@@ -115,7 +115,7 @@ fn open(stored: StoredEvent<'_>, event: &Event) -> Option<Body> {
             let Event::SessionRequested(request) = event else { return None };
             Some(Body::Request(Request::new(request.clone(), stored.received_at)))
         }
-        "stream" => Some(Body::LiveStream(LiveStream::new(LiveStreamId(number()?)))),
+        "stream" => Some(Body::LiveStream(Box::new(LiveStream::new(LiveStreamId(number()?))))),
         "video" => Some(Body::Video(Video::new(VideoId(number()?)))),
         "broadcast" => Some(Body::Broadcast(Broadcast::new(BroadcastId(number()?)))),
         "account" => Some(Body::Account(Account::new(id))),

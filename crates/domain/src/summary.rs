@@ -4,7 +4,7 @@
 use crate::announcement::{Announcement, CleanupRunNews, PartNews, QuotaNews, SessionNews};
 use crate::call::{Call, CallResult};
 use crate::event::{Event, RecordedEvent, SessionRequested};
-use crate::reconcile::SeenOtherwise;
+use crate::reconcile::{BroadcastSigns, SeenOtherwise};
 use crate::timer::TimerKind;
 use crate::webhook::{self, LiveStreamObserved, Observation, Rendition, VideoStatus};
 
@@ -217,9 +217,14 @@ fn seen_otherwise(seen: &SeenOtherwise) -> String {
         let status = v.status.map_or("not there", VideoStatus::name);
         format!("video {} {status}", v.video)
     };
+    let broadcast = |b: &BroadcastSigns| {
+        let status = if b.missing { "not there" } else { b.status.as_deref().unwrap_or("other") };
+        format!("broadcast {} {status}", b.broadcast)
+    };
     let all = [sign(signs.live, "live"), sign(signs.active, "active")].into_iter();
     let all = all.chain([sign(signs.recording, "recording")]).flatten();
     let all = all.chain(seen.missing.then(|| "not there".to_owned()));
+    let all = all.chain(seen.broadcasts.iter().map(broadcast));
     let all: Vec<String> = all.chain(seen.videos.iter().map(video)).collect();
     format!("a sweep saw it otherwise: {}", all.join(", "))
 }

@@ -29,6 +29,7 @@ mod fetch_video;
 mod http_call;
 mod list_videos;
 mod maintain;
+mod observe_broadcast;
 mod observe_live_stream;
 mod observe_quota;
 mod personal;
@@ -227,8 +228,14 @@ pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
 /// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
 /// nobody whether they ran once or twice. What a mark is for besides, counting the processes that a
 /// job took with it, is given up for them.
-const UNMARKED: [&str; 5] =
-    ["observe_live_stream", "list_videos", "fetch_video", "probe_live_stream", "observe_quota"];
+const UNMARKED: [&str; 6] = [
+    "observe_live_stream",
+    "observe_broadcast",
+    "list_videos",
+    "fetch_video",
+    "probe_live_stream",
+    "observe_quota",
+];
 
 /// Processes that a job may take with it before it is set aside.
 pub(crate) const MAX_CRASHES: i32 = 3;
@@ -329,6 +336,7 @@ async fn make_call(ctx: &Context, job: &ClaimedJob, args: Value) -> Result<CallR
         Call::ObserveLiveStream { live_stream } => {
             observe_live_stream::run(&call_ctx, live_stream).await
         }
+        Call::ObserveBroadcast { broadcast } => observe_broadcast::run(&call_ctx, broadcast).await,
         Call::ListVideos { live_stream } => list_videos::run(&call_ctx, live_stream).await,
         Call::FetchVideo { video } => fetch_video::run(&call_ctx, video).await,
         Call::ProbeLiveStream { live_stream, from, to } => {

@@ -322,6 +322,7 @@ impl Span {
             | Call::StopRecording { .. }
             | Call::DeleteBroadcast { .. }
             | Call::ObserveLiveStream { .. }
+            | Call::ObserveBroadcast { .. }
             | Call::ObserveQuota { .. }
             | Call::ProbeLiveStream { .. }
             | Call::DeleteLiveStream { .. }

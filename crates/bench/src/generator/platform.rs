@@ -145,7 +145,7 @@ impl Platform {
             Call::FetchVideo { video } if self.videos.contains_key(&video.0) => {
                 (CallResult::Video { observed: self.video(video.0) }, None)
             }
-            Call::FetchVideo { .. } => (CallResult::Gone, None),
+            Call::FetchVideo { .. } | Call::ObserveBroadcast { .. } => (CallResult::Gone, None),
             Call::ObserveQuota { .. } => {
                 let (active, inactive) = (Vec::new(), Vec::new());
                 (CallResult::ActiveStreams { active, inactive }, None)

@@ -121,6 +121,7 @@ fn every_call_and_every_result_has_a_stable_form() {
         "stop_recording",
         "delete_broadcast",
         "observe_live_stream",
+        "observe_broadcast",
         "list_videos",
         "fetch_video",
         "delete_live_stream",

@@ -66,6 +66,10 @@ impl LiveStream {
                 let last = self.sessions.last().map(|s| s.id);
                 self.on(caller.or(last), |s| s.call_failed(&call, reason));
             }
+            Call::ObserveBroadcast { broadcast } => {
+                self.broadcast_look_ended(*broadcast);
+            }
+            Call::DeleteBroadcast { broadcast } => self.broadcast_left(*broadcast, &call, reason),
             Call::CreateBroadcast { only_look: true, .. } => self.on(caller, |s| {
                 s.no_broadcast_lost();
                 s.call_failed(&call, reason);
@@ -82,7 +86,6 @@ impl LiveStream {
             | Call::SetBroadcastStatus { .. }
             | Call::StartRecording { .. }
             | Call::StopRecording { .. }
-            | Call::DeleteBroadcast { .. }
             | Call::ObserveQuota { .. } => self.on(caller, |s| s.call_failed(&call, reason)),
             Call::ObserveLiveStream { .. } => self.on(caller, |s| {
                 s.call_failed(&call, reason);
@@ -134,7 +137,8 @@ impl LiveStream {
                 }
             }
             Call::StopRecording { .. } => self.recording_stopped(caller, result),
-            Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
+            Call::DeleteBroadcast { broadcast } => self.broadcast_deleted(*broadcast),
+            Call::ObserveBroadcast { broadcast } => self.broadcast_looked(*broadcast, result),
             Call::ObserveLiveStream { .. } => self.looked(caller, &seen),
             Call::ListVideos { .. } => self.listed(result),
             Call::FetchVideo { video } => self.fetched(*video, result),
@@ -311,8 +315,10 @@ impl LiveStream {
             | Call::ObserveLiveStream { .. }
             | Call::DeleteLiveStream { .. } => self.deleted_elsewhere(caller),
             Call::ClearDvr { .. } => self.on(caller, |s| s.dvr_cleared = true),
-            Call::SetBroadcastStatus { .. } => self.on(caller, Session::broadcast_gone),
-            Call::DeleteBroadcast { .. } => self.on(caller, Session::broadcast_deleted),
+            Call::SetBroadcastStatus { broadcast, .. } | Call::ObserveBroadcast { broadcast } => {
+                self.broadcast_not_found(*broadcast, call);
+            }
+            Call::DeleteBroadcast { broadcast } => self.broadcast_deleted(*broadcast),
             Call::StopRecording { .. } => self.on(caller, |s| s.recording.stopped(false, None)),
             Call::ListVideos { .. } => self.list_failed(),
             Call::ProbeLiveStream { .. } => self.probed_in_vain(),

@@ -176,7 +176,9 @@ fn a_broadcast_of_a_call_that_was_given_up_is_deleted_when_the_session_ends() {
     s.then_status(session, Status::Failed);
     s.given();
     let observed = serde_json::json!({"id": 192_470, "status": "pending"});
-    s.platform.script("create_broadcast", Answer::Done(CallResult::Broadcast { observed }));
+    let made = Answer::Done(CallResult::Broadcast { observed });
+    s.platform.script("create_broadcast", made.clone());
+    s.platform.script("set_broadcast_status", made);
     s.end(session);
     s.then_calls(&["create_broadcast", "set_broadcast_status", "delete_broadcast"]);
     s.then_status(session, Status::Ended);

@@ -199,8 +199,16 @@ fn arb_hint() -> impl Strategy<Value = SeenOtherwise> {
             is_final,
         },
     );
-    (prop::option::of(signs), any::<bool>(), prop::collection::vec(video, 0..3))
-        .prop_map(|(signs, missing, videos)| SeenOtherwise { signs, missing, videos })
+    let label = prop::option::of(prop::sample::select(vec!["pending", "live", "finished"]));
+    let broadcast =
+        (192_470..192_472_i64, label, any::<bool>()).prop_map(|(id, label, missing)| {
+            BroadcastSigns { broadcast: BroadcastId(id), status: label.map(str::to_owned), missing }
+        });
+    let (videos, broadcasts) =
+        (prop::collection::vec(video, 0..3), prop::collection::vec(broadcast, 0..2));
+    (prop::option::of(signs), any::<bool>(), broadcasts, videos).prop_map(
+        |(signs, missing, broadcasts, videos)| SeenOtherwise { signs, missing, broadcasts, videos },
+    )
 }
 
 /// A state of any stage of a session's life.
@@ -257,6 +265,7 @@ fn stream(state: &mut State) -> &mut LiveStream {
 fn known(mut state: State) -> State {
     let stream = stream(&mut state);
     stream.look_due = false;
+    stream.broadcasts_due.clear();
     stream.watch = crate::plan::Watch::default();
     for part in stream.sessions.iter_mut().flat_map(|s| &mut s.recording.parts) {
         part.unlisted = false;

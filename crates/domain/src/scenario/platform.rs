@@ -38,7 +38,11 @@ pub struct Platform {
     deleted: BTreeSet<i64>,
     videos: BTreeMap<i64, Value>,
     created: i64,
-    broadcasts: i64,
+    /// Live stream and label of each.
+    broadcasts: BTreeMap<i64, (i64, String)>,
+    broadcasts_made: i64,
+    /// Lists tell no broadcasts.
+    pub lists_no_broadcasts: bool,
     scripted: BTreeMap<&'static str, VecDeque<Answer>>,
     held: BTreeSet<&'static str>,
     /// Live streams that may be active; none: any number.
@@ -79,6 +83,25 @@ impl Platform {
     /// Deletes a live stream, as people do in the platform's portal.
     pub fn delete_stream(&mut self, live_stream: i64) {
         self.deleted.insert(live_stream);
+    }
+
+    /// Gives a broadcast another label without a webhook.
+    pub fn label_broadcast(&mut self, broadcast: i64, status: &str) {
+        if let Some((_, label)) = self.broadcasts.get_mut(&broadcast) {
+            status.clone_into(label);
+        }
+    }
+
+    /// Deletes a broadcast.
+    pub fn delete_broadcast(&mut self, broadcast: i64) {
+        self.broadcasts.remove(&broadcast);
+    }
+
+    /// The broadcasts of a live stream, as a list tells them.
+    pub(crate) fn broadcasts_of(&self, live_stream: i64) -> Vec<Value> {
+        let of = self.broadcasts.iter().filter(|(_, (stream, _))| *stream == live_stream);
+        let of = of.filter(|_| !self.lists_no_broadcasts);
+        of.map(|(id, (_, status))| json!({"id": id, "status": status})).collect()
     }
 
     /// Adds a video of `live_stream`, or changes it.
@@ -136,12 +159,7 @@ impl Platform {
         Answer::Done(match call {
             Call::CreateLiveStream { only_look: true, .. }
             | Call::CreateBroadcast { only_look: true, .. } => CallResult::Gone,
-            Call::CreateLiveStream { .. } => {
-                let id = 320_423 + self.created;
-                self.created += 1;
-                self.set(id, |s| s.active = false);
-                self.told(id)
-            }
+            Call::CreateLiveStream { .. } => self.create_live_stream(),
             Call::UpdateLiveStream { live_stream, .. }
             | Call::ObserveLiveStream { live_stream } => self.told(live_stream.0),
             Call::ActivateLiveStream { live_stream } => {
@@ -158,14 +176,12 @@ impl Platform {
                 // `live` lags behind `active`: it is told as it was.
                 self.told(live_stream.0)
             }
-            Call::CreateBroadcast { .. } => {
-                let id = 192_470 + self.broadcasts;
-                self.broadcasts += 1;
-                CallResult::Broadcast { observed: json!({"id": id, "status": "pending"}) }
-            }
+            Call::CreateBroadcast { live_stream, .. } => self.create_broadcast(live_stream.0),
             Call::SetBroadcastStatus { broadcast, status } => {
-                CallResult::Broadcast { observed: json!({"id": broadcast.0, "status": status}) }
+                self.label_broadcast(broadcast.0, status);
+                self.broadcast(broadcast.0)
             }
+            Call::ObserveBroadcast { broadcast } => self.broadcast(broadcast.0),
             Call::StartRecording { .. } => CallResult::RecordingStarted { warnings: Vec::new() },
             Call::StopRecording { live_stream, .. } => {
                 let id = 803_111 + i64::try_from(self.videos.len()).unwrap_or_default();
@@ -188,12 +204,30 @@ impl Platform {
             Call::ProbeLiveStream { .. } => {
                 CallResult::AirTimes { times: Vec::new(), precision_s: 10 }
             }
-            Call::ClearDvr { .. } | Call::DeleteBroadcast { .. } => CallResult::Done,
+            Call::ClearDvr { .. } => CallResult::Done,
+            Call::DeleteBroadcast { broadcast } => {
+                self.delete_broadcast(broadcast.0);
+                CallResult::Gone
+            }
             Call::DeleteLiveStream { .. } => CallResult::Deleted { videos: Vec::new() },
             Call::DeleteRecordings { videos, .. } => {
                 CallResult::RecordingsDeleted { videos: videos.clone(), kept: Vec::new() }
             }
         })
+    }
+
+    fn create_live_stream(&mut self) -> CallResult {
+        let id = 320_423 + self.created;
+        self.created += 1;
+        self.set(id, |s| s.active = false);
+        self.told(id)
+    }
+
+    fn create_broadcast(&mut self, live_stream: i64) -> CallResult {
+        let id = 192_470 + self.broadcasts_made;
+        self.broadcasts_made += 1;
+        self.broadcasts.insert(id, (live_stream, "pending".to_owned()));
+        self.broadcast(id)
     }
 
     /// A live stream as the API tells it.
@@ -209,6 +243,13 @@ impl Platform {
     /// A video as the API tells it.
     pub(crate) fn video(&self, id: VideoId) -> Option<&Value> {
         self.videos.get(&id.0)
+    }
+
+    fn broadcast(&self, id: i64) -> CallResult {
+        let broadcast = self.broadcasts.get(&id);
+        broadcast.map_or(CallResult::Gone, |(_, status)| CallResult::Broadcast {
+            observed: json!({"id": id, "status": status}),
+        })
     }
 
     fn told(&self, id: i64) -> CallResult {

@@ -6,7 +6,7 @@ use super::{Platform, Scenario};
 use crate::event::Event;
 use crate::ids::{Subject, Timestamp};
 use crate::live_stream::LiveStream;
-use crate::reconcile::{SeenOtherwise, Signs, Swept, Tier, VideoSigns, often};
+use crate::reconcile::{BroadcastSigns, SeenOtherwise, Signs, Swept, Tier, VideoSigns, often};
 use crate::state::{Body, State};
 use crate::timer::Policy;
 use crate::webhook;
@@ -84,7 +84,11 @@ fn look(stream: &LiveStream, platform: &Platform) -> SeenOtherwise {
         Some(seen) => VideoSigns::of(&seen),
         None => VideoSigns::missing(id),
     };
+    let broadcasts = platform.broadcasts_of(stream.id.0);
+    let listed: Vec<BroadcastSigns> =
+        broadcasts.iter().filter_map(webhook::broadcast).map(BroadcastSigns::of).collect();
     SeenOtherwise {
+        broadcasts: told.iter().flat_map(|_| stream.broadcast_signs(&listed, true)).collect(),
         missing: told.is_none(),
         signs: told.map(|told| Signs::of(&webhook::live_stream(&told))),
         videos: stream.awaited_videos().map(video).collect(),

@@ -85,7 +85,7 @@ fn told(s: &Scenario, session: Uuid) -> &'static str {
 /// What can happen, in words, and as it is played.
 type Input = (&'static str, fn(&mut Scenario, Uuid));
 
-const INPUTS: [Input; 19] = [
+const INPUTS: [Input; 20] = [
     ("the encoder comes", |s, _| s.encoder_connects(STREAM)),
     ("the encoder goes, for less than the grace period", |s, _| s.encoder_drops(STREAM)),
     ("the encoder goes, for longer", |s, _| {
@@ -124,6 +124,10 @@ const INPUTS: [Input; 19] = [
     ("somebody stops the recording", |s, _| s.recording_shows(STREAM, false)),
     ("somebody pauses the broadcast", |s, _| s.tell_broadcast(BROADCAST, "paused")),
     ("somebody finishes the broadcast", |s, _| s.tell_broadcast(BROADCAST, "finished")),
+    ("somebody deletes the broadcast", |s, _| {
+        s.platform.delete_broadcast(BROADCAST);
+        s.pass(Duration::from_secs(40));
+    }),
     ("its video is ready", |s, _| s.tell_video(VIDEO, "ready")),
     ("its video is deleted", |s, _| {
         let body = format!(

@@ -321,6 +321,58 @@ fn a_label_set_by_hand_is_left_alone_until_somebody_commands_otherwise() {
 }
 
 #[test]
+fn what_somebody_makes_of_the_broadcast_is_noticed_without_a_webhook() {
+    let (mut s, session) = live();
+    s.platform.label_broadcast(192_470, "paused");
+    s.pass(seconds(40));
+    s.then_calls(&["observe_broadcast"]);
+    assert!(s.session(session).label_by_hand);
+    s.given();
+    s.pass(seconds(300));
+    s.then_calls(&[]);
+    s.platform.delete_broadcast(192_470);
+    s.pass(seconds(40));
+    s.then_calls(&["observe_broadcast"]);
+    s.then_status(session, Status::Failed);
+    s.given();
+    s.retry(session);
+    s.then_calls(&["create_broadcast", "set_broadcast_status"]);
+    s.then_status(session, Status::Live);
+}
+
+#[test]
+fn lists_that_do_not_tell_a_broadcast_lead_to_one_look_and_no_more() {
+    let (mut s, session) = live();
+    s.platform.lists_no_broadcasts = true;
+    s.pass(seconds(40));
+    s.then_calls(&["observe_broadcast"]);
+    s.given();
+    s.pass(seconds(600));
+    s.then_calls(&[]);
+    s.then_status(session, Status::Live);
+}
+
+#[test]
+fn a_broadcast_whose_deletion_was_given_up_is_deleted_after_a_later_sweep() {
+    let (mut s, session) = live();
+    s.platform.script("delete_broadcast", Answer::Failed("500".to_owned()));
+    s.end(session);
+    s.recording_shows(STREAM, false);
+    s.encoder_drops(STREAM);
+    s.pass(seconds(60));
+    assert!(s.session(session).is_off_air());
+    assert_eq!(s.platform.broadcasts_of(STREAM).len(), 1, "left behind");
+    // The next session's own broadcast is not touched.
+    let next = s.request("key-2", |r| r.live_stream = Some(LiveStreamId(STREAM)));
+    s.given();
+    s.pass(seconds(40));
+    s.then_calls(&["delete_broadcast"]);
+    let left = s.platform.broadcasts_of(STREAM);
+    assert_eq!(left.iter().map(|b| b["id"].as_i64()).collect::<Vec<_>>(), [Some(192_471)]);
+    assert!(s.session(next).open_broadcast().is_some());
+}
+
+#[test]
 fn a_label_set_by_hand_is_paused_with_an_interruption_and_shown_after_it() {
     let (mut s, session) = live();
     s.tell_broadcast(192_470, "pending");

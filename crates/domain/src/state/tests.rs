@@ -300,6 +300,7 @@ fn obedient(call: &Call) -> CallResult {
         | Call::SetBroadcastStatus { .. }
         | Call::DeleteBroadcast { .. }
         | Call::ObserveLiveStream { .. }
+        | Call::ObserveBroadcast { .. }
         | Call::FetchVideo { .. }
         | Call::DeleteLiveStream { .. }
         | Call::ProbeLiveStream { .. }

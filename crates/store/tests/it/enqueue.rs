@@ -163,25 +163,8 @@ async fn a_bad_call_is_refused_in_words() {
 #[tokio::test]
 async fn jobs_that_only_decisions_make_are_refused() {
     let db = db().await;
-    for kind in [
-        "timer",
-        "forward",
-        "create_live_stream",
-        "update_live_stream",
-        "clear_dvr",
-        "create_broadcast",
-        "activate_live_stream",
-        "deactivate_live_stream",
-        "set_broadcast_status",
-        "start_recording",
-        "stop_recording",
-        "delete_broadcast",
-        "observe_live_stream",
-        "observe_quota",
-        "list_videos",
-        "fetch_video",
-        "delete_live_stream",
-    ] {
+    let own = [domain::effect::TIMER, domain::effect::FORWARD, domain::effect::RELAY];
+    for kind in own.into_iter().chain(domain::call::Call::KINDS) {
         let text = refused(&db, kind, json!({}), json!({})).await;
         assert!(text.contains("is reserved"), "{text}");
     }

@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use super::{CallContext, JobError};
 
+/// Digits of the intent in a name.
+const SUFFIX: usize = 8;
+
 /// Looks, creates, and tells what was made. The answer's body may be empty: then it is looked up.
 pub(super) async fn run(
     call: &CallContext<'_>,
@@ -48,7 +51,17 @@ pub(super) async fn run(
 
 /// What the name of a call's broadcast ends with.
 fn suffix(intent: Uuid) -> String {
-    format!(" [{}]", &intent.simple().to_string()[..8])
+    format!(" [{}]", &intent.simple().to_string()[..SUFFIX])
+}
+
+/// Whether a broadcast is named as ours are, and shows this live stream and no other.
+pub(super) fn is_ours_alone(broadcast: &Broadcast, live_stream: LiveStreamId) -> bool {
+    let suffix =
+        broadcast.name.as_deref().and_then(|name| name.strip_suffix(']')?.rsplit_once(" ["));
+    let is_suffix =
+        |text: &str| text.len() == SUFFIX && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let named = suffix.is_some_and(|(_, text)| is_suffix(text));
+    named && broadcast.stream_ids.as_deref() == Some(&[live_stream.0])
 }
 
 /// The broadcast that an earlier start made, of this call or of an earlier one.
@@ -67,4 +80,35 @@ async fn find(
     };
     let broadcasts = call.platform.broadcasts().matching(ours).await?;
     Ok(broadcasts.into_iter().min_by_key(|broadcast| broadcast.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_named_as_ours_and_shows_one_live_stream_is_ours_alone() {
+        let ours = format!("Algebra [1] {}", suffix(Uuid::from_u128(7)).trim_start());
+        let of = |name: &str, streams: &[i64]| {
+            let told = json!({"id": 3, "name": name, "stream_ids": streams});
+            serde_json::from_value::<Broadcast>(told).unwrap()
+        };
+        let is_ours = |broadcast| is_ours_alone(&broadcast, LiveStreamId(1));
+        assert!(is_ours(of(&ours, &[1])));
+        for (name, streams) in [
+            (ours.as_str(), [1, 2].as_slice()),
+            (&ours, &[2]),
+            (&ours, &[]),
+            ("Algebra", &[1]),
+            ("Algebra [2026]", &[1]),
+            ("Algebra [semester]", &[1]),
+            ("[0000000g]", &[1]),
+        ] {
+            assert!(!is_ours(of(name, streams)), "{name} {streams:?}");
+        }
+        let untold = serde_json::from_value(json!({"id": 3, "name": ours})).unwrap();
+        assert!(!is_ours(untold), "of no live stream that is told");
+    }
 }

@@ -17,6 +17,7 @@ use platform::{Disposition, Span};
 use uuid::Uuid;
 
 use super::clean_up::facts;
+use super::create_broadcast::is_ours_alone;
 use super::{CallContext, JobError};
 
 /// Samples that are asked for, at most: each is a minute or more.
@@ -66,12 +67,27 @@ pub(super) async fn run(
             deleted.push(VideoId(video.id));
         }
     }
+    delete_left_broadcasts(call, &stream).await?;
     // All that took time; what cannot be undone is decided on what is true right now.
     if let Look::Stays(result) = look(call, deletion).await? {
         return Ok(stays_without(deleted, result));
     }
     gone(call.platform.delete_stream(live_stream.0).await)?;
     Ok(CallResult::Deleted { videos: deleted })
+}
+
+/// Deletes the broadcasts that sessions left behind: they carry our suffix and show nothing else.
+async fn delete_left_broadcasts(call: &CallContext<'_>, of: &Stream) -> Result<(), JobError> {
+    for id in of.broadcast_ids.iter().flatten() {
+        let broadcast = match call.platform.get_broadcast(*id).await {
+            Err(error) if error.is_not_found() => continue,
+            broadcast => broadcast?,
+        };
+        if is_ours_alone(&broadcast, LiveStreamId(of.id)) {
+            gone(call.platform.delete_broadcast(*id).await)?;
+        }
+    }
+    Ok(())
 }
 
 /// What became of a live stream that is kept, or gone, though these videos were deleted for it.

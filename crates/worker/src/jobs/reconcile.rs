@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::event::{CleanupRequested, Event, NewEvent};
-use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId, derived_id};
+use domain::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId, derived_id};
 use domain::live_stream::LiveStream;
-use domain::reconcile::{Made, SeenOtherwise, Signs, Swept, Tier, often, orphans};
+use domain::reconcile::{BroadcastSigns, Made, SeenOtherwise, Signs, Swept, Tier, often, orphans};
 use domain::state::{Body, State};
 use domain::webhook::{self, Tag};
 use platform::Client;
-use platform::wire::Stream;
+use platform::wire::{Broadcast, Stream};
 use serde::Deserialize;
 use serde_json::json;
 use store::AwaitedSession;
@@ -161,6 +161,8 @@ struct Look<'a> {
     known: BTreeMap<LiveStreamId, LiveStream>,
     /// What was seen of each live stream.
     seen: BTreeMap<LiveStreamId, SeenOtherwise>,
+    /// The broadcasts that show each, where that was told.
+    broadcasts: BTreeMap<LiveStreamId, Vec<BroadcastSigns>>,
     /// Those that this installation made, where all were looked at.
     made: Vec<Made>,
     /// How many videos were asked for.
@@ -179,6 +181,7 @@ impl<'a> Look<'a> {
             pages,
             known: BTreeMap::new(),
             seen: BTreeMap::new(),
+            broadcasts: BTreeMap::new(),
             made: Vec::new(),
             videos: 0,
             trouble: None,
@@ -199,7 +202,8 @@ impl<'a> Look<'a> {
             matches!(tier, Some(Tier::Live | Tier::Idle))
         };
         let wanted: BTreeSet<LiveStreamId> = due.iter().copied().filter(asks).collect();
-        if all || wanted.len() > self.pages {
+        let shown = wanted.iter().filter(|id| self.shown_broadcast(**id).is_some()).count();
+        if all || wanted.len() + shown > self.pages {
             self.learn(awaited.iter().map(|session| session.live_stream).collect()).await?;
             self.walk(&wanted, all).await?;
         }
@@ -221,7 +225,7 @@ impl<'a> Look<'a> {
                 let states = self.ctx.store().load_states(slice, some).await?;
                 for State { body, .. } in states.into_values() {
                     if let Body::LiveStream(stream) = body {
-                        self.known.insert(stream.id, stream);
+                        self.known.insert(stream.id, *stream);
                     }
                 }
             }
@@ -231,7 +235,7 @@ impl<'a> Look<'a> {
 
     /// Walks the list of live streams, until those that are wanted were seen or, for all, to its end.
     async fn walk(&mut self, wanted: &BTreeSet<LiveStreamId>, all: bool) -> Result<(), JobError> {
-        let mut list = self.platform.streams();
+        let mut list = self.platform.streams_with_broadcasts();
         let mut pages = 0;
         let mut ours = BTreeMap::new();
         while Instant::now() < self.until {
@@ -267,6 +271,11 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
+    /// The broadcast that shows the session of a live stream.
+    fn shown_broadcast(&self, id: LiveStreamId) -> Option<BroadcastId> {
+        self.known.get(&id).and_then(LiveStream::shown_broadcast)
+    }
+
     /// Asks for those that are wanted and were not seen: that a list lacks them says nothing.
     async fn ask_for_missing(&mut self, wanted: &BTreeSet<LiveStreamId>) {
         let missing = wanted.iter().filter(|id| !self.seen.contains_key(id));
@@ -280,7 +289,23 @@ impl<'a> Look<'a> {
                 Err(error) if error.is_not_found() => self.of(id).missing = true,
                 Err(error) => self.trouble = Some(error.into()),
             }
+            if let Some(broadcast) = self.shown_broadcast(id).filter(|_| self.trouble.is_none()) {
+                self.ask_for_broadcast(id, broadcast).await;
+            }
         }
+    }
+
+    /// Asks for the broadcast that shows a live stream, where that did not tell it.
+    async fn ask_for_broadcast(&mut self, of: LiveStreamId, id: BroadcastId) {
+        if self.broadcasts.contains_key(&of) {
+            return;
+        }
+        let signs = match self.platform.get_broadcast(id.0).await {
+            Ok(broadcast) => broadcast_signs(&broadcast),
+            Err(error) if error.is_not_found() => Some(BroadcastSigns::missing(id)),
+            Err(error) => return self.trouble = Some(error.into()),
+        };
+        self.broadcasts.insert(of, signs.into_iter().collect());
     }
 
     /// Asks for all videos that are awaited of the live streams that are known by now.
@@ -310,7 +335,12 @@ impl<'a> Look<'a> {
 
     fn saw(&mut self, row: &Stream) {
         let signs = Signs::of(&webhook::live_stream(&row.observed()));
-        self.of(LiveStreamId(row.id)).signs = Some(signs);
+        let id = LiveStreamId(row.id);
+        self.of(id).signs = Some(signs);
+        // A list that does not name its broadcasts lacks none of them.
+        let told = row.broadcasts.as_ref();
+        let named = told.and_then(|all| all.iter().map(broadcast_signs).collect());
+        self.broadcasts.extend(named.map(|named| (id, named)));
     }
 
     fn of(&mut self, id: LiveStreamId) -> &mut SeenOtherwise {
@@ -329,7 +359,10 @@ impl<'a> Look<'a> {
     /// Hints at what differs, and proposes orphans for deletion. Returns how many hints.
     async fn tell(&self, job: &ClaimedJob, now: Timestamp, all: bool) -> Result<usize, JobError> {
         let differs = |(id, seen): (&LiveStreamId, &SeenOtherwise)| {
-            let seen = self.known.get(id)?.compare(seen.clone())?;
+            let known = self.known.get(id)?;
+            let broadcasts = self.broadcasts.get(id).map(|told| known.broadcast_signs(told, all));
+            let broadcasts = broadcasts.unwrap_or_default();
+            let seen = known.compare(SeenOtherwise { broadcasts, ..seen.clone() })?;
             let subject = Subject::live_stream(self.source, *id);
             Some(NewEvent::new(subject, &Event::SeenOtherwise(seen), now, Uuid::now_v7()))
         };
@@ -361,4 +394,9 @@ impl<'a> Look<'a> {
         let event = CleanupRequested::idle(run, reason);
         NewEvent::new(subject, &Event::CleanupRequested(event), now, run).with_key(run)
     }
+}
+
+/// What a broadcast shows; `None`: it does not say which one it is.
+fn broadcast_signs(broadcast: &Broadcast) -> Option<BroadcastSigns> {
+    webhook::broadcast(&broadcast.observed()).map(BroadcastSigns::of)
 }
