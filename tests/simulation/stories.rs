@@ -186,12 +186,17 @@ fn a_decision_that_forgets_to_wait_is_noticed_by_a_story_of_one_line() {
 }
 
 #[test]
-fn the_page_about_the_simulation_names_every_law_and_every_fault() {
+fn the_page_about_the_simulation_names_every_law_every_fault_and_every_platform() {
     let page = include_str!("../../docs/simulation.md");
     for (law, says) in laws::LAWS {
         assert!(page.contains(&format!("| `{law}` | {says} |")), "{law}: {says}");
     }
     for (fault, ..) in draw::FAULTS {
         assert!(page.contains(&format!("| {fault} |")), "{fault}");
+    }
+    for (switch, values) in draw::PLATFORMS {
+        let values = values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>();
+        let row = format!("| `{switch}` | {} |", values.join(", "));
+        assert!(page.contains(&row), "{row}");
     }
 }

@@ -25,6 +25,9 @@ pub use broadcasts::BroadcastDue;
 /// How far the platform's clock and ours may differ, and a stop may lag.
 pub(crate) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
 
+/// How long the platform may hold a file open for a return: twice what its pages say.
+const LONGEST_HOLD: TimeDelta = TimeDelta::minutes(2);
+
 /// Who made a live stream: the part of the ownership tag that matching needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -365,11 +368,28 @@ impl LiveStream {
         if known.is_none() && !seen.may_be_recording() {
             return;
         }
-        let Some(id) = known.or_else(|| self.session_at(seen.began_at())) else { return };
+        let Some(id) = known.or_else(|| self.session_of_file(seen)) else { return };
         self.videos.insert(seen.id, id);
         if let Some(session) = self.session_mut(id) {
             session.recording.part(seen, by_api);
         }
+    }
+
+    /// The session of a video that nobody has claimed. What a webhook tells is when its file was closed:
+    /// it began so long before as it lasts, or earlier by what the platform held it open for a
+    /// return. Where that may have been in the time of another session, a list will tell.
+    fn session_of_file(&self, seen: &VideoObserved) -> Option<Uuid> {
+        if seen.recording_started_at.is_some() {
+            return self.session_at(seen.recording_started_at);
+        }
+        let latest = seen.began_at();
+        let session = self.session_at(latest)?;
+        let earliest = latest.map(|latest| latest - LONGEST_HOLD);
+        let is_other = |s: &Session| s.id != session && s.began_at.is_some();
+        let had_it = |s: &Session| s.off_air_at.is_none_or(|end| earliest.is_none_or(|e| end >= e));
+        let began_before = |s: &Session| s.began_at <= latest;
+        let is_doubtful = self.sessions.iter().any(|s| is_other(s) && had_it(s) && began_before(s));
+        (latest.is_none() || !is_doubtful).then_some(session)
     }
 
     /// The session of a video that began at `began`: the one that had the live stream then, so that

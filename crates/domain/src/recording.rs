@@ -307,14 +307,20 @@ impl Recording {
         }
     }
 
-    /// Notes a list of the live stream's videos, and which of the parts it holds.
-    pub(crate) fn listed(&mut self, off_air: bool, holds: impl Fn(VideoId) -> bool) {
+    /// Notes a list of the live stream's videos, and which of the parts it holds; `in_doubt`: a file
+    /// may come of which nobody has told.
+    pub(crate) fn listed(
+        &mut self,
+        off_air: bool,
+        in_doubt: bool,
+        holds: impl Fn(VideoId) -> bool,
+    ) {
         for part in &mut self.parts {
             part.unlisted |= !part.is_final() && !holds(part.video.id);
         }
         if off_air {
             self.lists += 1;
-            self.listed = !self.expects_file || self.lists >= MAX_LISTS;
+            self.listed = !(self.expects_file || in_doubt) || self.lists >= MAX_LISTS;
         }
     }
 

@@ -118,6 +118,9 @@ const MAX_PROBLEMS: usize = 20;
 /// How far a recording begins before the show by the platform's clock, and is still ours.
 const BEFORE_SHOW: TimeDelta = TimeDelta::seconds(10);
 
+/// What an encoder may send after its recording was stopped, and what is too short for a video.
+const UNRECORDED: TimeDelta = TimeDelta::seconds(15);
+
 /// The call that frees the slot of the quota, by its kind.
 const DEACTIVATE: &str = "deactivate_live_stream";
 
@@ -380,6 +383,25 @@ impl Session {
         } else {
             self.fail("observe_live_stream", "the live stream was deactivated by somebody else");
         }
+    }
+
+    /// Whether its encoder sent for longer after its last part began than that part lasts: the file
+    /// of the rest may not be closed yet. Files are cut, and one webhook told is not the last.
+    pub(crate) fn may_lack_end(&self) -> bool {
+        let began = |part: &&Part| part.video.recording_started_at;
+        let Some(last) =
+            self.recording.parts.iter().filter(|p| began(p).is_some()).max_by_key(began)
+        else {
+            return false;
+        };
+        let (Some(began), Some(ms)) = (began(&last), last.video.duration_ms) else { return false };
+        let sent = |sent: &Sent| {
+            let to = sent.to.map_or(began, |to| to.at);
+            (to - sent.from.at.max(began)).max(TimeDelta::zero())
+        };
+        let sent: TimeDelta = self.sent.iter().map(sent).sum();
+        let recorded = TimeDelta::try_milliseconds(ms).unwrap_or_default();
+        self.options.record && sent - recorded > UNRECORDED
     }
 
     /// Whether somebody else recorded `part`: it began when the session was not to be recorded. We

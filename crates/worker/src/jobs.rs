@@ -24,6 +24,7 @@ mod deactivate_live_stream;
 mod delete_broadcast;
 mod delete_live_stream;
 mod delete_recordings;
+mod deleted;
 mod deliver_webhook;
 mod fetch_video;
 mod http_call;

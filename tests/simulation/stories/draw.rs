@@ -1,5 +1,5 @@
-//! Draws a story from a seed: sessions with their encoders, and what goes wrong meanwhile, by one
-//! table.
+//! Draws a story from a seed: a platform, sessions with their encoders, and what goes wrong
+//! meanwhile, by two tables.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 type Fault = (&'static str, u32, fn(&mut Draw) -> String);
 
 /// Everything that may go wrong.
-pub(super) const FAULTS: [Fault; 21] = [
+pub(super) const FAULTS: [Fault; 23] = [
     ("all webhooks are lost", 3, |_| "network loses all webhooks".to_owned()),
     ("webhooks of a type are lost", 2, |draw| {
         format!("network loses {} webhooks", draw.one(&["stream", "video", "video_delete"]))
@@ -22,6 +22,10 @@ pub(super) const FAULTS: [Fault; 21] = [
     ("a request fails before the effect", 5, |draw| {
         let request = draw.request();
         format!("network answers {request} with {}", draw.one(&["408", "429", "500", "502", "503"]))
+    }),
+    ("a request is refused", 2, |draw| {
+        let request = draw.request();
+        format!("network answers {request} with {}", draw.one(&["400", "403", "404", "422"]))
     }),
     ("a worker dies", 3, |_| "worker dies".to_owned()),
     ("a worker dies before a request arrives", 3, |draw| {
@@ -38,7 +42,30 @@ pub(super) const FAULTS: [Fault; 21] = [
     ("somebody deletes a video", 1, |draw| draw.of("portal deletes_video")),
     ("somebody renames a live stream", 1, |draw| draw.of("portal renames_stream")),
     ("somebody sets a broadcast to paused", 1, |draw| draw.of("portal pauses_broadcast")),
+    ("somebody deletes a broadcast", 1, |draw| draw.of("portal deletes_broadcast")),
     ("somebody takes a slot", 1, |_| "portal takes_slot".to_owned()),
+];
+
+/// How the platform may be otherwise: a switch of `simulator::Behaviour`, and its values.
+pub(super) const PLATFORMS: [(&str, &[&str]); 18] = [
+    ("quota_breach", &["stays_inactive", "varied"]),
+    ("create_body", &["flat", "wrapped"]),
+    ("patch_needs_name", &["true"]),
+    ("create_broadcast_answers_body", &["false"]),
+    ("start_recording", &["warning", "errors", "no_space"]),
+    ("nothing_recorded", &["null", "empty_object", "no_content"]),
+    ("recording_hold_s", &["0", "60", "null"]),
+    ("recording_resumes", &["false"]),
+    ("deactivation", &["at_once", "never_until_stop"]),
+    ("minimum_fragment_s", &["0", "30"]),
+    ("cut_after_s", &["60"]),
+    ("recording_in_get", &["absent", "null"]),
+    ("encoding", &["rendition_fails", "fails", "varied"]),
+    ("viewable", &["per_rendition", "skipped"]),
+    ("legacy_stream_webhooks", &["true"]),
+    ("legacy_video_webhooks", &["true"]),
+    ("page_size", &["1", "2"]),
+    ("pages_shift_by", &["1"]),
 ];
 
 /// The requests that fail.
@@ -129,6 +156,14 @@ impl Draw {
         }
         if self.rng.random_ratio(1, 4) {
             given.push(format!("given lag {}", self.rng.random_range(2..12)));
+        }
+        // Half of the platforms are as the documents have them.
+        if self.rng.random_ratio(1, 2) {
+            for (switch, values) in PLATFORMS {
+                if self.rng.random_ratio(1, 8) {
+                    given.push(format!("given {switch} {}", self.one(values)));
+                }
+            }
         }
         given
     }

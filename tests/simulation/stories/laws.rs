@@ -346,7 +346,8 @@ fn late(stream: &LiveStream) -> Result<(), String> {
     for session in &stream.sessions {
         let Some(bound) = session.moments.first() else { continue };
         for part in &session.recording.parts {
-            let Some(began) = part.video.began_at() else { continue };
+            // What is only reckoned from a file's end is late by what it was held open.
+            let Some(began) = part.video.recording_started_at else { continue };
             let name = &session.name;
             let video = part.video.id.0;
             law!("late", began >= bound.at, "video {video} is older than its session {name}");

@@ -8,7 +8,7 @@ use domain::ids::Timestamp;
 use platform::testing::Sent;
 use serde_json::Value;
 use simulator::testing::{Asked, Encoder, Offline, Outcome};
-use simulator::{Behaviour, Config, Faults, Line, Mishap, Rule};
+use simulator::{Config, Faults, Line, Mishap, Rule};
 use tokio::sync::Notify;
 
 use super::laws::Laws;
@@ -48,7 +48,7 @@ impl Shared {
         let config = Config {
             seed,
             active_quota: story.quota.unwrap_or(default.active_quota),
-            behaviour: Behaviour { flags_lag_s: story.lag, ..Behaviour::default() },
+            behaviour: story.platform.clone(),
             ..default
         };
         let world = Mutex::new(Offline::new(&config));

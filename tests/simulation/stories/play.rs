@@ -416,7 +416,7 @@ impl Stage {
                 if std::mem::replace(&mut is_swept, true) {
                     return;
                 }
-                self.sweep_recordings().await;
+                self.sweep().await;
             }
             self.pass(Duration::from_secs(5)).await;
             if looked.elapsed() > Duration::from_mins(1) {
@@ -433,11 +433,13 @@ impl Stage {
         }
     }
 
-    /// Looks for what became of the videos of sessions that are over, as the worker does every six
-    /// hours: nobody else learns that one was deleted whose webhook was lost.
-    async fn sweep_recordings(&self) {
+    /// Looks at all live streams, and at the videos of sessions that are over, as the worker does every
+    /// hour and every six: nobody else learns what was left, or deleted without a webhook.
+    async fn sweep(&self) {
         let (args, options) = (json!({"source": SOURCE}), EnqueueOptions::default());
-        self.memory.enqueue("sweep_recordings", &args, &options).await.unwrap();
+        for kind in SWEEPS {
+            self.memory.enqueue(kind, &args, &options).await.unwrap();
+        }
     }
 
     /// Whether everything is applied, and only the worker's own upkeep is left.
@@ -447,8 +449,8 @@ impl Stage {
             tables.slices.iter().all(|slice| {
                 let is_upkeep = |job: &store::testing::JobRow| {
                     let kind = job.kind.as_str();
-                    ["maintain", "verify", "reconcile"].contains(&kind)
-                        || kind == "sweep_recordings" && job.args["recurs"] == true
+                    ["maintain", "verify"].contains(&kind)
+                        || SWEEPS.contains(&kind) && job.args["recurs"] == true
                 };
                 // A call that waits for its next try is work, a timer that waits for its time is not.
                 let works = |job: &store::testing::JobRow| {
@@ -478,6 +480,9 @@ impl Stage {
         agree::disagreement(&rows, &truth, &told, Some(&quota))
     }
 }
+
+/// The jobs that look for what nobody told.
+const SWEEPS: [&str; 2] = ["reconcile", "sweep_recordings"];
 
 /// Carries webhooks from the platform into the log, as ingest does.
 async fn carry(platform: Shared, memory: Memory) {

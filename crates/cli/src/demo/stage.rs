@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use simulator::Simulator;
+use simulator::{Behaviour, Simulator};
 use store::{SealingKey, Store};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
@@ -65,10 +65,7 @@ impl Stage {
             active_quota: told
                 .and_then(|story| story.quota)
                 .unwrap_or(simulator::Config::default().active_quota),
-            behaviour: simulator::Behaviour {
-                flags_lag_s: told.map_or(0, |story| story.lag),
-                ..simulator::Behaviour::default()
-            },
+            behaviour: told.map_or_else(Behaviour::default, |story| story.platform.clone()),
             ..simulator::Config::default()
         })
         .await

@@ -3,6 +3,7 @@
 //! ```text
 //! # Every line that begins so is a remark.
 //! given    quota 1
+//! given    recording_hold_s 60
 //! product  asks for A
 //! expect   A is ready
 //! encoder  of A connects
@@ -13,19 +14,21 @@
 //! expect   A has 2 parts
 //! ```
 //!
-//! `+30` lets so many seconds of the platform's time pass before the step. Sessions are named by one
+//! What is given is how the platform is: `quota`, `lag`, and every switch of `simulator::Behaviour` by
+//! its name. `+30` lets so many seconds of the platform's time pass before the step. Sessions are named by one
 //! word. Not its job: playing it.
 
 use anyhow::{Context, Result, anyhow, bail};
-use simulator::{Line, Mishap};
+use serde_json::Value;
+use simulator::{Behaviour, Line, Mishap};
 
 /// A script.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Story {
     /// Live streams that may be active at once, if it says.
     pub(crate) quota: Option<u32>,
-    /// Seconds by which the flags of answers lag behind the webhooks.
-    pub(crate) lag: u32,
+    /// How the platform is where its documents leave that open.
+    pub(crate) platform: Behaviour,
     /// Its steps, in order.
     pub(crate) steps: Vec<Step>,
 }
@@ -142,14 +145,7 @@ impl Story {
         };
         let (who, what) = words.split_first().context("somebody does something")?;
         if *who == "given" {
-            match what {
-                ["quota", quota] => {
-                    self.quota = Some(quota.parse().context("a quota is a number")?);
-                }
-                ["lag", seconds] => self.lag = seconds.parse().context("a lag is in seconds")?,
-                _ => bail!("`quota N` and `lag SECONDS` can be given"),
-            }
-            return Ok(());
+            return self.given(what);
         }
         let what = match *who {
             "product" => product(what),
@@ -167,6 +163,35 @@ impl Story {
         self.steps.push(Step { text, after, what: what? });
         Ok(())
     }
+
+    fn given(&mut self, words: &[&str]) -> Result<()> {
+        match words {
+            ["quota", quota] => self.quota = Some(quota.parse().context("a quota is a number")?),
+            ["lag", seconds] => {
+                self.platform.flags_lag_s = seconds.parse().context("a lag is in seconds")?;
+            }
+            [switch, value] => self.platform = switched(&self.platform, switch, value)?,
+            _ => bail!("`quota N`, `lag SECONDS` or `SWITCH VALUE` can be given"),
+        }
+        Ok(())
+    }
+}
+
+/// The platform with one of its switches set: to a word that it knows, else to a number and the like.
+fn switched(platform: &Behaviour, switch: &str, value: &str) -> Result<Behaviour> {
+    let all = serde_json::to_value(platform)?;
+    if all.get(switch).is_none() {
+        let known = all.as_object().into_iter().flat_map(|all| all.keys().map(String::as_str));
+        bail!("known are quota, lag, {}", known.collect::<Vec<_>>().join(", "));
+    }
+    let with = |value: Value| {
+        let mut all = all.clone();
+        all[switch] = value;
+        serde_json::from_value::<Behaviour>(all)
+    };
+    let word = with(Value::from(value));
+    word.or_else(|_| with(serde_json::from_str(value)?))
+        .with_context(|| format!("{switch} cannot be {value}"))
 }
 
 fn product(words: &[&str]) -> Result<What> {
@@ -301,6 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_of_the_platform_are_its_switches() {
+        let text = "given lag 7\ngiven page_size 2\ngiven patch_needs_name true\n\
+                    given recording_hold_s null\ngiven quota_breach varied\n\
+                    given recording_in_get null\n";
+        let platform = Story::read(text).unwrap().platform;
+        let expected = Behaviour {
+            flags_lag_s: 7,
+            page_size: 2,
+            patch_needs_name: true,
+            recording_hold_s: None,
+            quota_breach: simulator::QuotaBreach::Varied,
+            recording_in_get: simulator::FlagInGet::Null,
+            ..Behaviour::default()
+        };
+        assert_eq!(platform, expected);
+    }
+
+    #[test]
     fn a_line_that_cannot_be_read_says_what_could_stand_there() {
         for (line, hint) in [
             ("somebody sings", "network"),
@@ -308,6 +351,8 @@ mod tests {
             ("portal explodes", "deletes_stream"),
             ("expect A flies", "is STATUS"),
             ("+x product ends A", "seconds"),
+            ("given wings 2", "page_size"),
+            ("given page_size many", "page_size cannot be many"),
         ] {
             let error = format!("{:#}", Story::read(&format!("\n{line}")).unwrap_err());
             assert!(error.starts_with("line 2") && error.contains(hint), "{error}");

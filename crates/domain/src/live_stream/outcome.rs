@@ -272,7 +272,8 @@ impl LiveStream {
         }
         for session in &mut self.sessions {
             let off_air = session.is_off_air();
-            session.recording.listed(off_air, |id| videos.iter().any(|v| v.id == id));
+            let in_doubt = session.may_lack_end();
+            session.recording.listed(off_air, in_doubt, |id| videos.iter().any(|v| v.id == id));
         }
     }
 

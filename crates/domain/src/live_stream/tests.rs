@@ -239,6 +239,35 @@ fn a_file_that_the_platform_held_open_is_of_the_session_in_which_it_began() {
     assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
 }
 
+/// The webhook of a file that is closed now and lasts so long.
+fn tell_file(s: &mut Scenario, video: i64, seconds: i64) {
+    let name = format!("Stream Record: x, {}", s.now().format("%Y-%m-%d %H:%M:%S +0000"));
+    let body = json!({"type": "video", "message": {"video": {
+        "id": video, "stream_id": STREAM, "name": name, "status": "pending",
+        "duration": seconds * 1000,
+    }}});
+    s.webhook(body.to_string().as_bytes());
+}
+
+#[test]
+fn a_file_that_was_closed_late_waits_for_word_of_when_it_began() {
+    let (mut s, first) = processing();
+    let second = reuse(&mut s, "key-2");
+    s.pass(seconds(30));
+    // Held open for a minute, it seems to have begun in the second session.
+    tell_file(&mut s, VIDEO + 1, 20);
+    assert_eq!((parts(&s, first), parts(&s, second)), (vec![VIDEO], vec![]));
+    let began = s.session(first).began_at.unwrap() + Duration::from_secs(10);
+    s.platform.add_video(STREAM, VIDEO + 1, "ready", began);
+    s.tell_video(VIDEO, "ready");
+    s.pass(seconds(60));
+    assert_eq!((parts(&s, first), parts(&s, second)), (vec![VIDEO, VIDEO + 1], vec![]));
+    // So long after the first session only the second can have it.
+    s.pass(seconds(200));
+    tell_file(&mut s, VIDEO + 2, 20);
+    assert_eq!(parts(&s, second), [VIDEO + 2]);
+}
+
 #[test]
 fn videos_of_an_earlier_session_are_asked_for_while_the_next_runs() {
     let (mut s, first) = processing();

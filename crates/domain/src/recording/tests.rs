@@ -229,6 +229,39 @@ fn files_that_were_cut_follow_each_other_without_a_gap() {
 }
 
 #[test]
+fn the_file_behind_a_cut_is_waited_for_though_nobody_told_of_it() {
+    let (mut s, session) = live();
+    let began = s.now();
+    // Its file is cut after 48 s, and no webhook tells of that either.
+    s.platform.add_video(STREAM, VIDEO, "ready", began);
+    s.pass(seconds(80));
+    s.encoder_drops(STREAM);
+    s.recording_shows(STREAM, false);
+    s.end(session);
+    s.pass(seconds(40));
+    s.then_status(session, Status::Processing);
+    let cut = began + chrono::TimeDelta::milliseconds(48_410);
+    s.platform.add_video(STREAM, VIDEO + 1, "ready", cut);
+    s.pass(seconds(120));
+    s.then_status(session, Status::Ended);
+    assert_eq!(s.session(session).recording.parts.len(), 2);
+    assert!(s.session(session).recording.lacks().is_empty());
+}
+
+#[test]
+fn a_recording_that_ends_before_its_encoder_lacks_nothing() {
+    let (mut s, session) = live();
+    s.platform.add_video(STREAM, VIDEO, "ready", s.now());
+    s.pass(seconds(80));
+    s.encoder_drops(STREAM);
+    s.recording_shows(STREAM, false);
+    s.end(session);
+    s.pass(seconds(600));
+    s.then_status(session, Status::Ended);
+    assert!(s.session(session).recording.lacks().is_empty());
+}
+
+#[test]
 fn an_empty_video_with_an_error_makes_the_recording_incomplete() {
     let (mut s, session) = live();
     s.end(session);

@@ -12,13 +12,13 @@ use domain::cleanup::{CleanupEvent, CleanupPolicy, LiveStreamCaptured, air_times
 use domain::event::{Event, NewEvent};
 use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId, derived_id};
 use domain::webhook::Tag;
+use platform::Span;
 use platform::wire::{Stream, Video};
-use platform::{Disposition, Span};
 use uuid::Uuid;
 
 use super::clean_up::facts;
 use super::create_broadcast::is_ours_alone;
-use super::{CallContext, JobError};
+use super::{CallContext, JobError, deleted};
 
 /// Samples that are asked for, at most: each is a minute or more.
 const SAMPLES: u32 = 2_000;
@@ -60,20 +60,20 @@ pub(super) async fn run(
     if let Err(reason) = capture(call, deletion, &stream, &videos).await? {
         return Ok(CallResult::Kept { reason });
     }
-    let mut deleted = Vec::new();
+    let mut videos_deleted = Vec::new();
     if deletion.delete_recordings {
         for video in &videos {
-            gone(call.platform.delete_video(video.id).await)?;
-            deleted.push(VideoId(video.id));
+            deleted::video(call.platform, video.id).await?;
+            videos_deleted.push(VideoId(video.id));
         }
     }
     delete_left_broadcasts(call, &stream).await?;
     // All that took time; what cannot be undone is decided on what is true right now.
     if let Look::Stays(result) = look(call, deletion).await? {
-        return Ok(stays_without(deleted, result));
+        return Ok(stays_without(videos_deleted, result));
     }
-    gone(call.platform.delete_stream(live_stream.0).await)?;
-    Ok(CallResult::Deleted { videos: deleted })
+    deleted::live_stream(call.platform, live_stream.0).await?;
+    Ok(CallResult::Deleted { videos: videos_deleted })
 }
 
 /// Deletes the broadcasts that sessions left behind: they carry our suffix and show nothing else.
@@ -84,7 +84,7 @@ async fn delete_left_broadcasts(call: &CallContext<'_>, of: &Stream) -> Result<(
             broadcast => broadcast?,
         };
         if is_ours_alone(&broadcast, LiveStreamId(of.id)) {
-            gone(call.platform.delete_broadcast(*id).await)?;
+            deleted::broadcast(call.platform, *id).await?;
         }
     }
     Ok(())
@@ -242,12 +242,4 @@ async fn capture(
     call.ctx.store().append_one(event).await?;
     call.ctx.events_appended(slice);
     Ok(Ok(()))
-}
-
-/// Deleted now or before.
-pub(super) fn gone(deleted: Result<(), platform::Error>) -> Result<(), JobError> {
-    match deleted {
-        Err(error) if error.disposition() != Disposition::Done => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

@@ -7,8 +7,8 @@
 use domain::call::CallResult;
 use domain::ids::{LiveStreamId, Timestamp, VideoId};
 
-use super::delete_live_stream::{gone, is_in_work, is_ours, may_go};
-use super::{CallContext, JobError};
+use super::delete_live_stream::{is_in_work, is_ours, may_go};
+use super::{CallContext, JobError, deleted};
 
 /// Looks at the live stream, then looks at each video and deletes it at once.
 pub(super) async fn run(
@@ -28,16 +28,16 @@ pub(super) async fn run(
         }
         Ok(_) | Err(_) => {}
     }
-    let (mut deleted, mut kept) = (Vec::new(), Vec::new());
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
     for id in videos {
         if let Some(reason) = reason_to_keep(call, live_stream, *id, made_before).await? {
             kept.push(format!("video {id} {reason}"));
         } else {
-            gone(call.platform.delete_video(id.0).await)?;
-            deleted.push(*id);
+            deleted::video(call.platform, id.0).await?;
+            gone.push(*id);
         }
     }
-    Ok(CallResult::RecordingsDeleted { videos: deleted, kept })
+    Ok(CallResult::RecordingsDeleted { videos: gone, kept })
 }
 
 /// Fails closed: what is not told counts against deletion.
