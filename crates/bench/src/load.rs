@@ -219,6 +219,10 @@ impl Connection {
 /// Where the body of a complete answer begins; `None` while more is to come.
 pub(crate) fn whole(answer: &[u8]) -> Result<Option<usize>> {
     let Some(end) = find(answer, b"\r\n\r\n") else { return Ok(None) };
+    // Has no body, and says no length.
+    if answer.starts_with(b"HTTP/1.1 204") {
+        return Ok(Some(end + 4));
+    }
     let Some(length) = content_length(&answer[..end]) else {
         bail!("an answer without its length: {}", String::from_utf8_lossy(&answer[..end]));
     };

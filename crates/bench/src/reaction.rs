@@ -38,7 +38,10 @@ const CONNECTIONS: usize = 8;
 /// Longest wait for sessions to stand ready, and for calls.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How often is looked whether they are.
+/// What calls may take until the simulator is asked for them.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How often is looked whether they are ready.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Medians of all turns.
@@ -152,7 +155,7 @@ async fn turn(ingest: SocketAddr, platform: SocketAddr, sessions: &[Ready]) -> R
     let mut senders = Vec::new();
     for n in 0..CONNECTIONS {
         let sessions: Vec<Ready> = sessions.iter().copied().skip(n).step_by(CONNECTIONS).collect();
-        senders.push(tokio::spawn(send(ingest, sessions, n)));
+        senders.push(tokio::spawn(send(ingest, platform, sessions, n)));
     }
     let mut sent: HashMap<i64, DateTime<Utc>> = HashMap::new();
     for sender in senders {
@@ -160,6 +163,8 @@ async fn turn(ingest: SocketAddr, platform: SocketAddr, sessions: &[Ready]) -> R
     }
     let begun = Instant::now();
     loop {
+        // The simulator's whole log is long: it is asked for when the last calls are made.
+        sleep(SETTLE).await;
         let received = received(platform).await?;
         let found: Vec<u32> = sent
             .iter()
@@ -174,18 +179,20 @@ async fn turn(ingest: SocketAddr, platform: SocketAddr, sessions: &[Ready]) -> R
         if begun.elapsed() > PATIENCE {
             bail!("{} of {} calls came", found.len(), sent.len());
         }
-        sleep(LOOK).await;
     }
 }
 
-/// Sends the webhook of each session at an even pace; when, by broadcast.
+/// Sends the webhook of each session at an even pace; when, by broadcast. What it tells is so on the
+/// platform a moment later: else each look of the worker's sweeps would find hundreds of differences.
 async fn send(
     ingest: SocketAddr,
+    platform: SocketAddr,
     sessions: Vec<Ready>,
     n: usize,
 ) -> Result<Vec<(i64, DateTime<Utc>)>> {
     let every = Duration::from_secs(1) * u32::try_from(CONNECTIONS)? / PACE;
     let mut line = Line::connect(ingest).await?;
+    let mut encoders = Line::connect(platform).await?;
     let first = Instant::now() + every * u32::try_from(n)? / u32::try_from(CONNECTIONS)?;
     let mut due = tokio::time::interval_at(first, every);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -199,6 +206,7 @@ async fn send(
         let at = Utc::now();
         line.post(&Installation::webhook_path(), &body.to_string()).await?;
         sent.push((session.broadcast, at));
+        encoders.post(&format!("/_control/streams/{}/push", session.live_stream), "").await?;
     }
     Ok(sent)
 }

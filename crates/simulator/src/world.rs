@@ -44,7 +44,7 @@ mod videos;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -90,6 +90,8 @@ pub(crate) struct World {
     last_due: DateTime<Utc>,
     streams: BTreeMap<i64, LiveStream>,
     broadcasts: BTreeMap<i64, Broadcast>,
+    /// The broadcasts of each stream: a list of a thousand streams asks for each.
+    shown_by: BTreeMap<i64, BTreeSet<i64>>,
     videos: BTreeMap<i64, Video>,
     clips: Vec<Clip>,
     overlays: Shelf,
@@ -129,6 +131,7 @@ impl World {
             last_due: DateTime::<Utc>::MIN_UTC,
             streams: BTreeMap::new(),
             broadcasts: BTreeMap::new(),
+            shown_by: BTreeMap::new(),
             videos: BTreeMap::new(),
             clips: Vec::new(),
             overlays: overlays::shelf(),

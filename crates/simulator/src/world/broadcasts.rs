@@ -58,12 +58,15 @@ impl Broadcast {
         Ok(())
     }
 
+    /// The streams that it shows.
+    fn streams(&self) -> impl Iterator<Item = i64> {
+        let ids = self.fields.get("stream_ids").and_then(Value::as_array);
+        ids.into_iter().flatten().filter_map(Value::as_i64)
+    }
+
     /// True if the broadcast shows a stream.
     fn shows(&self, stream: i64) -> bool {
-        self.fields
-            .get("stream_ids")
-            .and_then(Value::as_array)
-            .is_some_and(|ids| ids.contains(&stream.into()))
+        self.streams().any(|id| id == stream)
     }
 }
 
@@ -113,7 +116,7 @@ impl World {
         self.next_broadcast += 1;
         let view = broadcast.view();
         self.ledger.broadcast(self.now, id, &view);
-        self.broadcasts.insert(id, broadcast);
+        self.keep_broadcast(broadcast);
         if self.behaviour.create_broadcast_answers_body {
             Reply::ok(view)
         } else {
@@ -143,7 +146,7 @@ impl World {
         let (id, view) = (broadcast.id, broadcast.view());
         let status = broadcast.fields.get("status").cloned();
         self.ledger.broadcast(self.now, id, &view);
-        self.broadcasts.insert(id, broadcast);
+        self.keep_broadcast(broadcast);
         if status != status_before && self.legacy_broadcast_webhooks {
             self.tell_broadcast(id, &status.unwrap_or_default());
         }
@@ -152,7 +155,7 @@ impl World {
 
     /// Deletes a broadcast; streams and videos do not mind.
     pub(super) fn delete_broadcast(&mut self, id: &str) -> Reply {
-        match id.parse().ok().and_then(|id: i64| self.broadcasts.remove(&id)) {
+        match id.parse().ok().and_then(|id: i64| self.drop_broadcast(id)) {
             Some(gone) => {
                 self.ledger.broadcast_deleted(self.now, gone.id);
                 Reply::empty(204)
@@ -183,28 +186,49 @@ impl World {
 
     /// Returns the ids of the broadcasts that show a stream.
     pub(super) fn broadcasts_of(&self, stream: i64) -> Vec<i64> {
-        self.broadcasts.values().filter(|one| one.shows(stream)).map(|one| one.id).collect()
+        self.shown_by.get(&stream).into_iter().flatten().copied().collect()
     }
 
     /// Returns the broadcasts that show a stream.
     pub(super) fn broadcast_views_of(&self, stream: i64) -> Value {
-        self.broadcasts.values().filter(|one| one.shows(stream)).map(Broadcast::view).collect()
+        let ids = self.shown_by.get(&stream).into_iter().flatten();
+        ids.filter_map(|id| self.broadcasts.get(id)).map(Broadcast::view).collect()
     }
 
     /// Adds a stream to the broadcasts that its body names; unknown ones are ignored.
     pub(super) fn bind_broadcasts(&mut self, stream: i64, ids: Option<&Value>) {
         let ids = ids.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_i64);
         for id in ids {
-            let Some(broadcast) = self.broadcasts.get_mut(&id) else { continue };
+            let Some(mut broadcast) = self.broadcasts.get(&id).cloned() else { continue };
             if broadcast.shows(stream) {
                 continue;
             }
             if let Some(Value::Array(shown)) = broadcast.fields.get_mut("stream_ids") {
                 shown.push(stream.into());
             }
-            let view = broadcast.view();
-            self.ledger.broadcast(self.now, id, &view);
+            self.ledger.broadcast(self.now, id, &broadcast.view());
+            self.keep_broadcast(broadcast);
         }
+    }
+
+    /// Keeps a broadcast, new or changed, and which streams it shows.
+    fn keep_broadcast(&mut self, broadcast: Broadcast) {
+        self.drop_broadcast(broadcast.id);
+        for stream in broadcast.streams() {
+            self.shown_by.entry(stream).or_default().insert(broadcast.id);
+        }
+        self.broadcasts.insert(broadcast.id, broadcast);
+    }
+
+    /// Takes a broadcast out.
+    fn drop_broadcast(&mut self, id: i64) -> Option<Broadcast> {
+        let gone = self.broadcasts.remove(&id)?;
+        for stream in gone.streams() {
+            if let Some(shown) = self.shown_by.get_mut(&stream) {
+                shown.remove(&id);
+            }
+        }
+        Some(gone)
     }
 
     /// Finds a broadcast by the text of its id.
