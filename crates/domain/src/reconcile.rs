@@ -305,11 +305,16 @@ pub struct Made {
 /// How old an orphan is at least: until then the answer may come that names it.
 const ORPHAN_AGE: TimeDelta = TimeDelta::minutes(30);
 
+/// The moment before which an orphan was made that may go at `now`.
+pub fn orphans_made_before(now: Timestamp) -> Timestamp {
+    now - ORPHAN_AGE
+}
+
 /// The live streams that were made a second time for one intent: another has its session. Where
 /// none has, the call may still be on its way, and nothing is said.
 pub fn orphans(made: &[Made], now: Timestamp) -> Vec<LiveStreamId> {
     let has_session = |key| made.iter().any(|one| one.key == key && one.had_session);
-    let is_old = |one: &Made| one.at.is_some_and(|at| now - at >= ORPHAN_AGE);
+    let is_old = |one: &Made| one.at.is_some_and(|at| at < orphans_made_before(now));
     let orphans = made.iter().filter(|one| !one.had_session && is_old(one) && has_session(one.key));
     orphans.map(|one| one.live_stream).collect()
 }

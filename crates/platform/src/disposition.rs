@@ -97,6 +97,7 @@ pub(crate) fn of_answer(
         // A page for people comes from a proxy, which knows nothing of the object.
         (404 | 410, Missing::Goal) if refusal.is_markup() => wait,
         (404 | 410, Missing::Goal) => Disposition::Done,
+        (412, _) if class == Class::Cancel && refusal.is_markup() => wait,
         // What has ended cannot be stopped.
         (412, _) if class == Class::Cancel => Disposition::Done,
         (404, Missing::Lag) | (425, _) => wait,

@@ -47,7 +47,7 @@ pub(super) const FAULTS: [Fault; 23] = [
 ];
 
 /// How the platform may be otherwise: a switch of `simulator::Behaviour`, and its values.
-pub(super) const PLATFORMS: [(&str, &[&str]); 18] = [
+pub(super) const PLATFORMS: [(&str, &[&str]); 23] = [
     ("quota_breach", &["stays_inactive", "varied"]),
     ("create_body", &["flat", "wrapped"]),
     ("patch_needs_name", &["true"]),
@@ -64,7 +64,12 @@ pub(super) const PLATFORMS: [(&str, &[&str]); 18] = [
     ("viewable", &["per_rendition", "skipped"]),
     ("legacy_stream_webhooks", &["true"]),
     ("legacy_video_webhooks", &["true"]),
+    ("user_id_form", &["text", "null"]),
+    ("source_type", &["srt", "webrtc"]),
+    ("clip_video", &["of_stream"]),
+    ("delete_guard", &["refuse"]),
     ("page_size", &["1", "2"]),
+    ("short_pages", &["true"]),
     ("pages_shift_by", &["1"]),
 ];
 

@@ -121,6 +121,11 @@ fn compare_parts(verdict: &mut Verdict, told: &Value, videos: &[&Value]) {
 }
 
 fn compare_gaps(verdict: &mut Verdict, told: &Value, videos: &[&Value], tolerance: TimeDelta) {
+    let is_between = |after: i64| usize::try_from(after).is_ok_and(|n| n > 0 && n < videos.len());
+    for gap in list(told, "gaps").filter(|gap| !gap["after_part"].as_i64().is_some_and(is_between))
+    {
+        verdict.wrong.push(format!("no two recordings have the gap {gap} between them"));
+    }
     for (n, pair) in videos.windows(2).enumerate() {
         let real = gap(pair[0], pair[1]).unwrap_or_default().max(TimeDelta::zero());
         let after = n + 1;

@@ -37,6 +37,13 @@ impl CleanupRequested {
         let (policy, made_before, videos) = (CleanupPolicy::default(), None, Vec::new());
         Self { run, reason, delete_recordings: false, policy, made_before, videos }
     }
+
+    /// Proposes a live stream that nobody will come for, if it was made before `made_before`: whose
+    /// it is, is asked again right before the call.
+    pub fn orphan(run: Uuid, reason: String, made_before: Timestamp) -> Self {
+        let policy = CleanupPolicy::Orphans;
+        Self { policy, made_before: Some(made_before), ..Self::idle(run, reason) }
+    }
 }
 
 /// A run began. The first event of its subject.

@@ -33,7 +33,7 @@ fn shapes(status: u16, text: &str) -> Vec<String> {
 /// Status, and what it means for each class: read, list, change, create, act, delete, cancel.
 /// 2xx are those with errors inside; 0 stands for no answer, be it a time-out or a lost connection.
 #[rustfmt::skip]
-const MATRIX: [(u16, [&str; 7]); 15] = [
+const MATRIX: [(u16, [&str; 7]); 20] = [
     (200, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
     (201, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
     (204, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
@@ -41,13 +41,18 @@ const MATRIX: [(u16, [&str; 7]); 15] = [
     (401, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
     (403, ["unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized", "unauthorized"]),
     (404, ["wait",         "refused",      "wait",         "refused",      "wait",         "done",         "wait"]),
+    (408, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
     (409, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
+    (410, ["refused",      "refused",      "refused",      "refused",      "refused",      "done",         "refused"]),
+    (412, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "done"]),
     (422, ["refused",      "refused",      "refused",      "refused",      "refused",      "refused",      "refused"]),
+    (425, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
     (429, ["wait",         "wait",         "wait",         "wait",         "wait",         "wait",         "wait"]),
     (500, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
     (502, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
     (503, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
     (504, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
+    (520, ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
     (0,   ["retry",        "retry",        "retry",        "ambiguous",    "ambiguous",    "retry",        "retry"]),
 ];
 

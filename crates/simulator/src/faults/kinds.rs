@@ -40,6 +40,8 @@ pub enum FaultKind {
     ErrorIn200,
     /// 401: the token is said to be expired.
     ExpiredToken,
+    /// 400, 403, 404, 410 or 422 in one of the documented shapes, for a request that is in order.
+    Refused,
     /// Carried out, and the connection closed without an answer.
     LostReply,
     /// Carried out, and answered so late that the caller has given up.
@@ -54,7 +56,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ServerError,
         Self::ProxyPage,
         Self::Busy,
@@ -65,6 +67,7 @@ impl FaultKind {
         Self::Silence,
         Self::ErrorIn200,
         Self::ExpiredToken,
+        Self::Refused,
         Self::LostReply,
         Self::LateReply,
         Self::ServerErrorAfter,
@@ -84,7 +87,8 @@ impl FaultKind {
             | Self::Reset
             | Self::Silence
             | Self::ErrorIn200
-            | Self::ExpiredToken => false,
+            | Self::ExpiredToken
+            | Self::Refused => false,
             Self::LostReply
             | Self::LateReply
             | Self::ServerErrorAfter
@@ -96,7 +100,10 @@ impl FaultKind {
     /// Whether it strikes where no kinds are named. Left out are those that another try does not
     /// mend, and those whose length is to be chosen.
     fn is_usual(self) -> bool {
-        !matches!(self, Self::Silence | Self::ErrorIn200 | Self::ExpiredToken | Self::LateReply)
+        !matches!(
+            self,
+            Self::Silence | Self::ErrorIn200 | Self::ExpiredToken | Self::Refused | Self::LateReply
+        )
     }
 
     /// Whether it can strike a request.
@@ -134,6 +141,10 @@ impl FaultKind {
             )),
             Self::ExpiredToken => {
                 Effect::Status(Refusal::new(401, ErrorShape::E, "Token is invalid or expired"))
+            }
+            Self::Refused => {
+                let status = pick(dice, &[400, 403, 404, 410, 422]);
+                Effect::Status(Refusal::new(status, shape(dice), "Request was refused"))
             }
             Self::LostReply => Effect::ApplyThenReset,
             Self::LateReply => Effect::ApplyThenLatencyMs(faults.late_ms),

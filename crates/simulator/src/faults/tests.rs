@@ -128,6 +128,11 @@ fn both_forms_of_retry_after_and_every_shape_come_up() {
         let has = |effect: &Option<Effect>| matches!(effect, Some(Effect::Status(refusal)) if refusal.shape == shape);
         assert!(shapes.iter().any(has), "{shape:?}");
     }
+    let refused = effects(calls(vec![FaultKind::Refused]), "/x", 200);
+    for status in [400, 403, 404, 410, 422] {
+        let has = |effect: &Option<Effect>| matches!(effect, Some(Effect::Status(refusal)) if refusal.status == status);
+        assert!(refused.iter().any(has), "{status}");
+    }
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub(super) async fn run(
     if let Err(reason) = capture(call, deletion, &stream, &videos).await? {
         return Ok(CallResult::Kept { reason });
     }
+    // What cannot be undone is decided on what is true right now, and that took time.
+    if let Look::Stays(result) = look(call, deletion).await? {
+        return Ok(result);
+    }
     let mut videos_deleted = Vec::new();
     if deletion.delete_recordings {
         for video in &videos {
@@ -68,7 +72,7 @@ pub(super) async fn run(
         }
     }
     delete_left_broadcasts(call, &stream).await?;
-    // All that took time; what cannot be undone is decided on what is true right now.
+    // So did that.
     if let Look::Stays(result) = look(call, deletion).await? {
         return Ok(stays_without(videos_deleted, result));
     }

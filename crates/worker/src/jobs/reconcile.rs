@@ -9,10 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::cleanup::Rules;
 use domain::event::{CleanupRequested, Event, NewEvent};
 use domain::ids::{BroadcastId, LiveStreamId, Subject, Timestamp, VideoId, derived_id};
 use domain::live_stream::LiveStream;
-use domain::reconcile::{BroadcastSigns, Made, SeenOtherwise, Signs, Swept, Tier, often, orphans};
+use domain::reconcile::{
+    BroadcastSigns, Made, SeenOtherwise, Signs, Swept, Tier, often, orphans, orphans_made_before,
+};
 use domain::state::{Body, State};
 use domain::webhook::{self, Tag};
 use platform::Client;
@@ -369,7 +372,9 @@ impl<'a> Look<'a> {
         let mut events: Vec<NewEvent> = self.seen.iter().filter_map(differs).collect();
         let differences = events.len();
         if all {
-            let orphans = orphans(&self.made, now).into_iter();
+            let rules = self.ctx.config().cleanup.get(self.source);
+            let cap = usize::try_from(rules.map_or(Rules::default().cap, |rules| rules.cap));
+            let orphans = orphans(&self.made, now).into_iter().take(cap.unwrap_or_default());
             events.extend(orphans.map(|orphan| self.proposal(orphan, now)));
         }
         for event in &mut events {
@@ -391,7 +396,7 @@ impl<'a> Look<'a> {
         let run = derived_id("orphan", &[subject.as_str(), &now.date_naive().to_string()]);
         let reason = "made twice for one session, which runs on another one".to_owned();
         tracing::warn!(%subject, "an orphan: {reason}");
-        let event = CleanupRequested::idle(run, reason);
+        let event = CleanupRequested::orphan(run, reason, orphans_made_before(now));
         NewEvent::new(subject, &Event::CleanupRequested(event), now, run).with_key(run)
     }
 }
