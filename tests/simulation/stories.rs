@@ -42,7 +42,9 @@ fn plays(seed: u64) -> Result<Told, String> {
     let lines = draw::story(seed);
     let told = play(&read(&lines), seed, Sabotage::default());
     let Some(broken) = &told.broken else { return Ok(told) };
-    Err(shrink::shrink(&lines, seed, Sabotage::default(), broken).written(seed))
+    let smallest = shrink::shrink(&lines, seed, Sabotage::default(), broken);
+    println!("{}", play(&read(&smallest.lines), seed, Sabotage::default()).timeline.join("\n"));
+    Err(smallest.written(seed))
 }
 
 /// What many stories came to.

@@ -292,7 +292,9 @@ impl Change<'_> {
             WaitFor::Videos if self.after.awaits_unnamed_video() => {
                 backed_off(self.policy.videos, wait.polls, 20)
             }
-            WaitFor::Loss | WaitFor::Encoder | WaitFor::Videos => self.policy.sweep,
+            WaitFor::Loss | WaitFor::Encoder | WaitFor::Videos | WaitFor::Leftover => {
+                self.policy.sweep
+            }
             // The platform knows nothing of it: the poll only finds that the limit is exceeded.
             WaitFor::Retry => Duration::MAX,
         };

@@ -14,7 +14,9 @@ use crate::plan::{WaitFor, Watch};
 use crate::recording::Owners;
 use crate::session::{Session, Told};
 use crate::timer::TimerKind;
-use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
+use crate::webhook::{
+    self, LiveStreamObserved, Observation, Playback, VideoObserved, VideoStatus,
+};
 
 mod broadcasts;
 mod outcome;
@@ -280,6 +282,7 @@ impl LiveStream {
         self.account.clone_from(&bound.request.account);
         self.cleanup = None;
         self.had_session = true;
+        self.leftovers_are_due();
         // Somebody begins anew where the one before cannot go on: that one is over.
         if let Some(before) = self.running_mut()
             && (before.failure.is_some() || before.is_interrupted())
@@ -389,7 +392,9 @@ impl LiveStream {
         let had_it = |s: &Session| s.off_air_at.is_none_or(|end| earliest.is_none_or(|e| end >= e));
         let began_before = |s: &Session| s.began_at <= latest;
         let is_doubtful = self.sessions.iter().any(|s| is_other(s) && had_it(s) && began_before(s));
-        (latest.is_none() || !is_doubtful).then_some(session)
+        // Of one that is gone no list will tell anything.
+        let is_gone = seen.status == VideoStatus::Deleted;
+        (latest.is_none() || !is_doubtful || is_gone).then_some(session)
     }
 
     /// The session of a video that began at `began`: the one that had the live stream then, so that
@@ -412,6 +417,7 @@ impl LiveStream {
             TimerKind::Poll => {
                 match self.watch.now.filter(|_| elapsed.generation == self.watch.number) {
                     Some(WaitFor::Slot) => self.ask_for_slot_again(),
+                    Some(WaitFor::Leftover) => self.leftovers_are_due(),
                     now => self.poll_due |= now.is_some(),
                 }
             }

@@ -35,6 +35,8 @@ pub enum WaitFor {
     Videos,
     /// Another try to free a slot: the call for it was given up.
     Release,
+    /// Another try to delete a broadcast that a session left behind: the call for it was given up.
+    Leftover,
     /// Somebody who retries or ends a session that failed.
     Retry,
 }
@@ -119,7 +121,10 @@ impl LiveStream {
             return None;
         }
         let running = self.running().and_then(|session| self.waits(session));
-        running.or_else(|| self.waits_for_videos().then_some(WaitFor::Videos))
+        running.or_else(|| self.waits_for_videos().then_some(WaitFor::Videos)).or_else(|| {
+            // Whatever becomes of the live stream: the platform keeps its broadcasts.
+            (!self.left_broadcasts.is_empty()).then_some(WaitFor::Leftover)
+        })
     }
 
     /// The call of the session that has the live stream.

@@ -203,7 +203,7 @@ impl BroadcastSigns {
 }
 
 /// A sweep saw a live stream, or what belongs to it, otherwise than they were known: a hint, which leads
-/// to a closer look, or to another try of what is due anyway, and to nothing else.
+/// to a closer look and to nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenOtherwise {
     /// Signs of the live stream, where that was looked at and found.
@@ -230,7 +230,11 @@ impl LiveStream {
                 Some(if was_shown { Tier::Live } else { Tier::Idle })
             }
             WaitFor::Videos => Some(Tier::Videos),
-            WaitFor::Effect | WaitFor::Slot | WaitFor::Release | WaitFor::Retry => None,
+            WaitFor::Effect
+            | WaitFor::Slot
+            | WaitFor::Release
+            | WaitFor::Leftover
+            | WaitFor::Retry => None,
         }
     }
 

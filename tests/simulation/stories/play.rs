@@ -10,11 +10,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::call::Call;
-use domain::event::{Event, NewEvent, SessionOptions, SessionRef, SessionRequested};
+use domain::event::{
+    Event, NewEvent, RecordedEvent, SessionOptions, SessionRef, SessionRequested,
+};
 use domain::ids::{LiveStreamId, Subject, derived_id, session_id};
 use domain::redact::redact_platform;
 use domain::slice::SliceCount;
 use domain::state::{Body, State};
+use domain::summary;
 use domain::timer::Policy;
 use domain::view::{Row, RowKey, SessionRow};
 use domain::webhook;
@@ -84,6 +87,8 @@ pub(super) struct Told {
     pub(super) passed: Duration,
     /// A digest of the log.
     pub(super) hash: u64,
+    /// The log in words and what really happened, where a law was broken.
+    pub(super) timeline: Vec<String>,
 }
 
 /// Plays a story.
@@ -186,13 +191,14 @@ impl Stage {
         self.end().await;
         let broken = self.laws.broken().or_else(|| self.disagrees());
         Told {
-            broken,
-            void: self.void,
+            void: self.void.clone(),
             sessions: self.sessions.len(),
             steps: self.laws.steps(),
             requests: self.platform.requests(),
             passed: self.begun.elapsed(),
             hash: self.memory.look(|tables| crate::run::digest(tables).1),
+            timeline: broken.as_ref().map(|_| self.timeline()).unwrap_or_default(),
+            broken,
         }
     }
 
@@ -412,7 +418,8 @@ impl Stage {
         let mut looked = Instant::now();
         let mut is_swept = false;
         while Instant::now() < end && self.laws.broken().is_none() {
-            if names.iter().all(|name| self.is_over(name)) && self.is_still() {
+            let is_over = names.iter().all(|name| self.is_over(name)) && self.is_still();
+            if is_over && !self.has_leftovers() {
                 if std::mem::replace(&mut is_swept, true) {
                     return;
                 }
@@ -462,6 +469,29 @@ impl Stage {
         })
     }
 
+    /// Whether a broadcast is known to be left behind: its deletion is tried again every hour.
+    fn has_leftovers(&self) -> bool {
+        self.memory.look(|tables| {
+            tables.slices.iter().flat_map(|slice| slice.states.values()).any(|(state, _)| {
+                let state = serde_json::from_value::<State>(state.clone());
+                let body = state.ok().map(|state| state.body);
+                matches!(body, Some(Body::LiveStream(stream)) if !stream.left_broadcasts.is_empty())
+            })
+        })
+    }
+
+    /// All events in the order in which they came in, and then what really happened.
+    fn timeline(&self) -> Vec<String> {
+        let mut events = self.memory.look(|tables| {
+            let events = tables.slices.iter().flat_map(|slice| &slice.events);
+            events.map(|stored| (stored.received_at, told(stored))).collect::<Vec<_>>()
+        });
+        events.sort_by_key(|(at, _)| *at);
+        let truth = self.platform.truth();
+        let events = events.into_iter().map(|(_, told)| told);
+        events.chain(truth.iter().map(|stream| format!("truth: {stream}"))).collect()
+    }
+
     /// What does not agree with the platform in the end.
     fn disagrees(&self) -> Option<String> {
         let (truth, told) = (self.platform.truth(), self.laws.videos());
@@ -479,6 +509,13 @@ impl Stage {
         };
         agree::disagreement(&rows, &truth, &told, Some(&quota))
     }
+}
+
+/// An event on a line.
+fn told(stored: &RecordedEvent) -> String {
+    let event = Event::decode(stored);
+    let (at, sort) = (stored.received_at.format("%H:%M:%S%.3f"), summary::sort(&event));
+    format!("{at} {:<28} {sort:<9} {}", stored.subject.as_str(), summary::words(stored, &event))
 }
 
 /// The jobs that look for what nobody told.

@@ -11,7 +11,8 @@ use crate::reconcile::BroadcastSigns;
 use crate::session::{Session, SessionBroadcast};
 use crate::webhook;
 
-/// A broadcast that a sweep saw otherwise: it is time to ask for it, or to delete it.
+/// A broadcast that a sweep saw otherwise, or that was left behind: it is time to ask for it, or to
+/// delete it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BroadcastDue {
     /// The broadcast.
@@ -31,23 +32,16 @@ impl LiveStream {
         self.running().filter(|session| !session.end)?.open_broadcast()
     }
 
-    /// What a list that tells the broadcasts of this live stream, `told`, says of those that a sweep
-    /// looks at: the one that shows its session and, where it looks at `all`, what sessions left.
-    pub fn broadcast_signs(&self, told: &[BroadcastSigns], all: bool) -> Vec<BroadcastSigns> {
-        let left = self.left_broadcasts.iter().copied().filter(|_| all);
-        let looked = self.shown_broadcast().into_iter().chain(left);
-        let sign = |id| {
-            let sign = told.iter().find(|sign| sign.broadcast == id).cloned();
-            sign.unwrap_or_else(|| BroadcastSigns::missing(id))
-        };
-        looked.map(sign).collect()
+    /// What a list that tells the broadcasts of this live stream, `told`, says of the one that shows
+    /// its session.
+    pub fn broadcast_signs(&self, told: &[BroadcastSigns]) -> Option<BroadcastSigns> {
+        let shown = self.shown_broadcast()?;
+        let sign = told.iter().find(|sign| sign.broadcast == shown).cloned();
+        Some(sign.unwrap_or_else(|| BroadcastSigns::missing(shown)))
     }
 
-    /// Whether a broadcast is otherwise than it is known: what was left behind should not be there.
+    /// Whether the broadcast that shows the session is otherwise than it is known.
     pub(crate) fn broadcast_differs(&self, seen: &BroadcastSigns) -> bool {
-        if self.left_broadcasts.contains(&seen.broadcast) {
-            return !self.is_deleting(seen.broadcast);
-        }
         let Some(known) = self.shown().filter(|known| known.id == seen.broadcast) else {
             return false;
         };
@@ -60,18 +54,20 @@ impl LiveStream {
         matches!(call, Some(Call::SetBroadcastStatus { broadcast, .. }) if *broadcast == id)
     }
 
-    fn is_deleting(&self, id: BroadcastId) -> bool {
-        let call = self.in_flight.as_ref().map(|running| &running.call);
-        matches!(call, Some(Call::DeleteBroadcast { broadcast }) if *broadcast == id)
-    }
-
     /// The look at the broadcast of the present session, which a sweep saw otherwise.
     pub(crate) fn broadcast_look(&self) -> Option<Call> {
         let shown = self.shown_broadcast().filter(|id| self.is_due(*id));
         shown.map(|broadcast| Call::ObserveBroadcast { broadcast })
     }
 
-    /// Another try to delete what a session left behind, and a sweep found.
+    /// Applies that it is time for another try to delete what sessions left behind.
+    pub(super) fn leftovers_are_due(&mut self) {
+        let due = |broadcast: &BroadcastId| BroadcastDue { broadcast: *broadcast, missing: false };
+        self.broadcasts_due.extend(self.left_broadcasts.iter().map(due));
+    }
+
+    /// Another try to delete what a session left behind, whether or not its live stream is still
+    /// there.
     pub(crate) fn left_broadcast_call(&self) -> Option<Call> {
         let due = self.left_broadcasts.iter().copied().find(|id| self.is_due(*id));
         due.map(|broadcast| Call::DeleteBroadcast { broadcast })
@@ -132,7 +128,7 @@ impl LiveStream {
     }
 
     /// Applies that the deletion of a broadcast was given up: the session goes on without, and
-    /// the next sweep over all finds it.
+    /// it is tried again when another takes the live stream, and while that is at rest.
     pub(super) fn broadcast_left(&mut self, id: BroadcastId, call: &Call, reason: &str) {
         self.broadcast_look_ended(id);
         if self.left_broadcasts.contains(&id) {

@@ -353,7 +353,32 @@ fn lists_that_do_not_tell_a_broadcast_lead_to_one_look_and_no_more() {
 }
 
 #[test]
-fn a_broadcast_whose_deletion_was_given_up_is_deleted_after_a_later_sweep() {
+fn a_broadcast_whose_deletion_was_given_up_is_deleted_when_another_session_takes_the_live_stream() {
+    let (mut s, _) = left_broadcast();
+    // The next session's own broadcast is not touched.
+    let next = s.request("key-2", |r| r.live_stream = Some(LiveStreamId(STREAM)));
+    s.given();
+    s.pass(seconds(40));
+    s.then_calls(&[]);
+    let left = s.platform.broadcasts_of(STREAM);
+    assert_eq!(left.iter().map(|b| b["id"].as_i64()).collect::<Vec<_>>(), [Some(192_471)]);
+    assert!(s.session(next).open_broadcast().is_some());
+}
+
+#[test]
+fn a_broadcast_whose_deletion_was_given_up_is_deleted_though_its_live_stream_is_gone() {
+    let (mut s, _) = left_broadcast();
+    s.platform.delete_stream(STREAM);
+    // Its video, which never comes, is awaited first.
+    s.pass(seconds(14 * 3600));
+    assert!(s.platform.broadcasts_of(STREAM).is_empty());
+    s.given();
+    s.pass(seconds(24 * 3600));
+    s.then_calls(&[]);
+}
+
+/// A session that is over, whose broadcast could not be deleted.
+fn left_broadcast() -> (Scenario, Uuid) {
     let (mut s, session) = live();
     s.platform.script("delete_broadcast", Answer::Failed("500".to_owned()));
     s.end(session);
@@ -362,14 +387,7 @@ fn a_broadcast_whose_deletion_was_given_up_is_deleted_after_a_later_sweep() {
     s.pass(seconds(60));
     assert!(s.session(session).is_off_air());
     assert_eq!(s.platform.broadcasts_of(STREAM).len(), 1, "left behind");
-    // The next session's own broadcast is not touched.
-    let next = s.request("key-2", |r| r.live_stream = Some(LiveStreamId(STREAM)));
-    s.given();
-    s.pass(seconds(40));
-    s.then_calls(&["delete_broadcast"]);
-    let left = s.platform.broadcasts_of(STREAM);
-    assert_eq!(left.iter().map(|b| b["id"].as_i64()).collect::<Vec<_>>(), [Some(192_471)]);
-    assert!(s.session(next).open_broadcast().is_some());
+    (s, session)
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::{
 /// Most videos that the platform takes at once.
 pub const MOST_VIDEOS: usize = 500;
 
+/// Videos of a live stream asked for at once. The largest page is not published; a smaller one is
+/// walked on to its end all the same.
+const PER_PAGE: u32 = 100;
+
 /// Which videos are listed; `None` lists them whatever they are.
 #[derive(Clone, Debug, Default)]
 pub struct VideoFilter {
@@ -69,9 +73,14 @@ impl Client {
             .pages()
     }
 
-    /// All videos recorded from a live stream. One that is not in the result may exist.
+    /// All videos recorded from a live stream. One that is not in the result may exist, though on a
+    /// page as large as this there are few live streams whose videos could shift past the reader.
     pub async fn videos_of_stream(&self, stream_id: i64) -> Result<Vec<Video>, Error> {
-        let filter = VideoFilter { stream_id: Some(stream_id), ..VideoFilter::default() };
+        let filter = VideoFilter {
+            stream_id: Some(stream_id),
+            per_page: Some(PER_PAGE),
+            ..VideoFilter::default()
+        };
         let mut videos = self.videos(&filter).all().await?;
         // A platform that ignored the filter would hand out other people's videos as ours.
         videos.retain(|video| video.stream_id.is_none_or(|id| id == stream_id));

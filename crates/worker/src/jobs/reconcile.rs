@@ -363,8 +363,8 @@ impl<'a> Look<'a> {
     async fn tell(&self, job: &ClaimedJob, now: Timestamp, all: bool) -> Result<usize, JobError> {
         let differs = |(id, seen): (&LiveStreamId, &SeenOtherwise)| {
             let known = self.known.get(id)?;
-            let broadcasts = self.broadcasts.get(id).map(|told| known.broadcast_signs(told, all));
-            let broadcasts = broadcasts.unwrap_or_default();
+            let broadcasts = self.broadcasts.get(id).map(|told| known.broadcast_signs(told));
+            let broadcasts = broadcasts.flatten().into_iter().collect();
             let seen = known.compare(SeenOtherwise { broadcasts, ..seen.clone() })?;
             let subject = Subject::live_stream(self.source, *id);
             Some(NewEvent::new(subject, &Event::SeenOtherwise(seen), now, Uuid::now_v7()))
