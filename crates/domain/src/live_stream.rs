@@ -1,7 +1,8 @@
 //! State of a live stream: the platform's object as observed, the sessions on it, and the one call
 //! in flight. `evolve` is total: an event that fits nothing changes nothing.
 //!
-//! What a call's outcome means is in [`outcome`], what concerns broadcasts in [`broadcasts`].
+//! What a call's outcome means is in [`outcome`], what concerns broadcasts in [`broadcasts`], whose a
+//! video is in [`videos`].
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -9,26 +10,22 @@ use uuid::Uuid;
 
 use crate::call::Call;
 use crate::event::{CleanupRequested, Event, SessionBound, TimerElapsed};
-use crate::ids::{BroadcastId, LiveStreamId, Timestamp, VideoId};
+use crate::ids::{BroadcastId, LiveStreamId, Timestamp};
 use crate::plan::{WaitFor, Watch};
 use crate::recording::Owners;
 use crate::session::{Session, Told};
 use crate::timer::TimerKind;
-use crate::webhook::{
-    self, LiveStreamObserved, Observation, Playback, VideoObserved, VideoStatus,
-};
+use crate::webhook::{self, LiveStreamObserved, Observation, Playback, VideoObserved};
 
 mod broadcasts;
 mod outcome;
 mod slot;
+mod videos;
 
 pub use broadcasts::BroadcastDue;
 
 /// How far the platform's clock and ours may differ, and a stop may lag.
 pub(crate) const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
-
-/// How long the platform may hold a file open for a return: twice what its pages say.
-const LONGEST_HOLD: TimeDelta = TimeDelta::minutes(2);
 
 /// Who made a live stream: the part of the ownership tag that matching needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +102,9 @@ pub struct LiveStream {
     /// Which session a video belongs to, for ever.
     #[serde(with = "crate::recording::owners")]
     pub videos: Owners,
+    /// Videos as last told whose session is in doubt: each is asked for once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<VideoObserved>,
     /// A cleanup run proposed to delete it.
     pub cleanup: Option<CleanupRequested>,
     /// A session ran on it or is to: what else was made for the same is an orphan.
@@ -139,6 +139,7 @@ impl LiveStream {
             interruptions: 0,
             sessions: Vec::new(),
             videos: Owners::new(),
+            unclaimed: Vec::new(),
             cleanup: None,
             had_session: false,
         }
@@ -364,54 +365,6 @@ impl LiveStream {
         }
     }
 
-    /// Applies what was told of a video, and attaches it to its session: the one that is known for
-    /// it, else the one that had the live stream when it was recorded.
-    fn video(&mut self, seen: &VideoObserved, by_api: bool) {
-        let known = self.videos.get(&seen.id).copied();
-        if known.is_none() && !seen.may_be_recording() {
-            return;
-        }
-        let Some(id) = known.or_else(|| self.session_of_file(seen)) else { return };
-        self.videos.insert(seen.id, id);
-        if let Some(session) = self.session_mut(id) {
-            session.recording.part(seen, by_api);
-        }
-    }
-
-    /// The session of a video that nobody has claimed. What a webhook tells is when its file was closed:
-    /// it began so long before as it lasts, or earlier by what the platform held it open for a
-    /// return. Where that may have been in the time of another session, a list will tell.
-    fn session_of_file(&self, seen: &VideoObserved) -> Option<Uuid> {
-        if seen.recording_started_at.is_some() {
-            return self.session_at(seen.recording_started_at);
-        }
-        let latest = seen.began_at();
-        let session = self.session_at(latest)?;
-        let earliest = latest.map(|latest| latest - LONGEST_HOLD);
-        let is_other = |s: &Session| s.id != session && s.began_at.is_some();
-        let had_it = |s: &Session| s.off_air_at.is_none_or(|end| earliest.is_none_or(|e| end >= e));
-        let began_before = |s: &Session| s.began_at <= latest;
-        let is_doubtful = self.sessions.iter().any(|s| is_other(s) && had_it(s) && began_before(s));
-        // Of one that is gone no list will tell anything.
-        let is_gone = seen.status == VideoStatus::Deleted;
-        (latest.is_none() || !is_doubtful || is_gone).then_some(session)
-    }
-
-    /// The session of a video that began at `began`: the one that had the live stream then, so that
-    /// what somebody recorded by hand between two sessions is no part of either. Without that time
-    /// only the one session of a live stream that was made for it is certain: elsewhere the video
-    /// may be an earlier one's, and a list of the live stream's videos will tell.
-    fn session_at(&self, began: Option<Timestamp>) -> Option<Uuid> {
-        let mut holders = self.sessions.iter().rev().filter_map(|s| Some((s, s.began_at?)));
-        let (session, _) = match began {
-            Some(time) => holders
-                .find(|(s, since)| s.created || *since <= time)
-                .filter(|(s, _)| s.off_air_at.is_none_or(|end| time - end <= CLOCKS_DIFFER))?,
-            None => holders.next().filter(|(s, _)| s.created)?,
-        };
-        Some(session.id)
-    }
-
     fn timer(&mut self, elapsed: TimerElapsed) {
         match elapsed.timer {
             TimerKind::Poll => {
@@ -441,12 +394,6 @@ impl LiveStream {
             // `decide` cancels the call, and its outcome tells. A sweep is a quota's.
             TimerKind::Call | TimerKind::Sweep => {}
         }
-    }
-
-    /// The session that `video` belongs to, if it is not over.
-    fn session_of(&mut self, video: VideoId) -> Option<&mut Session> {
-        let id = self.videos.get(&video).copied()?;
-        self.session_mut(id)
     }
 }
 

@@ -238,9 +238,10 @@ impl LiveStream {
         }
     }
 
-    /// Asks for the final state of videos, then for any that were missed.
+    /// Asks whose a video is, for the final state of videos, then for any that were missed.
     fn video_call(&self) -> Option<Call> {
-        if let Some(video) = self.sessions.iter().find_map(|s| s.recording.to_fetch()) {
+        let of_sessions = || self.sessions.iter().find_map(|s| s.recording.to_fetch());
+        if let Some(video) = self.to_claim().or_else(of_sessions) {
             return Some(Call::FetchVideo { video });
         }
         let list = self.sessions.iter().any(|s| s.is_off_air() && s.recording.wants_list());

@@ -55,6 +55,7 @@ impl LiveStream {
         match &call {
             Call::DeleteLiveStream { .. } | Call::DeleteRecordings { .. } => self.cleanup = None,
             Call::FetchVideo { video } => {
+                self.claimed_at_last(*video);
                 if let Some(session) = self.session_of(*video) {
                     session.call_failed(&call, reason);
                 }
@@ -277,38 +278,17 @@ impl LiveStream {
         }
     }
 
-    /// Videos were deleted by a cleanup run.
-    fn recordings_gone(&mut self, videos: &[VideoId]) {
-        for video in videos {
-            if let Some(session) = self.session_of(*video) {
-                session.recording.gone(*video);
-            }
-        }
-    }
-
     fn list_failed(&mut self) {
         let off_air = |s: &&mut Session| s.is_off_air();
         self.sessions.iter_mut().filter(off_air).for_each(|s| s.recording.list_failed());
-    }
-
-    fn fetched(&mut self, id: VideoId, result: &CallResult) {
-        if let CallResult::Video { observed } = result
-            && let Some(video) = webhook::video(observed)
-        {
-            self.video(&video, true);
-        }
-        if let Some(session) = self.session_of(id) {
-            session.recording.fetched(id);
-        }
     }
 
     /// The object of `call` does not exist any more.
     fn gone(&mut self, call: &Call, caller: Option<Uuid>) {
         match call {
             Call::FetchVideo { video } => {
-                if let Some(session) = self.session_of(*video) {
-                    session.recording.gone(*video);
-                }
+                self.claimed_at_last(*video);
+                self.recordings_gone(&[*video]);
             }
             Call::UpdateLiveStream { .. }
             | Call::ActivateLiveStream { .. }

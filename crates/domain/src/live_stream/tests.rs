@@ -254,18 +254,37 @@ fn a_file_that_was_closed_late_waits_for_word_of_when_it_began() {
     let (mut s, first) = processing();
     let second = reuse(&mut s, "key-2");
     s.pass(seconds(30));
+    let began = s.session(first).began_at.unwrap() + Duration::from_secs(10);
+    s.platform.add_video(STREAM, VIDEO + 1, "ready", began);
+    s.platform.hold("fetch_video");
     // Held open for a minute, it seems to have begun in the second session.
     tell_file(&mut s, VIDEO + 1, 20);
     assert_eq!((parts(&s, first), parts(&s, second)), (vec![VIDEO], vec![]));
-    let began = s.session(first).began_at.unwrap() + Duration::from_secs(10);
-    s.platform.add_video(STREAM, VIDEO + 1, "ready", began);
-    s.tell_video(VIDEO, "ready");
-    s.pass(seconds(60));
+    s.let_go("fetch_video");
     assert_eq!((parts(&s, first), parts(&s, second)), (vec![VIDEO, VIDEO + 1], vec![]));
     // So long after the first session only the second can have it.
     s.pass(seconds(200));
     tell_file(&mut s, VIDEO + 2, 20);
     assert_eq!(parts(&s, second), [VIDEO + 2]);
+}
+
+#[test]
+fn a_file_of_which_nobody_tells_when_it_began_is_of_the_session_that_it_seems_to_be_of() {
+    for answer in [CallResult::Gone, array(&[])] {
+        let (mut s, first) = processing();
+        let second = reuse(&mut s, "key-2");
+        s.pass(seconds(30));
+        s.platform.script("fetch_video", Answer::Done(answer));
+        tell_file(&mut s, VIDEO + 1, 20);
+        assert_eq!((parts(&s, first), parts(&s, second)), (vec![VIDEO], vec![VIDEO + 1]));
+        assert!(s.live_stream(STREAM).unclaimed.is_empty());
+    }
+    let (mut s, _) = processing();
+    let second = reuse(&mut s, "key-2");
+    s.pass(seconds(30));
+    s.platform.script("fetch_video", Answer::Failed("500".to_owned()));
+    tell_file(&mut s, VIDEO + 1, 20);
+    assert_eq!(parts(&s, second), [VIDEO + 1]);
 }
 
 #[test]
