@@ -357,7 +357,7 @@ impl LiveStream {
             if on_air != was_on_air {
                 session.encoder(on_air, at, number);
             }
-            session.recorded(was_recording, seen.recording, on_air);
+            session.recorded(was_recording, seen.recording, on_air, told);
             let missed = session.sends(on_air, seen, told);
             if missed > 0 {
                 session.missed_losses(missed);

@@ -3,6 +3,7 @@
 //! How many parts there are is observed, never predicted: the platform bridges short drops, cuts
 //! long files, and people press buttons.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,6 +17,10 @@ const MAX_STARTS: u32 = 3;
 /// Lists without the file of a recording that ran, after which none is expected any more: what is
 /// shorter than 10 s never becomes a video.
 const MAX_LISTS: u32 = 3;
+
+/// How long the platform may tell that a recording runs which has ended. Where it is longer, a list
+/// is asked for in vain.
+const FLAGS_LAG: TimeDelta = TimeDelta::seconds(5);
 
 /// A session's recording.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none is a mode")]
@@ -31,6 +36,9 @@ pub struct Recording {
     pub ran: bool,
     /// A recording ran whose video has not been heard of.
     pub expects_file: bool,
+    /// When an answer last told that one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_at: Option<Timestamp>,
     /// Somebody else stopped it while on air: not started again.
     pub stopped_by_hand: bool,
     /// Why the platform does not record.
@@ -264,6 +272,13 @@ impl Recording {
             part.video.began_at()?.checked_add_signed(duration)
         };
         self.parts.iter().filter_map(end).max()
+    }
+
+    /// Whether one ran after all known parts had ended, as far as they tell: the file of that is
+    /// not known, whatever else has become a video since.
+    pub(crate) fn outran_parts(&self) -> bool {
+        let after = self.running_at.zip(self.known_until());
+        after.is_some_and(|(running, until)| running - until > FLAGS_LAG)
     }
 
     /// A video that is to be asked for by itself.

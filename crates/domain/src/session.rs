@@ -300,8 +300,17 @@ impl Session {
     }
 
     /// Applies what was told of the platform's recording flag.
-    pub(crate) fn recorded(&mut self, before: Option<bool>, now: Option<bool>, on_air: bool) {
+    pub(crate) fn recorded(
+        &mut self,
+        before: Option<bool>,
+        now: Option<bool>,
+        on_air: bool,
+        told: Told,
+    ) {
         self.recording.flag(before, now, on_air);
+        if now == Some(true) && told.by_answer {
+            self.recording.running_at = Some(told.at);
+        }
         if !on_air && !self.end {
             self.recording.connection_lost();
         }
@@ -385,9 +394,14 @@ impl Session {
         }
     }
 
-    /// Whether its encoder sent for longer after its last part began than that part lasts: the file
-    /// of the rest may not be closed yet. Files are cut, and one webhook told is not the last.
+    /// Whether a file may not be closed yet of which nobody told: a recording ran after the parts that
+    /// are known, or its encoder sent for longer after the last of them began than that lasts. Files
+    /// are cut, and one webhook told is not the last.
     pub(crate) fn may_lack_end(&self) -> bool {
+        self.recording.outran_parts() || self.outlasted_last_part()
+    }
+
+    fn outlasted_last_part(&self) -> bool {
         let began = |part: &&Part| part.video.recording_started_at;
         let Some(last) =
             self.recording.parts.iter().filter(|p| began(p).is_some()).max_by_key(began)

@@ -249,6 +249,27 @@ fn the_file_behind_a_cut_is_waited_for_though_nobody_told_of_it() {
 }
 
 #[test]
+fn a_file_is_waited_for_that_ran_when_all_others_were_closed() {
+    let (mut s, session) = live();
+    let began = s.now();
+    s.platform.add_video(STREAM, VIDEO, "ready", began);
+    s.tell_video(VIDEO, "ready");
+    s.pass(seconds(60));
+    // An answer tells that another one runs. How long the encoder sent says nothing of it.
+    s.reconcile(STREAM);
+    s.encoder_drops(STREAM);
+    s.recording_shows(STREAM, false);
+    s.end(session);
+    s.pass(seconds(20));
+    s.then_status(session, Status::Processing);
+    let next = began + chrono::TimeDelta::seconds(55);
+    s.platform.add_video(STREAM, VIDEO + 1, "ready", next);
+    s.pass(seconds(120));
+    s.then_status(session, Status::Ended);
+    assert_eq!(s.session(session).recording.parts.len(), 2);
+}
+
+#[test]
 fn a_recording_that_ends_before_its_encoder_lacks_nothing() {
     let (mut s, session) = live();
     s.platform.add_video(STREAM, VIDEO, "ready", s.now());
