@@ -268,6 +268,7 @@ fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr)
         ("loop_window", limits.loop_window),
         ("max_slot", limits.slot),
         ("max_encoder", limits.encoder),
+        ("max_testing", limits.testing),
         ("max_interrupted", limits.interrupted),
         ("max_failed", limits.failed),
         ("max_videos", limits.videos),

@@ -19,6 +19,8 @@ pub enum Limit {
     Slot,
     /// The wait for the encoder of a session that never was on air.
     Encoder,
+    /// The wait for somebody who shows what the encoder of a session sends that never was on air.
+    Show,
     /// The wait for the return of the encoder of an interrupted session.
     Return,
     /// The wait for somebody who retries or ends a failed session.
@@ -31,14 +33,22 @@ pub enum Limit {
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Slot, Self::Encoder, Self::Return, Self::Retry, Self::Videos, Self::Losses];
+    pub const ALL: [Self; 7] = [
+        Self::Slot,
+        Self::Encoder,
+        Self::Show,
+        Self::Return,
+        Self::Retry,
+        Self::Videos,
+        Self::Losses,
+    ];
 
     /// Its name, as stored.
     pub fn name(self) -> &'static str {
         match self {
             Self::Slot => "slot",
             Self::Encoder => "encoder",
+            Self::Show => "show",
             Self::Return => "return",
             Self::Retry => "retry",
             Self::Videos => "videos",
@@ -51,6 +61,7 @@ impl Limit {
         match self {
             Self::Slot => "no slot of the quota became free in time",
             Self::Encoder => "no encoder came in time",
+            Self::Show => "nobody showed it in time",
             Self::Return => "the encoder did not come back in time",
             Self::Retry => "it failed, and nobody retried it in time",
             Self::Videos => "videos were not processed in time",

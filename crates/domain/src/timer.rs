@@ -87,6 +87,9 @@ pub struct Limits {
     pub slot: Duration,
     /// The encoder of a session that never was on air; then the session fails, which frees its slot.
     pub encoder: Duration,
+    /// Somebody who shows what an encoder sends, of a session that never was on air; then the
+    /// session ends, which frees its slot.
+    pub testing: Duration,
     /// The return of an interrupted encoder; then the session ends. The platform gives up a source
     /// that it pulls from after the same two hours.
     pub interrupted: Duration,
@@ -106,6 +109,7 @@ impl Default for Limits {
             end_call: Duration::from_mins(3),
             slot: Duration::from_hours(24),
             encoder: Duration::from_hours(24),
+            testing: Duration::from_hours(24),
             interrupted: Duration::from_hours(2),
             failed: Duration::from_hours(7 * 24),
             videos: Duration::from_hours(12),
@@ -120,6 +124,7 @@ impl Limits {
         let time = match limit {
             Limit::Slot => self.slot,
             Limit::Encoder => self.encoder,
+            Limit::Show => self.testing,
             Limit::Return => self.interrupted,
             Limit::Retry => self.failed,
             Limit::Videos => self.videos,
@@ -177,6 +182,7 @@ impl Policy {
                 end_call: self.limits.end_call,
                 slot: scale(self.limits.slot),
                 encoder: scale(self.limits.encoder),
+                testing: scale(self.limits.testing),
                 interrupted: scale(self.limits.interrupted),
                 failed: scale(self.limits.failed),
                 videos: scale(self.limits.videos),

@@ -144,6 +144,7 @@ fn session(policy: &Policy) -> String {
         ("max_end_call", limits.end_call),
         ("max_slot", limits.slot),
         ("max_encoder", limits.encoder),
+        ("max_testing", limits.testing),
         ("max_interrupted", limits.interrupted),
         ("max_failed", limits.failed),
         ("max_videos", limits.videos),

@@ -61,6 +61,9 @@ pub(crate) struct Session {
     /// A session waits for its first encoder for this long, and fails then.
     #[serde(deserialize_with = "duration")]
     pub(crate) max_encoder: Duration,
+    /// A session whose encoder sends waits for its show for this long, and ends then.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) max_testing: Duration,
     /// A session waits for its lost encoder for this long, and ends then.
     #[serde(deserialize_with = "duration")]
     pub(crate) max_interrupted: Duration,
@@ -92,6 +95,7 @@ impl Default for Session {
             max_end_call: limits.end_call,
             max_slot: limits.slot,
             max_encoder: limits.encoder,
+            max_testing: limits.testing,
             max_interrupted: limits.interrupted,
             max_failed: limits.failed,
             max_videos: limits.videos,
@@ -119,6 +123,7 @@ impl Session {
                 end_call: self.max_end_call,
                 slot: self.max_slot,
                 encoder: self.max_encoder,
+                testing: self.max_testing,
                 interrupted: self.max_interrupted,
                 failed: self.max_failed,
                 videos: self.max_videos,

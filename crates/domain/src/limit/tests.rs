@@ -90,6 +90,28 @@ fn a_test_that_an_encoder_came_for_begins_the_wait_anew() {
 }
 
 #[test]
+fn a_test_that_nobody_shows_ends_though_its_encoder_sends() {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |_| {});
+    s.encoder_connects(STREAM);
+    s.pass(HOUR * 24 - Duration::from_secs(1));
+    s.then_status(session, Status::Testing);
+    s.given();
+    s.pass(Duration::from_mins(5));
+    s.then_status(session, Status::Ended);
+    assert!(s.calls().contains(&"deactivate_live_stream"));
+    let reason = s.session(session).end_reason.as_deref();
+    assert_eq!(reason, Some("nobody showed it in time"));
+}
+
+#[test]
+fn what_is_shown_for_days_waits_for_nothing() {
+    let (mut s, session) = live();
+    s.pass(HOUR * 72);
+    s.then_status(session, Status::Live);
+}
+
+#[test]
 fn an_interrupted_session_ends_when_its_encoder_does_not_come_back() {
     let (mut s, session) = live();
     s.encoder_drops(STREAM);

@@ -26,6 +26,7 @@ fn scenario() -> Scenario {
     s.policy.limits = Limits {
         slot: short,
         encoder: short,
+        testing: short,
         interrupted: short,
         failed: short,
         videos: short,

@@ -31,8 +31,9 @@ impl Session {
         } else if self.is_interrupted() {
             Some(Limit::Return)
         } else {
-            let never_came = self.activated && self.went_live_at.is_none() && !on_air;
-            never_came.then_some(Limit::Encoder)
+            let missing = if on_air { Limit::Show } else { Limit::Encoder };
+            let was_shown = self.went_live_at.is_some() || on_air && self.go_live;
+            (self.activated && !was_shown).then_some(missing)
         }
     }
 
@@ -54,7 +55,7 @@ impl Session {
         match exceeded.limit {
             Limit::Videos => self.recording.overdue(&exceeded.videos),
             Limit::Losses => self.losses.are_too_many(exceeded.since),
-            Limit::Slot | Limit::Encoder | Limit::Return | Limit::Retry
+            Limit::Slot | Limit::Encoder | Limit::Show | Limit::Return | Limit::Retry
                 if self.waiting != Some(is_of) => {}
             Limit::Slot if !self.lacks_slot() => {}
             Limit::Slot => {
@@ -63,7 +64,7 @@ impl Session {
             }
             // A retry lets the encoder in again.
             Limit::Encoder => self.fail("activate_live_stream", exceeded.limit.words()),
-            Limit::Return | Limit::Retry => self.close(exceeded.limit.words()),
+            Limit::Show | Limit::Return | Limit::Retry => self.close(exceeded.limit.words()),
         }
     }
 }
