@@ -34,6 +34,9 @@ pub struct Recording {
     pub starts: u32,
     /// It ran at least once, or a start was accepted.
     pub ran: bool,
+    /// An encoder sent and no webhook told: the platform may have gone on with what it recorded before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_run: bool,
     /// A recording ran whose video has not been heard of.
     pub expects_file: bool,
     /// When an answer last told that one runs.
@@ -295,7 +298,7 @@ impl Recording {
     /// Whether a file may be missing that nobody has named yet: only a list of the live stream's
     /// videos finds it.
     pub(crate) fn awaits_unnamed(&self) -> bool {
-        self.ran && !self.listed && (self.expects_file || self.is_settled())
+        self.needs_list() && !self.listed && (self.expects_file || self.is_settled())
     }
 
     /// Notes that a sweep saw a video otherwise: it is asked for by itself.
@@ -348,12 +351,17 @@ impl Recording {
     /// Whether all videos should be asked for at once: no known one is in work, and none is
     /// expected. Later tries are left to the poll.
     pub(crate) fn wants_list(&self) -> bool {
-        self.ran && self.lists == 0 && !self.expects_file && self.is_settled()
+        self.needs_list() && self.lists == 0 && !self.expects_file && self.is_settled()
+    }
+
+    /// Whether the end of its session is not the end before a list told of its files.
+    fn needs_list(&self) -> bool {
+        self.ran || self.may_have_run
     }
 
     /// Whether nothing more is waited for.
     pub(crate) fn is_done(&self) -> bool {
-        self.is_settled() && (self.listed || !self.ran)
+        self.is_settled() && (self.listed || !self.needs_list())
     }
 
     /// Whether no known part is waited for.

@@ -519,6 +519,9 @@ impl Session {
         if self.is_off_air() {
             self.off_air_at = self.off_air_at.or(Some(at));
         }
+        // Webhooks that do not tell of an encoder tell of no recording either.
+        let is_unheard = |sent: &Sent| sent.from.source != Source::Webhook;
+        self.recording.may_have_run |= self.sent.iter().any(is_unheard);
         let status = self.derive_status(on_air);
         if status != self.status {
             self.status = status;

@@ -137,8 +137,8 @@ impl Laws {
         lock(&self.0).steps
     }
 
-    /// The videos that the platform told us of while they were there. What is gone before anybody
-    /// told of it belongs to nobody: the word of its end names no live stream.
+    /// The videos that the platform told us of while they were there, with their live streams. What is
+    /// gone before anybody told of it belongs to nobody: the word of its end names no live stream.
     pub(super) fn videos(&self) -> BTreeSet<i64> {
         lock(&self.0).videos.clone()
     }
@@ -358,10 +358,10 @@ fn late(stream: &LiveStream) -> Result<(), String> {
     Ok(())
 }
 
-/// The videos that an event tells of as being there.
+/// The videos that an event tells of as being there, and of whose live streams.
 fn told_videos(event: &Event) -> Vec<i64> {
     if let Some(Observation::Video(seen)) = event.observation() {
-        let is_there = seen.status != VideoStatus::Deleted;
+        let is_there = seen.status != VideoStatus::Deleted && seen.live_stream.is_some();
         return is_there.then_some(seen.id.0).into_iter().collect();
     }
     let Event::CallSucceeded(call) = event else { return Vec::new() };

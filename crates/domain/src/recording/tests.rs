@@ -249,6 +249,22 @@ fn the_file_behind_a_cut_is_waited_for_though_nobody_told_of_it() {
 }
 
 #[test]
+fn what_the_platform_recorded_by_itself_and_nobody_told_is_listed_at_the_end() {
+    let mut s = Scenario::new();
+    let session = s.request("key-1", |_| {});
+    let began = s.now();
+    s.platform.set(STREAM, |truth| truth.live = true);
+    s.pass(seconds(40));
+    s.then_status(session, Status::Testing);
+    s.platform.set(STREAM, |truth| truth.live = false);
+    s.platform.add_video(STREAM, VIDEO, "ready", began);
+    s.end(session);
+    s.pass(seconds(60));
+    s.then_status(session, Status::Ended);
+    assert_eq!(s.session(session).recording.parts.len(), 1);
+}
+
+#[test]
 fn a_file_is_waited_for_that_ran_when_all_others_were_closed() {
     let (mut s, session) = live();
     let began = s.now();

@@ -1,5 +1,5 @@
-//! Deletions on the platform. What it answers it does not know was deleted before, or the answer is
-//! wrong in passing: that is asked for, and believed when it is not found either.
+//! What is not there any more on the platform. What it answers it does not know was deleted before,
+//! or the answer is wrong in passing: that is asked for, and believed when it is not found either.
 
 use platform::{Client, Disposition, Error};
 
@@ -28,11 +28,19 @@ async fn gone(
     look: impl AsyncFnOnce() -> Result<(), Error>,
 ) -> Result<(), JobError> {
     match deleted {
-        Err(error) if error.disposition() == Disposition::Done => match look().await {
-            Ok(()) => Err(JobError::retry(format!("{error}, and shows it"))),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
-        },
+        Err(error) if error.disposition() == Disposition::Done => confirmed(&error, look).await,
         deleted => Ok(deleted?),
+    }
+}
+
+/// Looks whether what was not found, as `told`, is not there.
+pub(super) async fn confirmed(
+    told: &Error,
+    look: impl AsyncFnOnce() -> Result<(), Error>,
+) -> Result<(), JobError> {
+    match look().await {
+        Ok(()) => Err(JobError::retry(format!("{told}, and shows it"))),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

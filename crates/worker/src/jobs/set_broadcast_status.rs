@@ -5,7 +5,7 @@ use domain::ids::BroadcastId;
 use platform::wire::{BroadcastPatch, BroadcastStatus};
 use serde_json::json;
 
-use super::{CallContext, JobError};
+use super::{CallContext, JobError, deleted};
 
 /// Patches. Repeating it changes nothing.
 pub(super) async fn run(
@@ -16,7 +16,11 @@ pub(super) async fn run(
     let patch = BroadcastPatch { status: Some(read(status)?), ..BroadcastPatch::default() };
     match call.platform.update_broadcast(broadcast.0, &patch).await {
         Ok(_) => Ok(CallResult::Broadcast { observed: json!({"id": broadcast, "status": status}) }),
-        Err(error) if error.is_not_found() && call.believes_not_found() => Ok(CallResult::Gone),
+        Err(error) if error.is_not_found() && call.believes_not_found() => {
+            let look = async || call.platform.get_broadcast(broadcast.0).await.map(drop);
+            deleted::confirmed(&error, look).await?;
+            Ok(CallResult::Gone)
+        }
         Err(error) => Err(error.into()),
     }
 }
