@@ -34,7 +34,8 @@ pub struct Recording {
     pub starts: u32,
     /// It ran at least once, or a start was accepted.
     pub ran: bool,
-    /// An encoder sent and no webhook told: the platform may have gone on with what it recorded before.
+    /// An encoder sent and no webhook told, or may have sent to a live stream that was used before and
+    /// is deleted: the platform may have gone on with what it recorded before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_run: bool,
     /// A recording ran whose video has not been heard of.

@@ -271,9 +271,11 @@ impl LiveStream {
         for video in &videos {
             self.video(video, true);
         }
+        let deleted = self.deleted;
         for session in &mut self.sessions {
             let off_air = session.is_off_air();
-            let in_doubt = session.may_lack_end();
+            // Nobody can ask any more whether an encoder sent just before it was deleted.
+            let in_doubt = session.may_lack_end() || deleted && session.recording.may_have_run;
             session.recording.listed(off_air, in_doubt, |id| videos.iter().any(|v| v.id == id));
         }
     }
@@ -326,6 +328,7 @@ impl LiveStream {
         self.backup_live = false;
         self.recording = Some(false);
         self.on(caller, |session| {
+            session.recording.may_have_run |= session.activated && !session.created;
             session.deactivated();
             session.recording.starting = false;
         });
