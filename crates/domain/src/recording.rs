@@ -34,8 +34,9 @@ pub struct Recording {
     pub starts: u32,
     /// It ran at least once, or a start was accepted.
     pub ran: bool,
-    /// An encoder sent and no webhook told, or may have sent to a live stream that was used before and
-    /// is deleted: the platform may have gone on with what it recorded before.
+    /// It may have run and nobody told: an encoder sent and no webhook said so, or may have sent to a
+    /// used live stream before that was deleted, and the platform may have gone on with what it
+    /// recorded before; or the answer to a start was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_run: bool,
     /// A recording ran whose video has not been heard of.
@@ -353,6 +354,11 @@ impl Recording {
     /// expected. Later tries are left to the poll.
     pub(crate) fn wants_list(&self) -> bool {
         self.needs_list() && self.lists == 0 && !self.expects_file && self.is_settled()
+    }
+
+    /// Whether one may have run of which nothing was told.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.may_have_run && !self.ran
     }
 
     /// Whether the end of its session is not the end before a list told of its files.

@@ -394,11 +394,12 @@ impl Session {
         }
     }
 
-    /// Whether a file may not be closed yet of which nobody told: a recording ran after the parts that
-    /// are known, or its encoder sent for longer after the last of them began than that lasts. Files
+    /// Whether a file may not be closed yet of which nobody told: one may have run of which nothing at
+    /// all was told, a recording ran after the parts that are known, or its encoder sent for longer after the last of them began than that lasts. Files
     /// are cut, and one webhook told is not the last.
     pub(crate) fn may_lack_end(&self) -> bool {
-        self.recording.outran_parts() || self.outlasted_last_part()
+        let is_untold = self.options.record && self.recording.is_untold();
+        is_untold || self.recording.outran_parts() || self.outlasted_last_part()
     }
 
     fn outlasted_last_part(&self) -> bool {

@@ -132,9 +132,11 @@ impl LiveStream {
                 self.on(caller, |s| s.broadcast_shows(status));
             }
             Call::StartRecording { .. } => {
-                // Else the encoder was gone: nothing began, and what was seen is known by now.
                 if self.is_on_air() || !matches!(result, CallResult::LiveStream { .. }) {
                     self.on(caller, |s| s.recording_started(result));
+                } else {
+                    // The encoder was gone. A start whose answer was lost may have begun a file.
+                    self.on(caller, |s| s.recording.may_have_run = true);
                 }
             }
             Call::StopRecording { .. } => self.recording_stopped(caller, result),
@@ -271,11 +273,9 @@ impl LiveStream {
         for video in &videos {
             self.video(video, true);
         }
-        let deleted = self.deleted;
         for session in &mut self.sessions {
             let off_air = session.is_off_air();
-            // Nobody can ask any more whether an encoder sent just before it was deleted.
-            let in_doubt = session.may_lack_end() || deleted && session.recording.may_have_run;
+            let in_doubt = session.may_lack_end();
             session.recording.listed(off_air, in_doubt, |id| videos.iter().any(|v| v.id == id));
         }
     }
