@@ -10,9 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::call::Call;
-use domain::event::{
-    Event, NewEvent, RecordedEvent, SessionOptions, SessionRef, SessionRequested,
-};
+use domain::event::{Event, NewEvent, RecordedEvent, SessionOptions, SessionRef, SessionRequested};
 use domain::ids::{LiveStreamId, Subject, derived_id, session_id};
 use domain::redact::redact_platform;
 use domain::slice::SliceCount;
