@@ -248,10 +248,8 @@ async fn configure(platform: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The configuration: waits divided by the scale, leases as short as they may be.
-fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr) -> String {
-    let (key, spool) = ("5a".repeat(32), spool.display());
-    let policy = domain::timer::Policy::default().scaled(options.scale);
+/// The section of how long sessions wait for what.
+fn waits(policy: &domain::timer::Policy) -> String {
     let limits = &policy.limits;
     let mut session = String::new();
     for (name, wait) in [
@@ -275,6 +273,13 @@ fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr)
     ] {
         let _ = writeln!(session, "{name} = \"{}ms\"", wait.as_millis());
     }
+    session
+}
+
+/// The configuration: waits divided by the scale, leases as short as they may be.
+fn config(options: &Options, database: &str, spool: &Path, platform: SocketAddr) -> String {
+    let (key, spool) = ("5a".repeat(32), spool.display());
+    let session = waits(&domain::timer::Policy::default().scaled(options.scale));
     let lease = options.real(10.0).max(Duration::from_secs(1)).as_millis();
     format!(
         r#"

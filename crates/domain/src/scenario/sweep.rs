@@ -88,7 +88,7 @@ fn look(stream: &LiveStream, platform: &Platform) -> SeenOtherwise {
     let listed: Vec<BroadcastSigns> =
         broadcasts.iter().filter_map(webhook::broadcast).map(BroadcastSigns::of).collect();
     SeenOtherwise {
-        broadcasts: told.iter().flat_map(|_| stream.broadcast_signs(&listed)).collect(),
+        broadcasts: told.iter().filter_map(|_| stream.broadcast_signs(&listed)).collect(),
         missing: told.is_none(),
         signs: told.map(|told| Signs::of(&webhook::live_stream(&told))),
         videos: stream.awaited_videos().map(video).collect(),
