@@ -38,7 +38,8 @@ struct Scene {
 impl Scene {
     fn answer(&mut self, method: &str, path: &str) -> (u16, Value) {
         self.requests.push(format!("{method} {}", path.split('?').next().unwrap_or_default()));
-        let is_first = path.contains("page=1") || !path.contains("page=");
+        let is_first =
+            path.ends_with("&page=1") || path.ends_with("?page=1") || !path.contains("page=");
         let list = |rows: &[Value]| (200, Value::from(if is_first { rows } else { &[] }.to_vec()));
         match (method, path) {
             ("POST", "/streaming/streams") => (422, json!({"errors": {"name": ["is odd"]}})),
