@@ -19,6 +19,7 @@ mod backup;
 mod cleanup;
 mod erasure;
 mod faults;
+mod handlers;
 mod http_call;
 mod ingest;
 mod interruption;

@@ -5,7 +5,7 @@
 //! and the processes' last words are printed. Processes end with the system, whatever happens.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::event::RecordedEvent;
@@ -255,6 +255,11 @@ impl TestSystem {
         &self.url
     }
 
+    /// Starts another program that has the same commands, with the same configuration.
+    pub(crate) fn spawn_program(&self, program: &Path, arguments: &[&str]) -> Process {
+        Process::spawn_program(program, &self.config_file, arguments)
+    }
+
     /// Starts the binary with the same configuration but for the database.
     pub(crate) fn spawn_on(&self, url: &str, arguments: &[&str]) -> Process {
         let text = std::fs::read_to_string(&self.config_file).unwrap();
@@ -278,6 +283,11 @@ impl TestSystem {
     /// The API, for the holder of another token: [`READER`] or [`ENCODER`].
     pub(crate) fn api_with(&self, token: &str) -> Client {
         Client::new(self.api.address(), token)
+    }
+
+    /// The API of another process.
+    pub(crate) fn api_at(&self, address: SocketAddr) -> Client {
+        Client::new(address, &self.secrets.admin)
     }
 
     /// Sets the platform's faults.

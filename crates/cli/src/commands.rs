@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use worker::Handlers;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
@@ -30,8 +31,11 @@ mod token;
 mod up;
 
 /// Does what was asked for.
-pub(crate) async fn run(cli: Cli) -> Result<()> {
-    let config = |default_level: &str| load(cli.config.as_deref(), default_level);
+pub(crate) async fn run(cli: Cli, handlers: Handlers) -> Result<()> {
+    let config = |default_level: &str| {
+        let config = load(cli.config.as_deref(), default_level)?;
+        anyhow::Ok(Config { handlers, ..config })
+    };
     match cli.command {
         Command::Demo(options) => crate::demo::run(options).await,
         Command::Up(options) => up::run(config("info")?, options).await,

@@ -13,6 +13,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use worker::Handlers;
 
 mod calls;
 mod session;
@@ -53,6 +54,9 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// Log output.
     pub(crate) log: Log,
+    /// Kinds of jobs that this program has beside Tallylight's own. No file says them.
+    #[serde(skip)]
+    pub(crate) handlers: Handlers,
 }
 
 /// Numbers and signs of life for the operator.
@@ -333,6 +337,17 @@ impl Config {
             .context("read the configuration")?;
         config.check_sources().context("read the configuration")?;
         Ok(config)
+    }
+
+    /// The kinds of jobs that can be enqueued: Tallylight's own and this program's.
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        let ours = worker::jobs::KINDS.into_iter();
+        ours.chain(self.handlers.kinds()).map(ToOwned::to_owned).collect()
+    }
+
+    /// Whether a worker of this program runs jobs of `kind`.
+    pub(crate) fn knows(&self, kind: &str) -> bool {
+        worker::jobs::knows(kind) || self.handlers.kinds().any(|own| own == kind)
     }
 
     /// The database's address from the configuration or `DATABASE_URL`; `None`: managed.

@@ -143,7 +143,7 @@ pub(crate) async fn start_api(
         tokens: config.api.tokens.iter().map(api_token).collect::<Result<_>>()?,
         sources: config.sources.iter().map(|source| source.name.clone()).collect(),
         regions: config.region_rules(),
-        known_kinds: worker::jobs::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
+        known_kinds: config.kinds(),
         sealing_key: key,
         plain_endpoints: config.webhooks.private,
         ..api::Config::default()
@@ -196,6 +196,7 @@ pub(crate) fn start_worker(
             .filter(|after| !after.is_zero()),
         rates: config.rates()?,
         cleanup: config.cleanup_rules(),
+        handlers: config.handlers.clone(),
         sample_every: Some(config.worker.sample_every).filter(|every| !every.is_zero()),
         verify_every: Some(config.worker.verify_every).filter(|every| !every.is_zero()),
         ..worker::Config::default()

@@ -10,6 +10,7 @@ use platform::outbound::Outbound;
 use rand::RngExt as _;
 
 use crate::calls::Rates;
+use crate::handlers::Handlers;
 
 /// Settings; the defaults suit production.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct Config {
     pub poll: Duration,
     /// Jobs that run at once.
     pub concurrency: usize,
-    /// Longest run of a handler; above the platform client's own 30 s for one call, since a
+    /// Longest run of a handler, but where its kind has a limit of its own; above the platform client's own 30 s for one call, since a
     /// handler may look before it acts.
     pub job_timeout: Duration,
     /// Most events of a slice folded in one transaction; fewer where they take long.
@@ -55,6 +56,8 @@ pub struct Config {
     pub rates: Rates,
     /// What cleanup may delete, by source; one that is missing has the default rules.
     pub cleanup: HashMap<String, Rules>,
+    /// Kinds of one's own.
+    pub handlers: Handlers,
     /// The clock that dates what this process observes.
     pub clock: fn() -> Timestamp,
     /// Chance, from 0 to 1: it spreads what is tried again.
@@ -84,6 +87,7 @@ impl Default for Config {
             disable_endpoints_after: Some(Duration::from_hours(5 * 24)),
             rates: Rates::default(),
             cleanup: HashMap::new(),
+            handlers: Handlers::default(),
             clock: || SystemTime::now().into(),
             chance: || rand::rng().random(),
         }

@@ -13,13 +13,14 @@ use uuid::Uuid;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::deliveries::Deliveries;
+use crate::handlers::Script;
 use crate::metrics::Metrics;
 use crate::news::{JobNews, News};
 use crate::notes::Notes;
 use crate::progress::{Health, Progress};
 use crate::sweeps::Sweeps;
 #[cfg(any(test, feature = "testing"))]
-use crate::testing::{Flaws, Script};
+use crate::testing::Flaws;
 
 /// What handlers and loops share.
 #[derive(Debug, Clone)]
@@ -51,9 +52,8 @@ struct Inner {
     claim: Notify,
     /// Schedules that were changed.
     schedule: Notify,
-    /// Handlers in the place of the real ones.
-    #[cfg(any(test, feature = "testing"))]
-    script: Option<Arc<dyn Script>>,
+    /// Handlers of one's own; of a test also in the place of the real ones.
+    handlers: Arc<dyn Script>,
     /// Faults of ours, to see them noticed.
     #[cfg(any(test, feature = "testing"))]
     flaws: Flaws,
@@ -71,17 +71,17 @@ impl Context {
         Self(Arc::new(Inner::new(Box::new(store), platforms, sealing_key, config)))
     }
 
-    /// The context of a process that a test rules: its id, and its handlers by a script.
+    /// The context of a process that a test rules: its id, and its handlers.
     #[cfg(any(test, feature = "testing"))]
     pub fn scripted(
         store: impl Work + 'static,
         config: Config,
         process: Uuid,
-        script: Arc<dyn Script>,
+        handlers: Arc<dyn Script>,
     ) -> Self {
         let key = SealingKey::new([7; 32]);
         let inner = Inner::new(Box::new(store), HashMap::new(), key, config);
-        Self(Arc::new(Inner { process, script: Some(script), ..inner }))
+        Self(Arc::new(Inner { process, handlers, ..inner }))
     }
 
     /// The context of a process that a test rules, with the real handlers.
@@ -104,10 +104,9 @@ impl Context {
         self.0.flaws
     }
 
-    /// The script for jobs of `kind`, if it has one.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn script(&self, kind: &str) -> Option<&dyn Script> {
-        self.0.script.as_deref().filter(|script| script.knows(kind))
+    /// What runs jobs of `kind` that are not ours.
+    pub(crate) fn own(&self, kind: &str) -> Option<&dyn Script> {
+        Some(self.0.handlers.as_ref()).filter(|handlers| handlers.knows(kind))
     }
 
     /// The database.
@@ -276,6 +275,7 @@ impl Inner {
     ) -> Self {
         let notifier = store.notifier();
         let progress = Progress::default();
+        let handlers = Arc::new(config.handlers.clone());
         let slices = usize::from(store.slices().get().unsigned_abs());
         Self {
             metrics: Metrics::new(progress.clone()),
@@ -296,8 +296,7 @@ impl Inner {
             lease: Notify::new(),
             claim: Notify::new(),
             schedule: Notify::new(),
-            #[cfg(any(test, feature = "testing"))]
-            script: None,
+            handlers,
             #[cfg(any(test, feature = "testing"))]
             flaws: Flaws::default(),
         }

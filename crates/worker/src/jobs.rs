@@ -1,4 +1,4 @@
-//! Jobs: one file each, listed here. A handler decides nothing: its arguments hold every decided
+//! Jobs of ours: one file each, listed here; others' are in `handlers`. A handler decides nothing: its arguments hold every decided
 //! value. It calls, looks first when an earlier start may have had its effect, and returns what
 //! it saw.
 
@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::calls::{self, Destination};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
+use crate::handlers::Run;
+use crate::steps::Steps;
 
 mod activate_live_stream;
 mod clean_up;
@@ -57,7 +59,7 @@ const UNAUTHORIZED_WAIT: Duration = Duration::from_mins(1);
 /// Failures after which "not found" is believed. Until then it may be lag after a webhook.
 const NOT_FOUND_TRIES: i32 = 2;
 
-/// Kinds that other services may enqueue.
+/// Kinds of ours that other services may enqueue.
 pub const KINDS: [&str; 7] = [
     clean_up::KIND,
     clean_up::OLD_KIND,
@@ -123,7 +125,7 @@ pub enum JobError {
         /// Why, for people.
         reason: String,
     },
-    /// When a step of it is over, as [`Steps`](crate::Steps) say; no failure.
+    /// When a step of it is over, as [`Steps`] say; no failure.
     #[error("it waits for its step \"{step}\"")]
     Wait {
         /// The step.
@@ -214,16 +216,9 @@ pub(crate) async fn schedule(ctx: &Context) -> Result<(), store::Error> {
 }
 
 /// Whether a handler for `kind` is known.
-#[cfg_attr(
-    not(any(test, feature = "testing")),
-    expect(unused_variables, reason = "only tests put handlers beside these")
-)]
 pub(crate) fn is_known(ctx: &Context, kind: &str) -> bool {
-    #[cfg(any(test, feature = "testing"))]
-    if ctx.script(kind).is_some() {
-        return true;
-    }
-    Call::KINDS.contains(&kind) || KINDS.contains(&kind) || DECIDED.contains(&kind)
+    let ours = [&Call::KINDS[..], &KINDS, &DECIDED];
+    ours.into_iter().any(|kinds| kinds.contains(&kind)) || ctx.own(kind).is_some()
 }
 
 /// Kinds whose start is not marked: they only read, are the most frequent of all, and it matters to
@@ -253,16 +248,15 @@ pub(crate) fn max_crashes(kind: &str) -> i32 {
 
 /// Whether the start of a job of `kind` is marked before it runs.
 pub(crate) fn is_marked(ctx: &Context, kind: &str) -> bool {
-    #[cfg(any(test, feature = "testing"))]
-    if let Some(script) = ctx.script(kind) {
-        return script.is_marked(kind);
-    }
-    #[cfg(not(any(test, feature = "testing")))]
-    let _ = ctx;
-    !UNMARKED.contains(&kind)
+    ctx.own(kind).map_or_else(|| !UNMARKED.contains(&kind), |own| own.is_marked(kind))
 }
 
-/// Whether this build runs jobs of `kind`, the engine's own ones included.
+/// How long a run of `kind` may take.
+pub(crate) fn time_limit(ctx: &Context, kind: &str) -> Duration {
+    ctx.own(kind).and_then(|own| own.time_limit(kind)).unwrap_or(ctx.config().job_timeout)
+}
+
+/// Whether Tallylight itself runs jobs of `kind`, those of its engine included.
 pub fn knows(kind: &str) -> bool {
     let own = [domain::effect::TIMER, domain::effect::FORWARD, domain::effect::RELAY];
     let known = [own.as_slice(), &Call::KINDS, &KINDS, &DECIDED];
@@ -271,10 +265,8 @@ pub fn knows(kind: &str) -> bool {
 
 /// Runs the handler of a job.
 pub(crate) async fn run(ctx: &Context, job: &ClaimedJob) -> Result<Done, JobError> {
-    #[cfg(any(test, feature = "testing"))]
-    if let Some(script) = ctx.script(&job.kind) {
-        let steps = crate::Steps::of(ctx, job);
-        return script.run_with(crate::testing::Run::of(job), steps).await;
+    if let Some(own) = ctx.own(&job.kind) {
+        return own.run_with(Run::of(job), Steps::of(ctx, job)).await;
     }
     match job.kind.as_str() {
         clean_up::KIND => clean_up::run(ctx, job).await,

@@ -6,6 +6,7 @@
 //! * `engine`: due jobs of the held slices; marks, hands out, finishes
 //! * `gauges`: how many jobs wait, and for how long, as samples of the held slices tell
 //! * `calls`: breaker, retry budget and rate of every target that jobs call
+//! * [`Handlers`]: kinds of one's own beside them
 //! * [`Steps`]: what a handler has done and waits for, kept from start to start
 //! * `sweeps`: when this process looked at what no webhook told
 //! * `schedules`: enqueues the jobs of schedules that are due
@@ -23,6 +24,7 @@ mod deliveries;
 mod engine;
 mod execution;
 mod gauges;
+mod handlers;
 pub mod jobs;
 mod leases;
 mod metrics;
@@ -42,6 +44,7 @@ pub use calls::{Rate, Rates};
 pub use claimed::SUSPECT;
 pub use config::Config;
 pub use context::Context;
+pub use handlers::{Handlers, KindError, Run, Script};
 pub use metrics::Metrics;
 pub use progress::{Complaint, Health};
 pub use run::Worker;

@@ -22,7 +22,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `tallylight --config config arguments..`.
     pub(crate) fn spawn(config: &Path, arguments: &[&str]) -> Self {
-        Self::of(Command::new(env!("CARGO_BIN_EXE_tallylight")), config, arguments)
+        Self::spawn_program(env!("CARGO_BIN_EXE_tallylight").as_ref(), config, arguments)
+    }
+
+    /// Starts another program that has the same commands.
+    pub(crate) fn spawn_program(program: &Path, config: &Path, arguments: &[&str]) -> Self {
+        Self::of(Command::new(program), config, arguments)
     }
 
     /// The same, with files of at most `blocks` of 512 bytes or, by another shell, of 1 KiB: what

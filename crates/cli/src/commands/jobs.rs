@@ -11,7 +11,6 @@ use uuid::Uuid;
 use crate::cli::{Dead, Jobs};
 use crate::config::Config;
 use crate::database::with_store;
-use crate::home;
 use crate::output::say;
 
 mod enqueue;
@@ -31,10 +30,7 @@ async fn perform(config: &Config, store: &Store, command: Jobs) -> Result<()> {
             list(store, &filter, limit, json).await
         }
         Jobs::Show { id, json } => show(store, id, json).await,
-        Jobs::Why { id, subject, json } => {
-            let key = home::sealing_key(config)?;
-            why::run(store, key.as_ref(), id, subject, json).await
-        }
+        Jobs::Why { id, subject, json } => why::run(store, config, id, subject, json).await,
         Jobs::Cancel { id, force } => cancel(store, id, force).await,
         Jobs::Dead { filter, limit, json } => dead(store, filter, limit, json).await,
         Jobs::Retry { id } => {
@@ -58,7 +54,7 @@ async fn perform(config: &Config, store: &Store, command: Jobs) -> Result<()> {
         Jobs::Pause { what, reason } => pauses::pause(store, &what, reason.as_deref()).await,
         Jobs::Resume { what } => pauses::resume(store, &what).await,
         Jobs::Paused => pauses::list(store).await,
-        Jobs::Enqueue(job) => enqueue::run(store, *job).await,
+        Jobs::Enqueue(job) => enqueue::run(store, *job, &config.kinds()).await,
     }
 }
 

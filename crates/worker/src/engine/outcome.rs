@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use domain::call::Call;
 use domain::effect::CallArgs;
 use domain::event::{CallFailed, CallSucceeded, Event, JobEnded, NewEvent};
 use domain::ids::derived_id;
 use domain::retry;
+use serde::Deserialize;
 use store::{Ending, Finish};
 
 use crate::claimed::{ClaimedJob, Ended, Verdict};
@@ -161,8 +163,9 @@ fn ended_without_value(job: &ClaimedJob, reason: &str) -> JobEnded {
     }
 }
 
+/// The arguments of a platform call; other jobs have none, whatever theirs look like.
 fn call_args(job: &ClaimedJob) -> Option<CallArgs> {
-    serde_json::from_value(job.args.clone()).ok()
+    Call::KINDS.contains(&job.kind.as_str()).then(|| CallArgs::deserialize(&job.args).ok())?
 }
 
 /// The outcome's event: one for each job, whichever run ends it. The transaction that appends it

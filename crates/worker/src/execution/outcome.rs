@@ -145,9 +145,6 @@ fn judge_error(error: &(dyn Error + Send + Sync + 'static)) -> Verdict {
         if let Some(error) = current.downcast_ref::<JobError>() {
             return error.clone().into();
         }
-        if current.is::<tower::timeout::error::Elapsed>() {
-            return Verdict::Retry { after: None, reason: "the handler took too long".to_owned() };
-        }
         cause = current.source();
     }
     Verdict::Retry { after: None, reason: error.to_string() }

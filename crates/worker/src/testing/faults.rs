@@ -152,6 +152,10 @@ impl Script for Suffering {
         self.handlers.is_marked(kind)
     }
 
+    fn time_limit(&self, kind: &str) -> Option<Duration> {
+        self.handlers.time_limit(kind)
+    }
+
     fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>> {
         self.handlers.run(run)
     }

@@ -9,8 +9,10 @@ use domain::ids::{Subject, Timestamp};
 use domain::schedule::Missed;
 use serde_json::json;
 use store::{EnqueueOptions, NewSchedule, PauseScope};
+use uuid::Uuid;
 
 use super::*;
+use crate::jobs::{Done, JobError};
 use crate::{WaitFor, Waited};
 
 /// Does its work, and counts how often.
@@ -347,4 +349,34 @@ fn while_the_start_of_a_job_is_marked_others_are_chosen_and_none_beyond_its_limi
     let report = kit.drain();
     assert_eq!([first, second].map(|job| report.starts_of(job)), [[1], [1]]);
     assert_eq!((of(&now), of(&most)), (0, 1));
+}
+
+#[test]
+fn a_kind_may_have_a_time_limit_of_its_own() {
+    let slow = |_: Run| async {
+        tokio::time::sleep(Duration::from_mins(30)).await;
+        Ok(Done::Quiet)
+    };
+    let handlers = Handlers::new().on("render", slow).on("mail", slow);
+    let mut kit = Kit::new(handlers.time_limit("render", Duration::from_hours(1)));
+    let render = kit.enqueue("render", &json!({}));
+    let mail = kit.enqueue("mail", &json!({}));
+
+    let report = kit.drain();
+
+    assert_eq!(report.jobs("completed"), [render]);
+    assert_eq!(report.jobs("failed"), [mail], "others have two minutes");
+}
+
+#[test]
+fn arguments_that_are_no_such_type_are_a_failure_that_says_so() {
+    let handlers = Handlers::new().on("count", |run| async move {
+        let counted: Vec<u32> = run.parse()?;
+        Ok(Done::Value(json!(counted.len())))
+    });
+    let mut kit = Kit::new(handlers);
+    let job = kit.enqueue("count", &json!({ "not": "a list" }));
+
+    assert_eq!(kit.drain().jobs("failed"), [job]);
+    assert_eq!(kit.state(job), "retryable");
 }

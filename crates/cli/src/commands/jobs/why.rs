@@ -14,6 +14,8 @@ use store::{Attempt, JobView, JobWaits, OpenStep, SealingKey, Standing, Store};
 use uuid::Uuid;
 
 use super::{describe, describe_waits, run_line, time};
+use crate::config::Config;
+use crate::home;
 use crate::output::say;
 
 /// Most causes that are told: chains of forwards are short.
@@ -77,12 +79,12 @@ impl Link {
 /// Tells the chain.
 pub(super) async fn run(
     store: &Store,
-    key: Option<&SealingKey>,
+    config: &Config,
     id: Uuid,
     subject: Option<String>,
     json: bool,
 ) -> Result<()> {
-    let chain = read(store, key, id, subject).await?;
+    let chain = read(store, config, id, subject).await?;
     if json {
         say(json!(chain));
         return Ok(());
@@ -116,12 +118,9 @@ fn section(title: &str, lines: impl Iterator<Item = String>) {
     }
 }
 
-async fn read(
-    store: &Store,
-    key: Option<&SealingKey>,
-    id: Uuid,
-    subject: Option<String>,
-) -> Result<Chain> {
+async fn read(store: &Store, config: &Config, id: Uuid, subject: Option<String>) -> Result<Chain> {
+    let key = home::sealing_key(config)?;
+    let key = key.as_ref();
     let job = store.find_job(id).await?;
     let subject = match (&job, subject) {
         (Some(job), _) => job.subject.clone(),
@@ -158,7 +157,9 @@ async fn read(
             let now = Timestamp::from(std::time::SystemTime::now());
             let standing = store.standing(job).await?;
             let open = waits.open.as_ref();
-            standing.map(|standing| waits_for(job, &standing, open, now)).unwrap_or_default()
+            let is_known = config.knows(&job.kind);
+            let reasons = |standing| waits_for(job, is_known, &standing, open, now);
+            standing.map(reasons).unwrap_or_default()
         }
     };
     let is_caused = |event: &&RecordedEvent| {
@@ -286,6 +287,7 @@ fn step(step: &OpenStep) -> String {
 /// What keeps a live job from running, in words; empty: nothing.
 fn waits_for(
     job: &JobView,
+    is_known: bool,
     standing: &Standing,
     open: Option<&OpenStep>,
     now: Timestamp,
@@ -316,7 +318,7 @@ fn waits_for(
         )),
         Some(_) => {}
     }
-    if !worker::jobs::knows(&job.kind) {
+    if !is_known {
         reasons.push(format!("a build that knows the kind \"{}\": this one does not", job.kind));
     }
     for paused in &standing.paused {
@@ -390,8 +392,9 @@ mod tests {
     #[test]
     fn each_reason_to_wait_is_told() {
         let now = Timestamp::default() + std::time::Duration::from_secs(9);
-        let told =
-            |job: JobView, standing: Standing| waits_for(&job, &standing, None, now).join("; ");
+        let told = |job: JobView, standing: Standing| {
+            waits_for(&job, true, &standing, None, now).join("; ")
+        };
         assert_eq!(told(job("available", "maintain"), standing()), "");
         assert_eq!(told(job("running", "maintain"), standing()), "");
         let later = JobView {
@@ -400,7 +403,8 @@ mod tests {
         };
         assert!(told(later, standing()).starts_with("its time"));
         assert!(told(job("cancelled", "maintain"), standing()).contains("it was cancelled"));
-        assert!(told(job("available", "made_up"), standing()).contains("made_up"));
+        let unknown = waits_for(&job("available", "made_up"), false, &standing(), None, now);
+        assert!(unknown.join("; ").contains("made_up"));
         let none = Standing { holder: None, is_held: false, ..standing() };
         assert!(told(job("available", "maintain"), none).contains("start `tallylight worker`"));
         let ended = Standing { is_held: false, ..standing() };
@@ -429,7 +433,7 @@ mod tests {
         };
         let told = |state: &str, open: &OpenStep| {
             let job = JobView { run_at: Some(until), ..job(state, "maintain") };
-            waits_for(&job, &standing(), Some(open), now).join("; ")
+            waits_for(&job, true, &standing(), Some(open), now).join("; ")
         };
         let children = told("scheduled", &step("children"));
         assert_eq!(children, "3 of its 40 children (its step \"parts\")");
