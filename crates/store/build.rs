@@ -1,14 +1,21 @@
 //! Rebuilds the embedded migrations when their folder changes, and digests the code of the fold: a
 //! rebuild of the projections is not continued by a build that folds otherwise.
+//!
+//! SQL is checked against the committed `.sqlx/`, also where this crate is a dependency of a program
+//! whose own database `DATABASE_URL` names. Whoever sets `SQLX_OFFLINE` decides otherwise.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{env, fs, io};
 
 const FOLD: &str = "../domain/src";
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=../../migrations");
     println!("cargo:rerun-if-changed={FOLD}");
+    println!("cargo:rerun-if-env-changed=SQLX_OFFLINE");
+    if env::var_os("SQLX_OFFLINE").is_none() {
+        println!("cargo:rustc-env=SQLX_OFFLINE=true");
+    }
     let mut files = Vec::new();
     collect(Path::new(FOLD), &mut files)?;
     files.sort();
