@@ -40,8 +40,15 @@ pub struct Run {
 
 impl Run {
     pub(crate) fn of(job: &ClaimedJob) -> Self {
-        let ClaimedJob { id, slice, epoch, kind, subject, args, attempt, .. } = job.clone();
-        Self { id, slice, epoch, kind, subject, args, attempt }
+        Self {
+            id: job.id,
+            slice: job.slice,
+            epoch: job.epoch,
+            kind: job.kind.clone(),
+            subject: job.subject.clone(),
+            args: job.args.clone(),
+            attempt: job.attempt,
+        }
     }
 
     /// The arguments as a type.

@@ -1,6 +1,6 @@
-//! Jobs of ours: one file each, listed here; others' are in `handlers`. A handler decides nothing: its arguments hold every decided
-//! value. It calls, looks first when an earlier start may have had its effect, and returns what
-//! it saw.
+//! Jobs of ours: one file each, listed here; kinds of one's own are in `handlers`. A handler decides
+//! nothing: its arguments hold every decided value. It calls, looks first when an earlier start may
+//! have had its effect, and returns what it saw.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! A worker in a test: jobs run by handlers of the test instead of the handlers that call the platform, and the
-//! process has the id that the test gives it. The store may be `store::testing::Memory`, and the
-//! clock of `Config` the test's own: docs/adr/0014-store-as-traits.md.
+//! A worker in a test: jobs run by handlers of the test, also in the place of those that call the
+//! platform, and the process has the id that the test gives it. The store may be
+//! `store::testing::Memory`, and the clock of `Config` the test's own:
+//! docs/adr/0014-store-as-traits.md.
 //!
 //! [`Kit`] puts all of that together for tests of handlers: docs/testing.md.
 
