@@ -103,6 +103,7 @@ fn options(fields: &mut Fields) -> EnqueueOptions {
         limit_key: fields.text("limit_key", 255),
         limit: fields.integer("limit", 1..=1_000).and_then(|n| n.try_into().ok()),
         limit_waiting: fields.integer("limit_waiting", 1..=10_000).and_then(|n| n.try_into().ok()),
+        ordered: fields.flag("ordered", false).then_some(true),
         fair_key: fields.text("fair_key", 255),
         on_conflict: choice(fields, "on_conflict", &ON_CONFLICT),
         key_states: choice(fields, "key_states", &KEY_STATES),

@@ -59,6 +59,8 @@ pub(crate) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit_waiting: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ordered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fair_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait_for: Option<WaitFor>,
@@ -144,6 +146,14 @@ impl Job {
     /// ([`Error::TooMany`](crate::Error::TooMany)).
     pub fn limit_waiting(mut self, most: u32) -> Self {
         self.options.limit_waiting = Some(most);
+        self
+    }
+
+    /// In strict order: from its first start until it ends, however often it fails and waits
+    /// meanwhile, later ordered jobs of its limit key or subject do not start. It needs one of the
+    /// two.
+    pub fn ordered(mut self) -> Self {
+        self.options.ordered = Some(true);
         self
     }
 

@@ -42,6 +42,7 @@ pub(crate) use enqueue::refusal;
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict, WaitFor};
 pub use finish::{Ending, Finish, Finished, Finishes};
 pub use history::{Attempt, JobDays, JobHistory};
+pub use lanes::Holder;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use lanes::MOVE;
 pub use look::{JobFilter, JobView, Standing};
@@ -98,6 +99,8 @@ pub struct DueJob {
     pub limit_key: Option<String>,
     /// Jobs of its key that may run at once, from 1.
     pub limit: i16,
+    /// Whether it holds its key from its first start until it ends.
+    pub ordered: bool,
     /// Whose it is.
     pub fair_key: Option<String>,
     /// Starts that ended with their process, a former holder's included.
@@ -177,6 +180,7 @@ struct DueRow {
     lane: i16,
     limit_key: Option<String>,
     max_running: Option<i16>,
+    ordered: bool,
     fair_key: Option<String>,
     crashes: i32,
     enqueued_at: Timestamp,
@@ -203,6 +207,7 @@ impl From<DueRow> for DueJob {
             lane: Lane::of(row.lane),
             limit_key: row.limit_key,
             limit: row.max_running.unwrap_or(1),
+            ordered: row.ordered,
             fair_key: row.fair_key,
             crashes: row.crashes,
             // A producer may name a time that was before.
@@ -264,7 +269,7 @@ impl Store {
                       j.attempt AS "attempt!", j.errors AS "errors!",
                       j.max_attempts AS "max_attempts!", j.causation_id, j.correlation_id,
                       j.priority AS "priority!", j.queue AS "queue!", j.lane AS "lane!",
-                      j.limit_key, j.max_running, j.fair_key, j.waits,
+                      j.limit_key, j.max_running, j.ordered AS "ordered!", j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at AS "enqueued_at!", now() AS "read_at!"
                  FROM tallylight.checkpoint c

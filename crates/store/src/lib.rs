@@ -78,10 +78,10 @@ pub use install::{
 };
 pub use jobs::{
     Attempt, Awaits, Begin, Cancellation, Cancelled, Child, DeadFilter, DeadJob, DueJob, Ending,
-    EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, Finished, Finishes, JobCounts, JobDays,
-    JobFilter, JobGroup, JobHistory, JobSample, JobView, JobWaits, KeyStates, Lane, OnCancel,
-    OnConflict, OnFailure, OpenStep, Parent, Pause, PauseScope, Pauses, Redrive, Relay, Standing,
-    Started, StartedAll, Starts, Step, StepKind, TableRows, Ties, WaitFor, Waited, Word,
+    EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, Finished, Finishes, Holder, JobCounts,
+    JobDays, JobFilter, JobGroup, JobHistory, JobSample, JobView, JobWaits, KeyStates, Lane,
+    OnCancel, OnConflict, OnFailure, OpenStep, Parent, Pause, PauseScope, Pauses, Redrive, Relay,
+    Standing, Started, StartedAll, Starts, Step, StepKind, TableRows, Ties, WaitFor, Waited, Word,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

@@ -28,7 +28,7 @@ mod tables;
 mod waits;
 
 pub use endpoints::EndpointRow;
-pub use jobs::{DeadRow, JobRow};
+pub use jobs::{DeadRow, JobRow, Order};
 pub use memory::{Fate, Line, Memory};
 pub use rate::BucketRow;
 pub use reactions::{ParkedRow, Reacted};

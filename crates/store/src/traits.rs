@@ -21,10 +21,10 @@ use uuid::Uuid;
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
     Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, Error, EventWait,
-    Failing, Finish, Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved,
-    Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified, Wakes,
-    Word, verify,
+    Failing, Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample, Keyring,
+    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request,
+    Sealed, SealingKey, Started, StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified,
+    Wakes, Word, verify,
 };
 
 mod of_store;
@@ -196,6 +196,8 @@ pub trait Queue: Log {
     fn parked_keys<'a>(&'a self, slices: &'a [i16]) -> Answer<'a, Vec<(i16, String)>>;
     /// As [`Store::still_parked`](crate::Store::still_parked).
     fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>>;
+    /// As [`Store::holders`](crate::Store::holders).
+    fn holders<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<Holder>>;
     /// As [`Store::parked_jobs`](crate::Store::parked_jobs).
     fn parked_jobs<'a>(
         &'a self,

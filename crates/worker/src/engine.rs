@@ -171,10 +171,11 @@ impl Engine {
         let held: HashMap<i16, i64> =
             self.leases.held(Consumer::Jobs).iter().map(|l| (l.slice, l.epoch)).collect();
         self.oversee(&held).await?;
-        let (ready, mut is_more) = self.keep_lanes(&held).await?;
-        let mut taken = self.running.taken();
+        let (mut ready, mut is_more) = self.keep_lanes(&held).await?;
+        let taken = self.running.taken();
         // After what runs: what passes from there to the doubts is seen in one of them.
-        taken.ids.extend(self.doubts.jobs());
+        let in_doubt = self.doubts.slices();
+        ready.retain(|slice, _| !in_doubt.contains(slice));
         let slots = self.ctx.config().concurrency.saturating_sub(taken.ids.len());
         let mut due = self.due(&ready, slots).await?;
         let parked = self.parked(&ready, &taken, slots).await?;
@@ -187,8 +188,9 @@ impl Engine {
         }
         due.retain(|job| ready.contains_key(&job.slice) && !taken.ids.contains(&job.id));
         let (direct, due): (Vec<DueJob>, _) = due.into_iter().partition(|job| self.is_direct(job));
+        let holders = self.holders(&due, &taken).await?;
         let pauses = self.lanes.pauses.clone();
-        let offer = Offer { taken, slots, pauses: &pauses, parked: &self.lanes.parked };
+        let offer = Offer { taken, slots, pauses: &pauses, parked: &self.lanes.parked, holders };
         let mut chosen = choose(due, offer, &mut self.lanes.shares);
         let direct = by_slice(direct.into_iter().map(|job| (job.slice, job)));
         let perform =

@@ -137,6 +137,18 @@ async fn all_wrong_options_are_named() {
 }
 
 #[tokio::test]
+async fn a_job_that_keeps_its_order_says_by_what() {
+    let app = App::start().await;
+    let without = json!({ "kind": "send_mail", "ordered": true });
+    let told = app.post("/v1/jobs", &without).await.problem(422, "invalid");
+    assert!(told.contains("\"ordered\" needs \"limit_key\" or \"subject\""), "{told}");
+    let odd = json!({ "kind": "send_mail", "ordered": "yes", "subject": "order/17" });
+    assert_eq!(app.post("/v1/jobs", &odd).await.wrong_fields(), ["ordered"]);
+    let ordered = json!({ "kind": "send_mail", "ordered": true, "subject": "order/17" });
+    app.post("/v1/jobs", &ordered).await.ok(201);
+}
+
+#[tokio::test]
 async fn a_limit_key_that_is_full_is_a_429_that_says_so() {
     let app = App::start().await;
     let body = json!({ "kind": "send_mail", "limit_key": "account/7", "limit": 2,

@@ -145,6 +145,9 @@ pub(crate) struct Enqueue {
     /// Refuse it where the limit key has as many live jobs
     #[arg(long, value_name = "N", requires = "limit_key")]
     pub(crate) limit_waiting: Option<i16>,
+    /// Jobs of its limit key or subject wait until it has ended, however often it fails
+    #[arg(long)]
+    pub(crate) ordered: bool,
     /// Whose it is: jobs of different ones take turns
     #[arg(long, value_name = "KEY")]
     pub(crate) fair_key: Option<String>,

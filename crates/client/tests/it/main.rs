@@ -118,7 +118,7 @@ async fn every_option_arrives() {
     let db = db().await;
     let at = SystemTime::UNIX_EPOCH + Duration::from_micros(4_102_444_800_000_001);
     let job = mail().subject("app/order/7").key("k").priority(4).max_attempts(2).queue("mails");
-    let job = job.limit_key("account/7").limit(3).limit_waiting(50).fair_key("shop");
+    let job = job.limit_key("account/7").limit(3).limit_waiting(50).ordered().fair_key("shop");
     let job = job.on_conflict(OnConflict::Existing).key_states(KeyStates::UntilStarted);
     let job = job.key_period(Duration::from_millis(59_001)).traceparent(TRACE);
     job.run_at(at).enqueue(&db.service).await.unwrap();
@@ -139,6 +139,7 @@ async fn every_option_arrives() {
         (row.get::<i16, _>("max_running"), row.get::<bool, _>("key_until_started")),
         (3, true)
     );
+    assert!(row.get::<bool, _>("ordered"));
     let period = "SELECT extract(epoch FROM until - now())::int FROM tallylight.job_key";
     let period: i32 = sqlx::query_scalar(period).fetch_one(&db.owner).await.unwrap();
     assert!((1..=60).contains(&period), "{period}");
@@ -276,6 +277,7 @@ async fn a_bad_job_is_refused_in_words() {
         (mail().queue("Mails"), "\"queue\" must"),
         (mail().limit(3), "need \"limit_key\""),
         (mail().limit_key("a").limit(1001), "\"limit\" must"),
+        (mail().ordered(), "\"ordered\" needs"),
         (mail().fair_key(""), "\"fair_key\" must"),
         (mail().key_period(Duration::from_secs(1)), "need \"key\""),
         (mail().key("k").key_period(Duration::ZERO), "\"key_period\" must"),

@@ -52,7 +52,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key, j.waits,
+                      j.limit_key, j.max_running, j.ordered, j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at, now() AS "read_at!",
                       (j.run_epoch IS NOT DISTINCT FROM c.epoch) AS "is_running!"
@@ -85,6 +85,7 @@ impl Store {
                     lane: r.lane,
                     limit_key: r.limit_key,
                     max_running: r.max_running,
+                    ordered: r.ordered,
                     fair_key: r.fair_key,
                     crashes: r.crashes,
                     enqueued_at: r.enqueued_at,

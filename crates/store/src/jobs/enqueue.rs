@@ -49,6 +49,10 @@ pub struct EnqueueOptions {
     /// Live jobs of the limit key beyond which this one is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_waiting: Option<i16>,
+    /// From its first start until it ends, others of its key with this option wait, also while it
+    /// waits for its next try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<bool>,
     /// Whose it is: jobs of different ones take turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fair_key: Option<String>,

@@ -380,7 +380,8 @@ async fn reschedule(
                 crashes = CASE WHEN run.is_fresh THEN 0
                                ELSE j.crashes + (coalesce(j.run_epoch, $7) < $7)::int END,
                 last_error = CASE WHEN run.is_fresh THEN NULL
-                                  ELSE coalesce(run.error, j.last_error) END
+                                  ELSE coalesce(run.error, j.last_error) END,
+                holds = CASE WHEN NOT run.is_fresh THEN j.holds END
            FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::bool[])
                 AS run (id, attempt, delay, error, is_fresh)
           WHERE j.slice = $1 AND j.id = run.id

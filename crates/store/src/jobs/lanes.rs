@@ -18,6 +18,17 @@ use crate::{Error, Store};
 /// Jobs moved by one statement: some 0.1 s of work, in which the slice's other jobs wait.
 pub(crate) const MOVE: i64 = 5_000;
 
+/// A job that holds its key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// Its slice.
+    pub slice: i16,
+    /// Its key.
+    pub key: String,
+    /// The job.
+    pub id: Uuid,
+}
+
 impl Store {
     /// Where a page of fair keys ends that begins after `after`, in the slice of `process` where it
     /// ends first. `None`: every slice has less than a page left.
@@ -90,6 +101,25 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.slice, row.key)).collect())
     }
 
+    /// The jobs that hold keys: ordered ones that have started and not ended, whether they run or
+    /// wait for their next try.
+    pub async fn holders(&self, keys: &[(i16, String)]) -> Result<Vec<Holder>, Error> {
+        let (slices, names): (Vec<i16>, Vec<String>) = keys.iter().cloned().unzip();
+        let rows = sqlx::query_as!(
+            Holder,
+            r#"SELECT k.slice AS "slice!", k.key AS "key!", j.id
+                 FROM unnest($1::smallint[], $2::text[]) AS k (slice, key)
+                 JOIN tallylight.job j ON j.slice = k.slice AND j.holds
+                  AND coalesce(j.limit_key, j.subject) = k.key
+                WHERE j.slice = ANY ($1)"#,
+            &slices,
+            &names,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows)
+    }
+
     /// The first parked jobs of keys in slices that `process` holds: up to `per_key` of each key
     /// and priority, in their order.
     pub async fn parked_jobs(
@@ -103,7 +133,7 @@ impl Store {
             super::DueRow,
             r#"SELECT j.slice, j.id, j.kind, j.subject, j.args, j.run_at, j.attempt, j.errors,
                       j.max_attempts, j.causation_id, j.correlation_id, j.priority, j.queue, j.lane,
-                      j.limit_key, j.max_running, j.fair_key, j.waits,
+                      j.limit_key, j.max_running, j.ordered, j.fair_key, j.waits,
                       j.crashes + (j.run_epoch IS NOT NULL)::int AS "crashes!",
                       j.enqueued_at, now() AS "read_at!"
                  FROM unnest($3::smallint[], $4::text[]) AS k (slice, key)

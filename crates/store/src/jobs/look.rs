@@ -80,7 +80,7 @@ pub struct Standing {
     pub is_held: bool,
     /// Its key: what limits how many of such jobs run at once.
     pub key: String,
-    /// A job of its key that runs now, where as many run as may.
+    /// A job of its key that runs, or has begun and keeps its order, where there are as many as may.
     pub key_busy_with: Option<Uuid>,
     /// What is paused of it: `queue NAME`, `kind NAME` or `key NAME`.
     pub paused: Vec<String>,
@@ -163,7 +163,8 @@ impl Store {
                       coalesce(j.limit_key, j.subject) AS "key!",
                       (SELECT max(b.id::text)::uuid FROM tallylight.job b
                         WHERE b.slice = $2 AND coalesce(b.limit_key, b.subject) = coalesce(j.limit_key, j.subject)
-                          AND b.id <> $3 AND b.run_epoch = c.epoch
+                          AND b.id <> $3
+                          AND (b.run_epoch = c.epoch OR j.ordered AND j.holds IS NULL AND b.holds)
                        HAVING count(*) >= coalesce(j.max_running, 1)) AS busy,
                       (SELECT coalesce(array_agg(p.scope || ' ' || p.name ORDER BY p.scope), '{}')
                          FROM tallylight.job_pause p

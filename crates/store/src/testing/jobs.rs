@@ -67,6 +67,8 @@ pub struct JobRow {
     pub limit_key: Option<String>,
     /// Jobs of its key that run at once; none: 1.
     pub limit: Option<i16>,
+    /// What it is in the order of its key.
+    pub order: Order,
     /// Whose it is.
     pub fair_key: Option<String>,
     /// The first start frees its key.
@@ -83,6 +85,41 @@ pub struct JobRow {
 
 /// `run_epoch` of a cancelled job that does not run: no lease ever has it.
 pub(super) const NEVER: i64 = i64::MAX;
+
+/// What a job is in the order of its key: its columns `ordered` and `holds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    None,
+    /// It waits for those that hold the key.
+    Ordered,
+    /// It holds the key.
+    Holds,
+}
+
+impl Order {
+    /// As the columns say.
+    pub fn of(ordered: bool, holds: bool) -> Self {
+        match (ordered, holds) {
+            (false, _) => Self::None,
+            (true, false) => Self::Ordered,
+            (true, true) => Self::Holds,
+        }
+    }
+
+    fn asked(ordered: Option<bool>) -> Self {
+        Self::of(ordered.unwrap_or_default(), false)
+    }
+
+    fn begun(self) -> Self {
+        Self::of(self != Self::None, true)
+    }
+
+    /// Once the job has ended.
+    pub(super) fn ended(self) -> Self {
+        Self::of(self != Self::None, false)
+    }
+}
 
 /// A row of `job_dead`.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +153,7 @@ impl JobRow {
             lane: Lane::Open,
             limit_key: None,
             limit: None,
+            order: Order::None,
             fair_key: None,
             key_until_started: false,
             edits: 0,
@@ -144,6 +182,7 @@ impl JobRow {
             lane: self.lane,
             limit_key: self.limit_key.clone(),
             limit: self.limit.unwrap_or(1),
+            ordered: self.order != Order::None,
             fair_key: self.fair_key.clone(),
             crashes: self.crashes + i32::from(self.run_epoch.is_some()),
             waited: Waited::since(self.run_at.max(self.enqueued_at), now),
@@ -240,6 +279,9 @@ pub(super) fn check_enqueue(
         || options.limit_waiting.is_some_and(|most| !(1..=10_000).contains(&most))
         || options.key_period.is_some_and(|period| !(1..=99_999_999).contains(&period))
         || is_without_its_key
+        || options.ordered == Some(true)
+            && options.limit_key.is_none()
+            && options.subject.is_none()
         || is_wait_refused(options)
         || changes && options.key_states == Some(KeyStates::Live)
         || changes && options.key_period.is_some()
@@ -322,6 +364,7 @@ impl Tables {
             job.attempt += 1;
             job.crashes += i32::from(job.run_epoch.is_some());
             job.run_epoch = Some(epoch);
+            job.order = job.order.begun();
             if job.key_until_started {
                 job.unique_key = None;
             }
@@ -455,6 +498,7 @@ pub(super) fn new_row(
         queue: options.queue.clone().unwrap_or_else(|| "default".to_owned()),
         limit_key: options.limit_key.clone(),
         limit: options.limit,
+        order: Order::asked(options.ordered),
         fair_key: options.fair_key.clone(),
         key_until_started: changes(options) || options.key_states == Some(KeyStates::UntilStarted),
         ..JobRow::of(&new, now)

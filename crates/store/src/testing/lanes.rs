@@ -6,10 +6,10 @@ use domain::effect::{FORWARD, RELAY, TIMER};
 use domain::ids::Timestamp;
 use uuid::Uuid;
 
-use super::jobs::JobRow;
+use super::jobs::{JobRow, Order};
 use super::tables::{SliceTables, Tables};
 use crate::jobs::MOVE;
-use crate::{Consumer, DueJob, Error, FAIR_KEYS, Lane, Pauses};
+use crate::{Consumer, DueJob, Error, FAIR_KEYS, Holder, Lane, Pauses};
 
 /// A parked key of a slice.
 type Key = (i16, String);
@@ -92,6 +92,17 @@ impl Tables {
     pub(super) fn still_parked(&self, keys: &[Key]) -> Vec<Key> {
         let is_parked = |key: &&Key| self.parked_in(key.0).contains(key);
         keys.iter().filter(is_parked).cloned().collect()
+    }
+
+    pub(super) fn holders(&self, keys: &[Key]) -> Vec<Holder> {
+        let of = |(slice, key): &Key| {
+            let index = usize::try_from(*slice).unwrap_or(usize::MAX);
+            let jobs = self.slices.get(index).into_iter().flat_map(|tables| &tables.jobs);
+            let holds = jobs.filter(|(_, job)| job.order == Order::Holds && job.key() == key);
+            let holder = |(id, _): (&Uuid, _)| Holder { slice: *slice, key: key.clone(), id: *id };
+            holds.map(holder).collect::<Vec<_>>()
+        };
+        keys.iter().flat_map(of).collect()
     }
 
     pub(super) fn parked_jobs(

@@ -3,8 +3,17 @@
 use domain::ids::Timestamp;
 use uuid::Uuid;
 
-use super::jobs::JobRow;
+use super::jobs::{JobRow, Order};
 use super::tables::{SliceTables, Tables};
+
+impl SliceTables {
+    /// Whether a job has to wait for the ends of others that hold its key.
+    fn is_held_up(&self, job: &JobRow) -> bool {
+        let holds = |of: &&JobRow| of.order == Order::Holds && of.key() == job.key();
+        let most = usize::from(job.limit.unwrap_or(1).unsigned_abs());
+        job.order == Order::Ordered && self.jobs.values().filter(holds).count() >= most
+    }
+}
 
 impl Tables {
     /// Whether something is at work: a job runs, or is to be ended because it was cancelled, or
@@ -24,7 +33,7 @@ impl Tables {
         };
         self.slices.iter().any(|slice| {
             let mut schedules = slice.schedules.values().filter(|row| !row.paused);
-            slice.jobs.values().any(is_due)
+            slice.jobs.values().any(|job| is_due(job) && !slice.is_held_up(job))
                 || schedules.any(|row| row.next_fire_at.is_some_and(|at| at <= now))
         })
     }

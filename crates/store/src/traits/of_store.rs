@@ -16,9 +16,9 @@ use super::{Answer, Follow, Log, Queue, Upkeep};
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
     Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, EventWait, Failing,
-    Finish, Finished, Finishes, Fire, Hearing, JobDays, JobSample, Keyring, KeysRemoved, Lease,
-    Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed, SealingKey,
-    Started, StartedAll, Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
+    Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample, Keyring, KeysRemoved,
+    Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
+    SealingKey, Started, StartedAll, Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
 };
 
 impl Log for Store {
@@ -208,6 +208,10 @@ impl Queue for Store {
 
     fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
         Box::pin(self.still_parked(keys))
+    }
+
+    fn holders<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<Holder>> {
+        Box::pin(self.holders(keys))
     }
 
     fn parked_jobs<'a>(

@@ -205,6 +205,8 @@ async fn options_that_do_not_go_together_are_refused_in_words() {
     for (options, words) in [
         (json!({"limit": 2}), "need \"limit_key\""),
         (json!({"limit_waiting": 2}), "need \"limit_key\""),
+        (json!({"ordered": true}), "needs \"limit_key\" or \"subject\""),
+        (json!({"limit_key": "a", "ordered": "true"}), "\"ordered\" must"),
         (json!({"limit_key": "a", "limit": 0}), "\"limit\" must"),
         (json!({"limit_key": "a", "limit": 1001}), "\"limit\" must"),
         (json!({"limit_key": ""}), "\"limit_key\" must"),
@@ -297,4 +299,47 @@ async fn paused_jobs_are_set_aside_and_taken_back_and_timers_never_wait() {
     for kind in ["timer", "forward"] {
         assert!(db.store.pause(PauseScope::Kind, kind, "me", None).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn an_ordered_job_holds_its_key_from_its_first_start_until_it_ends_or_recurs() {
+    let db = db().await;
+    let subject = subject_in(&db.store, 1);
+    let options = EnqueueOptions {
+        subject: Some(subject.to_string()),
+        ordered: Some(true),
+        ..EnqueueOptions::default()
+    };
+    let id = enqueue(&db, 1, &options).await.id.unwrap();
+    let behind = enqueue(&db, 2, &options).await.id.unwrap();
+    let lease = db.store.claim(Jobs, 1, Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    let key = [(1, subject.to_string())];
+    let held = async || {
+        let holders = db.store.holders(&key).await.unwrap();
+        let holders: Vec<Uuid> = holders.into_iter().map(|holder| holder.id).collect();
+        let behind = db.store.find_job(behind).await.unwrap().unwrap();
+        let waits_for = db.store.standing(&behind).await.unwrap().unwrap().key_busy_with;
+        assert_eq!(waits_for, holders.first().copied(), "the other waits for it");
+        holders == [id]
+    };
+    let after = std::time::Duration::from_hours(1);
+    let error = || "x".to_owned();
+    assert!(!held().await, "it has not started");
+    for (attempt, ending, holds) in [
+        (1, Ending::Retry { error: error(), after }, true),
+        (2, Ending::Snooze { after }, true),
+        (3, Ending::Released, true),
+        (4, Ending::Again { after }, false),
+        (5, Ending::Discarded { error: error() }, false),
+    ] {
+        assert_eq!(db.store.mark_started(1, lease.epoch, &[id]).await.unwrap()[0].attempt, attempt);
+        assert!(held().await, "in run {attempt}");
+        let finish = Finish { id, attempt, ending, events: Vec::new() };
+        db.store.finish(1, lease.epoch, &[finish]).await.unwrap();
+        assert_eq!(held().await, holds, "after run {attempt}");
+    }
+    db.store.retry_dead(id).await.unwrap();
+    assert!(!held().await, "it begins anew");
+    db.store.mark_started(1, lease.epoch, &[id]).await.unwrap();
+    assert!(held().await, "and keeps its order as before");
 }

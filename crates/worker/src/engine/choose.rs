@@ -1,14 +1,18 @@
 //! Which of the due jobs start: plain values in, plain values out.
 //!
 //! A job *fits* if and only if it is not paused, fewer jobs of its key run than its limit, no
-//! earlier job of its key waits, and it is no suspect or no other suspect runs. Of those that fit, priorities share the slots 8:4:2:1, and within
-//! a priority fair keys take turns: first the one of which the fewest run, then the one whose last
+//! earlier job of its key waits, and it is no suspect or no other suspect runs. To an *ordered* job
+//! those that hold its key count as running; one that holds it itself is earlier than all that do
+//! not. Of those that fit, priorities share the slots 8:4:2:1, and within a priority fair keys take
+//! turns: first the one of which the fewest run, then the one whose last
 //! turn is longest ago. So nothing starves that fits, and jobs of a key start in their order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use store::{DueJob, Lane, Pauses};
+use uuid::Uuid;
 
+use super::lanes::Key;
 use crate::claimed::SUSPECT;
 use crate::running::Taken;
 
@@ -24,8 +28,13 @@ pub(super) struct Offer<'a> {
     /// What is paused.
     pub(super) pauses: &'a Pauses,
     /// Keys with parked jobs: those go first.
-    pub(super) parked: &'a BTreeMap<(i16, String), Option<i16>>,
+    pub(super) parked: &'a BTreeMap<Key, Option<i16>>,
+    /// Ordered jobs that have started, have not ended and do not run.
+    pub(super) holders: Holders,
 }
+
+/// Jobs that hold keys, by these.
+pub(super) type Holders = BTreeMap<Key, BTreeSet<Uuid>>;
 
 /// What becomes of due jobs.
 #[derive(Debug, Default)]
@@ -102,7 +111,7 @@ impl Waiting {
 
 /// Chooses among due jobs, sorted by priority and time.
 pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -> Chosen {
-    let Offer { mut taken, mut slots, pauses, parked } = offer;
+    let Offer { mut taken, mut slots, pauses, parked, mut holders } = offer;
     let mut chosen = Chosen::default();
     let mut waiting: [Waiting; 4] = std::array::from_fn(|_| Waiting::default());
     for job in jobs {
@@ -119,13 +128,19 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
     let mut closed: BTreeSet<String> = BTreeSet::new();
     while slots > 0 {
         let has = std::array::from_fn(|nth| {
-            pass_blocked(&mut waiting[nth], &taken, &mut closed, parked, &mut chosen)
+            pass_blocked(&mut waiting[nth], &taken, &mut closed, (parked, &holders), &mut chosen)
         });
         let Some(nth) = shares.next(has) else { break };
         let Some(whose) = waiting[nth].owner(&taken, shares) else { break };
         let Some(job) = waiting[nth].pop(&whose) else { break };
         slots -= 1;
         shares.took(&whose);
+        // It runs now: not to be counted twice.
+        if job.ordered
+            && let Some(holding) = holders.get_mut(&key_of(&job))
+        {
+            holding.remove(&job.id);
+        }
         *taken.keys.entry(job.key().to_owned()).or_default() += 1;
         *taken.fair_keys.entry(whose).or_default() += 1;
         taken.has_suspect |= job.crashes >= SUSPECT;
@@ -135,22 +150,31 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
     chosen
 }
 
+fn key_of(job: &DueJob) -> Key {
+    (job.slice, job.key().to_owned())
+}
+
 /// Takes out the jobs at the front that do not fit. Returns whether one is left.
 fn pass_blocked(
     waiting: &mut Waiting,
     taken: &Taken,
     closed: &mut BTreeSet<String>,
-    parked: &BTreeMap<(i16, String), Option<i16>>,
+    (parked, holders): (&BTreeMap<Key, Option<i16>>, &Holders),
     chosen: &mut Chosen,
 ) -> bool {
     waiting.0.retain(|_, jobs| {
         while let Some(job) = jobs.front() {
+            let holding = job.ordered.then(|| holders.get(&key_of(job))).flatten();
+            let holds = holding.is_some_and(|ids| ids.contains(&job.id));
+            let others = holding.filter(|_| !holds).map_or(0, BTreeSet::len);
             let runs = taken.keys.get(job.key()).copied().unwrap_or_default();
-            let is_behind =
-                job.lane != Lane::Parked && parked.contains_key(&(job.slice, job.key().to_owned()));
-            let is_full = runs >= usize::from(job.limit.unsigned_abs())
+            let is_behind = !parked.is_empty()
+                && !holds
+                && job.lane != Lane::Parked
+                && parked.contains_key(&key_of(job));
+            let is_full = runs + others >= usize::from(job.limit.unsigned_abs())
                 || taken.has_suspect && job.crashes >= SUSPECT
-                || closed.contains(job.key());
+                || closed.contains(job.key()) && !holds;
             if !is_behind && !is_full {
                 break;
             }

@@ -6,10 +6,10 @@
 //! of the start is used up, so that a mark that arrives after that finds another number and does
 //! nothing.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::{Consumer, DueJob, Ending, Error, Finish};
-use uuid::Uuid;
 
 use super::Engine;
 use crate::leases::chain;
@@ -59,9 +59,10 @@ impl Doubts {
         std::mem::take(&mut *self.lock())
     }
 
-    /// The jobs that are not to be looked for before it is settled.
-    pub(super) fn jobs(&self) -> Vec<Uuid> {
-        self.lock().iter().flat_map(|doubt| doubt.runs.iter().map(|run| run.id)).collect()
+    /// The slices in which nothing is to be started before it is settled: a later job of a key must
+    /// not pass one that is in doubt.
+    pub(super) fn slices(&self) -> HashSet<i16> {
+        self.lock().iter().map(|doubt| doubt.slice).collect()
     }
 }
 

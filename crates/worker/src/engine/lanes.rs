@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use store::{DueJob, Error, Lane, Pauses};
+use store::{DueJob, Error, Holder, Lane, Pauses};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Engine;
-use super::choose::{Chosen, Shares};
+use super::choose::{Chosen, Holders, Shares};
 use crate::news::News;
 use crate::running::Taken;
 
@@ -31,7 +31,7 @@ const PER_FAIR_KEY: usize = 8;
 const FAIR_PAGE: Duration = Duration::from_secs(1);
 
 /// A key in its slice.
-type Key = (i16, String);
+pub(super) type Key = (i16, String);
 
 /// Lanes and pauses, as the engine knows them.
 #[derive(Debug, Default)]
@@ -166,6 +166,24 @@ impl Engine {
             self.lanes.parked.retain(|key, _| !empty.contains(key) || left.contains(key));
         }
         Ok(jobs)
+    }
+
+    /// The jobs that hold keys of due ordered ones and do not run: they wait for their next try. Read
+    /// after what runs was noted, so that one whose run ends meanwhile is counted once.
+    pub(super) async fn holders(&self, due: &[DueJob], taken: &Taken) -> Result<Holders, Error> {
+        let ordered = due.iter().filter(|job| job.ordered);
+        let keys: BTreeSet<Key> = ordered.map(|job| (job.slice, job.key().to_owned())).collect();
+        if keys.is_empty() {
+            return Ok(Holders::new());
+        }
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut holders = Holders::new();
+        for Holder { slice, key, id } in self.ctx.store().holders(&keys).await? {
+            if !taken.ids.contains(&id) {
+                holders.entry((slice, key)).or_default().insert(id);
+            }
+        }
+        Ok(holders)
     }
 
     /// Moves what stands in the way of other jobs out of it. Returns whether anything was moved, so

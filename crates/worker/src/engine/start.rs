@@ -79,7 +79,8 @@ impl Engine {
             if !self.running.add(&job, epoch) {
                 continue;
             }
-            if jobs::is_marked(&self.ctx, &job.kind) {
+            // Who holds a key has to be known to the next holder of the slice.
+            if job.ordered || jobs::is_marked(&self.ctx, &job.kind) {
                 to_mark.push(ToStart { job, epoch });
             } else {
                 let attempt = job.attempt + 1;

@@ -63,6 +63,7 @@ fn options(job: &Enqueue) -> Result<EnqueueOptions> {
         limit_key: job.limit_key,
         limit: job.limit,
         limit_waiting: job.limit_waiting,
+        ordered: job.ordered.then_some(true),
         fair_key: job.fair_key,
     })
 }
@@ -93,13 +94,14 @@ mod tests {
     fn every_flag_becomes_its_option() {
         let job = parse(
             "verify {} --subject a/b --run-at 2099-01-01T00:00:00Z --priority 1 --max-attempts 3 \
-             --queue q --limit-key k --limit 2 --limit-waiting 9 --fair-key f --key u \
+             --queue q --limit-key k --limit 2 --limit-waiting 9 --ordered --fair-key f --key u \
              --on-conflict replace --key-states until_started --key-period 1h",
         );
         let told = serde_json::to_value(options(&job.unwrap()).unwrap()).unwrap();
         let expected = serde_json::json!({
             "subject": "a/b", "run_at": "2099-01-01T00:00:00Z", "priority": 1, "max_attempts": 3,
-            "queue": "q", "limit_key": "k", "limit": 2, "limit_waiting": 9, "fair_key": "f", "key": "u",
+            "queue": "q", "limit_key": "k", "limit": 2, "limit_waiting": 9,
+            "ordered": true, "fair_key": "f", "key": "u",
             "on_conflict": "replace", "key_states": "until_started", "key_period": 3600,
         });
         assert_eq!(told, expected);

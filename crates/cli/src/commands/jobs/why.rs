@@ -326,7 +326,7 @@ fn waits_for(
     }
     if let Some(busy) = standing.key_busy_with {
         reasons.push(format!(
-            "job {busy}, which runs: no more of the key \"{}\" run at once",
+            "job {busy}, which has begun and not ended: no more of the key \"{}\" run at once",
             standing.key
         ));
     }

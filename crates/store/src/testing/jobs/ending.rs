@@ -123,12 +123,14 @@ impl SliceTables {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         (job.errors, job.crashes) = (0, 0);
         job.last_error = None;
+        job.order = job.order.ended();
     }
 
     fn bury(&mut self, id: Uuid, state: &'static str, error: String) -> &'static str {
         if let Some(mut job) = self.jobs.remove(&id) {
             job.errors += 1;
             job.last_error = Some(error);
+            job.order = job.order.ended();
             if let Some(died_before) = self.dead.remove(&id) {
                 let JobRow { args, attempt, errors, crashes, last_error, .. } = job;
                 job = JobRow { args, attempt, errors, crashes, last_error, ..died_before.job };

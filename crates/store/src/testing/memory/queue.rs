@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Memory;
 use crate::{
     Answer, Begin, Cancellation, Child, DueJob, DueSchedule, EnqueueOptions, EventWait, Finish,
-    Finished, Finishes, Fire, JobSample, Pauses, Queue, Started, StartedAll, Starts, Step,
+    Finished, Finishes, Fire, Holder, JobSample, Pauses, Queue, Started, StartedAll, Starts, Step,
     TableRows, Word,
 };
 
@@ -54,6 +54,11 @@ impl Queue for Memory {
     fn still_parked<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<(i16, String)>> {
         let keys = keys.to_vec();
         self.call("still_parked", move |tables, _| Ok(tables.still_parked(&keys)))
+    }
+
+    fn holders<'a>(&'a self, keys: &'a [(i16, String)]) -> Answer<'a, Vec<Holder>> {
+        let keys = keys.to_vec();
+        self.call("holders", move |tables, _| Ok(tables.holders(&keys)))
     }
 
     fn parked_jobs<'a>(

@@ -99,6 +99,7 @@ pub(super) struct Enqueue {
     pub(super) limit_key: Option<String>,
     pub(super) limit: Option<i16>,
     pub(super) limit_waiting: Option<i16>,
+    pub(super) ordered: Option<bool>,
     pub(super) fair_key: Option<&'static str>,
     pub(super) on_conflict: Option<OnConflict>,
     pub(super) key_states: Option<KeyStates>,
@@ -110,6 +111,7 @@ pub(super) struct Enqueue {
 pub(super) enum Lanes {
     ParkedKeys(Vec<i16>),
     StillParked(Vec<(i16, String)>),
+    Holders(Vec<(i16, String)>),
     ParkedJobs { process: Uuid, keys: Vec<(i16, String)> },
     FairPageEnd { process: Uuid, after: &'static str },
     Park { slice: i16, epoch: i64, keys: Vec<String>, fair_keys: Vec<String> },

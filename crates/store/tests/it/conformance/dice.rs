@@ -275,7 +275,7 @@ impl Dice<'_> {
         let named = keys.iter().map(|key| (slice, key.clone())).collect();
         let process = self.process();
         let fair_keys = self.some(2, |dice| dice.one_of(&["ann", "bob"]).to_owned());
-        match self.below(9) {
+        match self.below(10) {
             0 => Lanes::ParkedKeys(vec![slice, (slice + 1) % SLICES]),
             1 => Lanes::StillParked(named),
             2 => Lanes::ParkedJobs { process, keys: named },
@@ -287,6 +287,7 @@ impl Dice<'_> {
                 ids.retain(|_| self.once_in(3));
                 Lanes::SetAside { slice, epoch, pauses: self.pauses(slice), fair_keys, ids }
             }
+            6 => Lanes::Holders(named),
             _ => Lanes::Park { slice, epoch, keys, fair_keys },
         }
     }
@@ -316,6 +317,7 @@ impl Dice<'_> {
             limit_waiting: (limit_key.is_some() && self.once_in(3))
                 .then(|| self.rng.random_range(1..4)),
             limit_key,
+            ordered: self.once_in(2).then(|| !self.once_in(4)),
             fair_key: self.once_in(3).then(|| self.one_of(&["ann", "bob"])),
             on_conflict: self.once_in(2).then(|| {
                 self.one_of(&[

@@ -5,7 +5,7 @@ use domain::ids::{Subject, Timestamp};
 use domain::view::{Row, RowKey};
 use serde_json::Value;
 use sqlx::PgPool;
-use store::testing::{Checkpoint, JobRow, Memory, SliceTables};
+use store::testing::{Checkpoint, JobRow, Memory, Order, SliceTables};
 use store::{Consumer, Lane};
 use uuid::Uuid;
 
@@ -117,7 +117,7 @@ impl Side {
         ));
         let waits = job.waits.as_ref().map(without_times);
         let age = self.told_at(job.enqueued_at);
-        let limits = (&job.queue, &job.limit_key, job.limit, &job.fair_key);
+        let limits = (&job.queue, &job.limit_key, job.limit, job.order, &job.fair_key);
         let JobRow { kind, subject, args, priority, max_attempts, attempt, errors, .. } = job;
         format!(
             "job {slice} {} {state} {kind} {subject} {args} {priority} {max_attempts} {:?} {:?} \
@@ -262,6 +262,10 @@ impl Job {
             },
             limit_key: run["limit_key"].as_str().map(str::to_owned),
             limit: run["max_running"].as_i64().and_then(|limit| limit.try_into().ok()),
+            order: Order::of(
+                run["ordered"] == Value::Bool(true),
+                run["holds"] == Value::Bool(true),
+            ),
             fair_key: run["fair_key"].as_str().map(str::to_owned),
             key_until_started: run["key_until_started"] == Value::Bool(true),
             edits: run["edits"]

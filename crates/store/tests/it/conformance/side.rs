@@ -320,6 +320,7 @@ impl Side {
             limit_key: enqueue.limit_key.clone(),
             limit: enqueue.limit,
             limit_waiting: enqueue.limit_waiting,
+            ordered: enqueue.ordered,
             fair_key: enqueue.fair_key.map(str::to_owned),
             on_conflict: enqueue.on_conflict,
             key_states: enqueue.key_states,
@@ -496,13 +497,14 @@ impl Side {
 
     fn told_job(&self, job: &DueJob) -> String {
         let DueJob { slice, kind, args, attempt, errors, max_attempts, .. } = job;
-        let DueJob { priority, queue, lane, limit_key, limit, fair_key, crashes, .. } = job;
+        let DueJob { priority, queue, lane, limit_key, limit, ordered, fair_key, crashes, .. } =
+            job;
         let (id, due) = (job.id, self.told_at(job.run_at));
         let (subject, causation) = (&job.subject, job.causation_id);
         let waited = (job.waited.so_far().as_secs() + 1_800) / 3_600;
         format!(
             "{slice} {id} {kind} {subject} {args} {due} {attempt} {errors} {max_attempts} {causation:?} \
-             {priority} {queue} {lane:?} {limit_key:?} {limit} {fair_key:?} {crashes} {waited}"
+             {priority} {queue} {lane:?} {limit_key:?} {limit} {ordered} {fair_key:?} {crashes} {waited}"
         )
     }
 }

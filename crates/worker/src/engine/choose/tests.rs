@@ -26,6 +26,7 @@ fn job(n: u32, key: &str, priority: i16) -> DueJob {
         lane: Lane::Open,
         limit_key: None,
         limit: 1,
+        ordered: false,
         fair_key: None,
         crashes: 0,
         waited: Waited::since(Timestamp::default(), Timestamp::default()),
@@ -37,10 +38,20 @@ fn of(n: u32, whose: &str) -> DueJob {
     DueJob { fair_key: Some(whose.to_owned()), lane: Lane::Shared, ..job(n, &n.to_string(), 2) }
 }
 
-/// Chooses with so many slots, nothing paused or parked.
+fn pick_held(
+    jobs: Vec<DueJob>,
+    taken: Taken,
+    slots: usize,
+    holders: Holders,
+    shares: &mut Shares,
+) -> Chosen {
+    let (pauses, parked) = (Pauses::default(), BTreeMap::new());
+    choose(jobs, Offer { taken, slots, pauses: &pauses, parked: &parked, holders }, shares)
+}
+
+/// Chooses with so many slots, nothing paused, parked or held.
 fn pick(jobs: Vec<DueJob>, taken: Taken, slots: usize, shares: &mut Shares) -> Chosen {
-    let offer = Offer { taken, slots, pauses: &Pauses::default(), parked: &BTreeMap::new() };
-    choose(jobs, offer, shares)
+    pick_held(jobs, taken, slots, Holders::new(), shares)
 }
 
 fn numbers(jobs: &[DueJob]) -> Vec<u128> {
@@ -89,13 +100,65 @@ fn a_later_job_of_a_key_does_not_pass_an_earlier_one_by_a_greater_limit() {
     assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![1], vec![2, 3]));
 }
 
+/// A job that keeps its order, of a key of which so many may run.
+fn ordered(n: u32, limit: i16) -> DueJob {
+    DueJob { ordered: true, limit, ..job(n, "a", 2) }
+}
+
+fn held_by(ids: &[u128]) -> Holders {
+    let ids = ids.iter().map(|id| Uuid::from_u128(*id)).collect();
+    BTreeMap::from([((0, "a".to_owned()), ids)])
+}
+
+#[test]
+fn an_ordered_job_waits_for_the_one_that_holds_its_key_and_that_one_goes_before_all() {
+    let start = |due: Vec<DueJob>, holders: &[u128]| {
+        let mut shares = Shares::default();
+        pick_held(due, Taken::default(), 9, held_by(holders), &mut shares)
+    };
+    let due = vec![ordered(2, 1), ordered(3, 1), job(4, "b", 2)];
+    let chosen = start(due.clone(), &[9]);
+    assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![4], vec![2, 3]));
+    assert_eq!(numbers(&start(due.clone(), &[]).start), [2, 4]);
+    // Its next try is later than the others are due.
+    let chosen = start([due, vec![ordered(9, 1)]].concat(), &[9]);
+    assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![4, 9], vec![2, 3]));
+    let without = vec![job(5, "a", 2)];
+    assert_eq!(numbers(&start(without, &[9]).start), [5], "who does not ask for order has none");
+}
+
+#[test]
+fn of_a_key_with_a_limit_so_many_hold_it_whether_they_run_or_wait() {
+    let due: Vec<DueJob> = (1..=4).map(|n| ordered(n, 3)).collect();
+    let of = |runs, holders: &[u128]| {
+        let taken = Taken { keys: HashMap::from([("a".to_owned(), runs)]), ..Taken::default() };
+        let due = due.clone();
+        numbers(&pick_held(due, taken, 9, held_by(holders), &mut Shares::default()).start)
+    };
+    assert_eq!(of(1, &[9]), [1], "one runs, one waits, one may start");
+    assert_eq!(of(1, &[2, 4]), [2, 4], "those that have begun, and no other");
+    assert_eq!(of(3, &[2]), [0; 0], "no more than the limit run whatever they hold");
+}
+
+#[test]
+fn a_holder_of_a_parked_key_is_not_behind_what_is_parked() {
+    let parked = BTreeMap::from([((0, "a".to_owned()), None)]);
+    let due = vec![DueJob { lane: Lane::Parked, ..ordered(1, 1) }, ordered(9, 1)];
+    let (taken, pauses) = (Taken::default(), Pauses::default());
+    let holders = held_by(&[9]);
+    let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
+    let chosen = choose(due, offer, &mut Shares::default());
+    assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![9], vec![1]));
+}
+
 #[test]
 fn parked_jobs_of_a_key_go_before_those_found_by_time() {
     let parked = BTreeMap::from([((0, "a".to_owned()), None)]);
     let mut due = vec![job(1, "a", 2), DueJob { lane: Lane::Parked, ..job(2, "a", 2) }];
     let choose = |due| {
         let (taken, pauses) = (Taken::default(), Pauses::default());
-        let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked };
+        let holders = Holders::new();
+        let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
         super::choose(due, offer, &mut Shares::default())
     };
     assert_eq!(numbers(&choose(due.clone()).start), [2]);
@@ -158,8 +221,8 @@ fn who_runs_least_is_next() {
 fn paused_jobs_do_not_start_and_hold_up_nobody() {
     let pauses = Pauses { kinds: vec!["test_ok".to_owned()], ..Pauses::default() };
     let due = vec![job(1, "a", 2), DueJob { kind: "test_other".to_owned(), ..job(2, "a", 2) }];
-    let offer =
-        Offer { taken: Taken::default(), slots: 9, pauses: &pauses, parked: &BTreeMap::new() };
+    let (taken, parked, holders) = (Taken::default(), BTreeMap::new(), Holders::new());
+    let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
     let chosen = choose(due, offer, &mut Shares::default());
     assert_eq!((numbers(&chosen.start), numbers(&chosen.paused)), (vec![2], vec![1]));
     assert!(!chosen.is_held_up());

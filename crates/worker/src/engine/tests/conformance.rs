@@ -116,6 +116,8 @@ struct Stage {
     over: Over,
     book: Book,
     jobs: BTreeMap<&'static str, Uuid>,
+    /// What each is about, and what decides its slice.
+    places: BTreeMap<Uuid, (Subject, Subject)>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a test has two of them")]
@@ -141,7 +143,7 @@ impl Stage {
         let book = Book::default();
         let settings = Settings { slices: SliceCount::DEFAULT, ..Settings::default() };
         let kit = Kit::with(book.handlers(), settings);
-        Self { over: Over::Memory(kit), book, jobs: BTreeMap::new() }
+        Self { over: Over::Memory(kit), book, jobs: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     fn postgres() -> Self {
@@ -150,7 +152,8 @@ impl Stage {
         let url = test.block_on(store::testing::database());
         let store = test.block_on(Store::connect(&store::Config::new(url.as_str()))).unwrap();
         let process = Some(process(&url, &book));
-        Self { over: Over::Postgres { url, store, test, process }, book, jobs: BTreeMap::new() }
+        let over = Over::Postgres { url, store, test, process };
+        Self { over, book, jobs: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     /// Enqueues a job under a name; says what was refused, or whose key it was.
@@ -166,6 +169,12 @@ impl Stage {
             Err(error) => panic!("{name}: {error}"),
         };
         self.jobs.insert(name, id);
+        let limit = options.limit_key.clone().map(Subject::from_stored);
+        let keyed = || Some(Subject::from_stored(format!("job/{kind}/{}", options.key.as_ref()?)));
+        let subject = options.subject.clone().map(Subject::from_stored);
+        let subject = subject.or_else(|| limit.clone()).or_else(keyed);
+        let subject = subject.unwrap_or_else(|| Subject::job(id));
+        self.places.insert(id, (subject.clone(), limit.unwrap_or(subject)));
     }
 
     fn plain(&mut self, name: &'static str, kind: &str) {
@@ -314,7 +323,7 @@ impl Stage {
 
     /// Runs that failed, and events.
     fn history(&mut self, id: Uuid) -> (Vec<(i32, String)>, Vec<String>) {
-        let subject = Subject::job(id);
+        let (subject, place) = self.places[&id].clone();
         let types = |events: Vec<RecordedEvent>| events.into_iter().map(|e| e.event_type).collect();
         match &mut self.over {
             Over::Memory(kit) => {
@@ -326,7 +335,7 @@ impl Stage {
                 (attempts, types(kit.events(&subject)))
             }
             Over::Postgres { store, test, .. } => test.block_on(async {
-                let slice = store.slice_of(&subject);
+                let slice = store.slice_of(&place);
                 let attempts = store.job_attempts(slice, id).await.unwrap();
                 let attempts = attempts.into_iter().map(|a| (a.attempt, a.outcome)).collect();
                 (attempts, types(store.read_subject(&subject, 0, 100).await.unwrap()))
@@ -454,6 +463,46 @@ fn jobs_of_one_key_run_as_their_limit_says_and_in_order() {
         let order = |name: &str| pages.runs.iter().position(|run| run.id == stage.jobs[name]);
         assert!(in_order.is_sorted_by_key(|name| order(name)));
         vec![format!("{:?}", pages.at_once["slow"])]
+    });
+}
+
+#[test]
+fn ordered_jobs_of_a_key_wait_for_the_end_of_the_one_before_however_it_comes() {
+    compare(|stage| {
+        let ordered = EnqueueOptions {
+            limit_key: Some("account/1".to_owned()),
+            ordered: Some(true),
+            ..EnqueueOptions::default()
+        };
+        let names = ["fails twice", "is later", "dies with it", "is given up"];
+        stage.pause(PauseScope::Key, "account/1");
+        stage.enqueue(names[0], "flaky", &json!({"fails": 2}), &ordered);
+        stage.enqueue(names[1], "snooze", &json!({}), &ordered);
+        stage.enqueue(names[2], "hang_once", &json!({}), &ordered);
+        stage.enqueue(names[3], "fail", &json!({}), &ordered);
+        stage.enqueue("last", "ok", &json!({}), &ordered);
+        stage.resume(PauseScope::Key, "account/1");
+        stage.until_begun(names[2], 1);
+        stage.crash();
+        stage.until_state("last", "completed");
+        let pages = stage.book.pages();
+        let name = |id| stage.jobs.iter().find(|(_, of)| **of == id).map_or("?", |(name, _)| *name);
+        let begun: Vec<&str> = pages.runs.iter().map(|run| name(run.id)).collect();
+        assert_eq!(
+            begun,
+            [
+                "fails twice",
+                "fails twice",
+                "fails twice",
+                "is later",
+                "is later",
+                "dies with it",
+                "dies with it",
+                "is given up",
+                "last"
+            ]
+        );
+        Vec::new()
     });
 }
 

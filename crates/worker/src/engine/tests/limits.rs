@@ -156,6 +156,64 @@ async fn short_jobs_of_a_parked_key_keep_its_limit_and_start_once() {
     assert_eq!(book.begun.len(), 300);
 }
 
+/// `n` of jobs that fail the first time, with a later job of their key waiting and due.
+#[derive(Debug, Clone, Default)]
+struct FailsFirst(Kept);
+
+impl Script for FailsFirst {
+    fn knows(&self, kind: &str) -> bool {
+        self.0.knows(kind)
+    }
+
+    /// Ordered jobs are marked all the same.
+    fn is_marked(&self, _kind: &str) -> bool {
+        false
+    }
+
+    fn run(&self, run: Run) -> BoxFuture<'static, Result<Done, JobError>> {
+        let fails = run.attempt == 1 && run.args["fails"] == true;
+        let runs = self.0.run(run);
+        Box::pin(async move {
+            let done = runs.await?;
+            let reason = "the first time".to_owned();
+            if fails { Err(JobError::Retry { after: None, reason }) } else { Ok(done) }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordered_jobs_of_a_key_with_a_backlog_keep_their_order_though_some_fail_and_owners_change()
+{
+    let memory = in_virtual_time();
+    let script = FailsFirst::default();
+    let expected: Vec<i64> =
+        (0..1_000).flat_map(|n| vec![n; if n % 50 == 0 { 2 } else { 1 }]).collect();
+    for n in 0..1_000 {
+        let options = EnqueueOptions {
+            limit_key: Some("account/1".to_owned()),
+            ordered: Some(true),
+            ..Default::default()
+        };
+        let args = json!({"n": n, "ms": 20, "fails": n % 50 == 0});
+        memory.enqueue("test_slow", &args, &options).await.unwrap();
+    }
+    let start = || {
+        let script = Arc::new(script.clone());
+        Worker::start(Context::scripted(memory.clone(), config(), Uuid::now_v7(), script))
+    };
+    for next in [300, 600, 1_000] {
+        let worker = start();
+        until_then(&script.0, |book| book.done.contains(&(next - 1))).await;
+        worker.shutdown().await;
+    }
+    let mut begun = script.0.0.0.lock().unwrap().begun.clone();
+    // What a stop interrupts begins again, at once and before all others.
+    begun.dedup();
+    let mut expected = expected;
+    expected.dedup();
+    assert_eq!(begun, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_has_few_jobs_is_not_held_up_by_who_has_many() {
     let memory = in_virtual_time();

@@ -17,6 +17,11 @@ impl Side {
                 keys.dedup();
                 told(work.still_parked(&keys).await.map(sorted))
             }
+            Lanes::Holders(keys) => {
+                let mut keys = keys.clone();
+                keys.dedup();
+                told(work.holders(&keys).await.map(sorted))
+            }
             Lanes::ParkedJobs { process, keys } => {
                 let keys = sorted(keys.clone());
                 let keys: std::collections::BTreeSet<_> = keys.into_iter().collect();
