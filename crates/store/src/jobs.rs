@@ -41,7 +41,7 @@ pub(crate) use enqueue::ignored;
 pub(crate) use enqueue::refusal;
 pub use enqueue::{EnqueueOptions, Enqueued, KeyStates, OnConflict, WaitFor};
 pub use finish::{Ending, Finish, Finished, Finishes};
-pub use history::{Attempt, JobDays, JobHistory};
+pub use history::{Attempt, Crashes, JobDays, JobHistory};
 pub use lanes::Holder;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use lanes::MOVE;
@@ -313,7 +313,7 @@ impl Store {
         .await?;
         let mut due: Vec<DueJob> = rows.into_iter().map(DueJob::from).collect();
         // Here, since PostgreSQL would move whole rows about: it took more time than finding them.
-        due.sort_by_key(|job| (job.priority, job.run_at, job.id));
+        due.sort_by_cached_key(|job| (job.priority, job.run_at, job.id));
         Ok(due)
     }
 

@@ -77,11 +77,12 @@ pub use install::{
     Migrated, create_database, drop_database, idle_databases, migrate, migrate_restored,
 };
 pub use jobs::{
-    Attempt, Awaits, Begin, Cancellation, Cancelled, Child, DeadFilter, DeadJob, DueJob, Ending,
-    EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, Finished, Finishes, Holder, JobCounts,
-    JobDays, JobFilter, JobGroup, JobHistory, JobSample, JobView, JobWaits, KeyStates, Lane,
-    OnCancel, OnConflict, OnFailure, OpenStep, Parent, Pause, PauseScope, Pauses, Redrive, Relay,
-    Standing, Started, StartedAll, Starts, Step, StepKind, TableRows, Ties, WaitFor, Waited, Word,
+    Attempt, Awaits, Begin, Cancellation, Cancelled, Child, Crashes, DeadFilter, DeadJob, DueJob,
+    Ending, EnqueueOptions, Enqueued, EventWait, FAIR_KEYS, Finish, Finished, Finishes, Holder,
+    JobCounts, JobDays, JobFilter, JobGroup, JobHistory, JobSample, JobView, JobWaits, KeyStates,
+    Lane, OnCancel, OnConflict, OnFailure, OpenStep, Parent, Pause, PauseScope, Pauses, Redrive,
+    Relay, Standing, Started, StartedAll, Starts, Step, StepKind, TableRows, Ties, WaitFor, Waited,
+    Word,
 };
 pub use log::{Appended, Stored};
 pub use parked::{Mended, Next, ParkedEvent, ParkedSubject, PendingRequest, Request, SkippedEvent};

@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
-    Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, Error, EventWait,
-    Failing, Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample, Keyring,
-    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request,
-    Sealed, SealingKey, Started, StartedAll, Starts, Step, Stored, TableRows, Tokens, Verified,
-    Wakes, Word, verify,
+    Committed, Consumer, Crashes, DueJob, DueSchedule, EndedSession, EnqueueOptions, Error,
+    EventWait, Failing, Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample,
+    Keyring, KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver,
+    Request, Sealed, SealingKey, Started, StartedAll, Starts, Step, Stored, TableRows, Tokens,
+    Verified, Wakes, Word, verify,
 };
 
 mod of_store;
@@ -256,7 +256,7 @@ pub trait Queue: Log {
     /// As [`Store::job_tables`](crate::Store::job_tables).
     fn job_tables(&self) -> Answer<'_, Vec<TableRows>>;
     /// As [`Store::note_crashes`](crate::Store::note_crashes).
-    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64>;
+    fn note_crashes<'a>(&'a self, leases: &'a [(i16, i64)]) -> Answer<'a, Crashes>;
     /// As [`Store::cancellations`](crate::Store::cancellations).
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>>;
 

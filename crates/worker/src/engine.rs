@@ -25,6 +25,7 @@ use crate::news::News;
 use crate::running::RunningJobs;
 
 mod ahead;
+mod backlog;
 mod cancel;
 mod choose;
 mod direct;
@@ -39,7 +40,7 @@ pub(crate) mod tests;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use cancel::Oversight;
-use choose::{Offer, choose};
+use choose::{Chosen, Offer, choose};
 pub(crate) use doubt::Doubts;
 pub(crate) use finish::Finisher;
 pub(crate) use lanes::Lanes;
@@ -48,6 +49,9 @@ pub(crate) use start::{Marks, Starter, ToStart};
 /// Slices whose timers and forwards are performed side by side: one that waits for the locked head of
 /// another slice holds up few, and some connections are left.
 const ABREAST: usize = 4;
+
+/// A due job, small to move: thousands are put in order again and again.
+type Due = Box<DueJob>;
 
 /// When to look for due jobs.
 #[derive(Debug)]
@@ -177,31 +181,37 @@ impl Engine {
         let in_doubt = self.doubts.slices();
         ready.retain(|slice, _| !in_doubt.contains(slice));
         let slots = self.ctx.config().concurrency.saturating_sub(taken.ids.len());
-        let mut due = self.due(&ready, slots).await?;
+        let mut due = self.read_due(&ready, slots).await?;
         let parked = self.parked(&ready, &taken, slots).await?;
-        if !parked.is_empty() {
+        let has_parked = !parked.is_empty();
+        if has_parked {
             // Perhaps read ahead before its key was parked.
             let ids: HashSet<Uuid> = parked.iter().map(|job| job.id).collect();
             due.retain(|job| !ids.contains(&job.id));
+            self.ahead.backlog.retain(|job| !ids.contains(&job.id));
             due.extend(parked);
-            due.sort_by_key(|job| (job.priority, job.run_at, job.id));
         }
         due.retain(|job| ready.contains_key(&job.slice) && !taken.ids.contains(&job.id));
-        let (direct, due): (Vec<DueJob>, _) = due.into_iter().partition(|job| self.is_direct(job));
-        let holders = self.holders(&due, &taken).await?;
-        let pauses = self.lanes.pauses.clone();
-        let offer = Offer { taken, slots, pauses: &pauses, parked: &self.lanes.parked, holders };
-        let mut chosen = choose(due, offer, &mut self.lanes.shares);
+        let (direct, due): (Vec<Due>, _) = due.into_iter().partition(|job| self.is_direct(job));
+        let (paused, due): (Vec<Due>, Vec<Due>) =
+            due.into_iter().partition(|job| self.lanes.pauses.hold(job));
+        self.ahead.backlog.put(due);
+        let holders = self.holders(&taken).await?;
+        let offer = Offer { taken, slots, parked: &self.lanes.parked, holders };
+        let Chosen { start, blocked } =
+            choose(&mut self.ahead.backlog, offer, &mut self.lanes.shares);
         let direct = by_slice(direct.into_iter().map(|job| (job.slice, job)));
         let perform =
             |(slice, jobs)| direct::perform(&self.ctx, &self.leases, slice, ready[&slice], jobs);
         stream::iter(direct).for_each_concurrent(ABREAST, perform).await;
-        self.start(&ready, std::mem::take(&mut chosen.start)).await;
-        is_more |= self.clear_way(&ready, &chosen).await?;
+        self.start(&ready, start).await;
+        is_more |= self.clear_way(&ready, &blocked, &paused).await?;
         // A full page may not be all, and of a parked key only what may start was read.
-        let is_held_up =
-            chosen.is_held_up() || self.ahead.full.any() || !self.lanes.parked.is_empty();
-        self.ahead.keep(chosen);
+        let is_held_up = !blocked.is_empty()
+            || !self.ahead.backlog.is_empty()
+            || self.ahead.full.any()
+            || !self.lanes.parked.is_empty();
+        self.ahead.keep(blocked, has_parked);
         Ok(Left { is_held_up, is_more })
     }
 

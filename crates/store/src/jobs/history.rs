@@ -12,7 +12,7 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::finish::Run;
-use crate::consumer::{Consumer, fence, micros};
+use crate::consumer::{Consumer, fence_all, micros};
 use crate::{Error, Store};
 
 /// Days made ahead: upkeep runs daily, and may miss some.
@@ -76,15 +76,42 @@ pub struct JobDays {
     pub dropped: i32,
 }
 
+/// What former holders left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Crashes {
+    /// Runs that ended with their process and are noted now.
+    pub runs: u64,
+    /// The leases that have passed on, by slice and epoch: nothing under them is noted.
+    pub fenced: Vec<(i16, i64)>,
+}
+
 impl Store {
-    /// Notes the runs of a slice that ended with their process, once each: those marked under an
-    /// earlier epoch. To be called by a new holder, before it starts jobs.
-    ///
-    /// # Errors
-    /// [`Error::Fenced`] where the lease has passed on.
-    pub async fn note_crashes(&self, slice: i16, epoch: i64) -> Result<u64, Error> {
+    /// Notes the runs that ended with their process, once each: in slices that are held by these
+    /// leases, given by slice and epoch, those marked under an earlier epoch. To be called by a new
+    /// holder, before it starts jobs. All slices at once, since it reads all their jobs: a start
+    /// mark writes no index.
+    pub async fn note_crashes(&self, leases: &[(i16, i64)]) -> Result<Crashes, Error> {
+        let mut leases = leases.to_vec();
+        leases.sort_unstable();
+        match self.together(leases.len(), self.note_lost(&leases)).await {
+            Err(Error::OneByOne) => {
+                let mut all = Crashes::default();
+                for lease in leases.chunks(1) {
+                    let Crashes { runs, fenced } = self.note_lost(lease).await?;
+                    all.runs += runs;
+                    all.fenced.extend(fenced);
+                }
+                Ok(all)
+            }
+            noted => noted,
+        }
+    }
+
+    async fn note_lost(&self, leases: &[(i16, i64)]) -> Result<Crashes, Error> {
         let mut tx = self.pool.begin().await?;
-        fence(&mut tx, Consumer::Jobs, slice, epoch).await?;
+        let fenced = fence_all(&mut tx, Consumer::Jobs, leases).await?;
+        let held = leases.iter().filter(|lease| !fenced.contains(lease)).copied();
+        let (slices, epochs): (Vec<i16>, Vec<i64>) = held.unzip();
         let noted = sqlx::query!(
             "INSERT INTO tallylight.job_attempt (slice, job, attempt, kind, epoch, process, host, version,
                                                  started_at, outcome, error, trace, args_digest)
@@ -92,17 +119,19 @@ impl Store {
                     j.started_at, 'crashed', 'its process ended while it ran', j.trace,
                     tallylight.args_digest(j.args)
                FROM tallylight.job j
+               JOIN unnest($1::smallint[], $2::bigint[]) AS lease (slice, epoch)
+                 ON j.slice = lease.slice AND j.run_epoch < lease.epoch
                LEFT JOIN tallylight.job_holder h ON h.slice = j.slice AND h.epoch = j.run_epoch
-              WHERE j.slice = $1 AND j.run_epoch < $2
+              WHERE j.slice = ANY ($1) AND j.run_epoch IS NOT NULL
                 AND NOT EXISTS (SELECT FROM tallylight.job_attempt a
                                  WHERE a.slice = j.slice AND a.job = j.id AND a.attempt = j.attempt)",
-            slice,
-            epoch,
+            &slices,
+            &epochs,
         )
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(noted.rows_affected())
+        Ok(Crashes { runs: noted.rows_affected(), fenced })
     }
 
     /// The runs of a job that have ended and were kept, in order.

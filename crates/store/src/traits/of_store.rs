@@ -15,10 +15,11 @@ use uuid::Uuid;
 use super::{Answer, Follow, Log, Queue, Upkeep};
 use crate::{
     AfterSession, Appended, AppendedAll, AwaitedSession, Begin, Bucket, Cancellation, Child,
-    Committed, Consumer, DueJob, DueSchedule, EndedSession, EnqueueOptions, EventWait, Failing,
-    Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample, Keyring, KeysRemoved,
-    Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request, Sealed,
-    SealingKey, Started, StartedAll, Starts, Step, Store, TableRows, Tokens, Verified, Wakes, Word,
+    Committed, Consumer, Crashes, DueJob, DueSchedule, EndedSession, EnqueueOptions, EventWait,
+    Failing, Finish, Finished, Finishes, Fire, Hearing, Holder, JobDays, JobSample, Keyring,
+    KeysRemoved, Lease, Notifier, Partitions, Pauses, PendingRequest, Reacting, Receiver, Request,
+    Sealed, SealingKey, Started, StartedAll, Starts, Step, Store, TableRows, Tokens, Verified,
+    Wakes, Word,
 };
 
 impl Log for Store {
@@ -294,8 +295,8 @@ impl Queue for Store {
         Box::pin(self.job_tables())
     }
 
-    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
-        Box::pin(self.note_crashes(slice, epoch))
+    fn note_crashes<'a>(&'a self, leases: &'a [(i16, i64)]) -> Answer<'a, Crashes> {
+        Box::pin(self.note_crashes(leases))
     }
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {

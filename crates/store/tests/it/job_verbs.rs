@@ -131,7 +131,7 @@ async fn a_crash_tells_by_a_digest_which_arguments_were_the_same() {
     r.db.sql(change).await;
     r.db.expire(Jobs, SLICE).await;
     let next = r.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
-    assert_eq!(r.store.note_crashes(SLICE, next.epoch).await.unwrap(), 3);
+    assert_eq!(r.store.note_crashes(&[(SLICE, next.epoch)]).await.unwrap().runs, 3);
     let mut digests = Vec::new();
     for id in &r.ids {
         let attempt = r.store.job_attempts(SLICE, *id).await.unwrap().remove(0);
@@ -151,7 +151,7 @@ async fn a_run_whose_process_lives_is_lost_and_not_crashed_whoever_comes_first()
     let next = r.store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
     // The one before it is noted, the other after it was noted and started again.
     assert_eq!(r.store.acquit(SLICE, r.epoch, &[(r.ids[0], 1)]).await.unwrap(), 1);
-    assert_eq!(r.store.note_crashes(SLICE, next.epoch).await.unwrap(), 1);
+    assert_eq!(r.store.note_crashes(&[(SLICE, next.epoch)]).await.unwrap().runs, 1);
     assert!(r.store.job_attempts(SLICE, r.ids[0]).await.unwrap().is_empty());
     let started = r.store.mark_started(SLICE, next.epoch, &r.ids).await.unwrap();
     let crashes = |id| started.iter().find(|start| start.id == id).unwrap().crashes;
@@ -175,7 +175,7 @@ async fn who_may_work_may_sample_note_and_acquit() {
     assert_eq!(store.job_tables().await.unwrap().len(), 4);
     r.db.expire(Jobs, SLICE).await;
     let next = store.claim(Jobs, SLICE, Uuid::now_v7(), LONG).await.unwrap().unwrap();
-    assert_eq!(store.note_crashes(SLICE, next.epoch).await.unwrap(), 1);
+    assert_eq!(store.note_crashes(&[(SLICE, next.epoch)]).await.unwrap().runs, 1);
     store.mark_started(SLICE, next.epoch, &r.ids).await.unwrap();
     assert_eq!(store.acquit(SLICE, r.epoch, &[(r.ids[0], 1)]).await.unwrap(), 1);
 }

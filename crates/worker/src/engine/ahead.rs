@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use store::{DueJob, Error, Lane};
+use store::{Error, Lane};
 use tokio::time::Instant;
 
-use super::Engine;
-use super::choose::Chosen;
+use super::backlog::Backlog;
 use super::lanes::Full;
+use super::{Due, Engine};
 use crate::news::News;
 
 /// Due jobs of a slice and priority that are read at once, at least and at most.
@@ -32,8 +32,10 @@ const ASKS: Duration = Duration::from_millis(20);
 /// Due jobs that were read.
 #[derive(Debug)]
 pub(crate) struct Ahead {
-    /// Those that are not started, in their order.
-    jobs: Vec<DueJob>,
+    /// Those that are not started.
+    pub(super) backlog: Backlog,
+    /// The leases under which they were read.
+    leases: HashMap<i16, i64>,
     /// Pages that were full when they were read.
     pub(super) full: Full,
     /// Where there may be others by now.
@@ -53,7 +55,8 @@ impl Default for Ahead {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            jobs: Vec::new(),
+            backlog: Backlog::default(),
+            leases: HashMap::new(),
             full: Full::default(),
             stale: News::All,
             read_at: now,
@@ -101,32 +104,38 @@ impl Ahead {
         }
     }
 
-    /// Keeps what was not started, for the next claim. Also what is behind others of its key: what
-    /// comes later in its order must not pass it. But nothing of a parked key, of which each claim
-    /// reads what may start.
-    pub(super) fn keep(&mut self, chosen: Chosen) {
-        self.jobs = chosen.left;
-        self.jobs.extend(chosen.blocked);
-        self.jobs.retain(|job| job.lane != Lane::Parked);
-        self.jobs.sort_by_key(|job| (job.priority, job.run_at, job.id));
+    /// Keeps nothing of slices that are not `ready` any more.
+    fn forget_others(&mut self, ready: &HashMap<i16, i64>) {
+        if self.leases != *ready {
+            self.backlog.retain(|job| ready.contains_key(&job.slice));
+            self.leases.clone_from(ready);
+        }
+    }
+
+    /// Keeps what is behind others of its key for the next claim: what comes later in its order must
+    /// not pass it. But nothing of a parked key, of which each claim reads what may start.
+    pub(super) fn keep(&mut self, blocked: Vec<Due>, has_parked: bool) {
+        self.backlog.put(blocked.into_iter().filter(|job| job.lane != Lane::Parked));
+        if has_parked {
+            self.backlog.retain(|job| job.lane != Lane::Parked);
+        }
     }
 }
 
 impl Engine {
-    /// The due jobs of the ready slices to choose from, in their order: those that were read ahead,
-    /// or as many as may start in the next few claims.
-    pub(super) async fn due(
+    /// Reads due jobs of the ready slices, as many as may start in the next few claims, where there is
+    /// reason to; they take the place of what was read of their slices before.
+    pub(super) async fn read_due(
         &mut self,
         ready: &HashMap<i16, i64>,
         slots: usize,
-    ) -> Result<Vec<DueJob>, Error> {
-        if self.ahead.jobs.len() < slots && self.ahead.full.any() {
+    ) -> Result<Vec<Due>, Error> {
+        self.ahead.forget_others(ready);
+        if self.ahead.backlog.len() < slots && self.ahead.full.any() {
             self.ahead.stale = News::All;
         }
         let of: Option<Vec<i16>> = match &self.ahead.stale {
-            News::Of(slices) if slices.is_empty() => {
-                return Ok(std::mem::take(&mut self.ahead.jobs));
-            }
+            News::Of(slices) if slices.is_empty() => return Ok(Vec::new()),
             News::Of(slices) => Some(slices.iter().copied().collect()),
             News::All => None,
         };
@@ -135,18 +144,18 @@ impl Engine {
         let page = all.div_ceil(ready.len().max(1)).clamp(PAGE.0, PAGE.1);
         let most = i64::try_from(page).unwrap_or(i64::MAX);
         let (store, process) = (self.ctx.store(), self.ctx.process());
-        let mut due = store.due_jobs(process, of.as_deref(), most, &self.lanes.fair_after).await?;
+        let read = store.due_jobs(process, of.as_deref(), most, &self.lanes.fair_after).await?;
+        let due: Vec<Due> = read.into_iter().map(Due::new).collect();
         let is_read = |slice: i16| of.as_ref().is_none_or(|of| of.contains(&slice));
         self.ahead.full.renew(Full::of(&due, page), is_read);
         self.ahead.stale = News::default();
         let read = ready.keys().filter(|slice| is_read(**slice));
         self.ahead.to_ask.extend(read.map(|slice| (*slice, begun)));
-        let before = std::mem::take(&mut self.ahead.jobs);
         if of.is_none() {
             self.ahead.read_at = begun;
-        } else if !before.is_empty() {
-            due.extend(before.into_iter().filter(|job| !is_read(job.slice)));
-            due.sort_by_key(|job| (job.priority, job.run_at, job.id));
+            self.ahead.backlog.clear();
+        } else {
+            self.ahead.backlog.retain(|job| !is_read(job.slice));
         }
         Ok(due)
     }

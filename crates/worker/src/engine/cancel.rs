@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use store::{Cancellation, Consumer, Error, Finish};
+use store::{Cancellation, Consumer, Crashes, Error, Finish};
 use tokio::time::Instant;
 
 use super::{Engine, finish, outcome};
@@ -48,23 +48,21 @@ impl Engine {
         seen.retain(|slice, epoch| held.get(slice) == Some(epoch));
         let new: Vec<(i16, i64)> =
             held.iter().filter(|(s, _)| !seen.contains_key(s)).map(|(s, e)| (*s, *e)).collect();
-        for (slice, epoch) in &new {
-            match self.ctx.store().note_crashes(*slice, *epoch).await {
-                Ok(0) => {}
-                Ok(runs) => {
-                    self.ctx.metrics().jobs.crashed.inc_by(runs);
-                    tracing::warn!(slice, runs, "a process died while it ran these jobs");
-                }
-                // It is not claimed from: its jobs' marks are fenced too.
-                Err(Error::Fenced { .. }) => {
-                    self.leases.forget(Consumer::Jobs, *slice, *epoch);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            self.oversight.seen.insert(*slice, *epoch);
+        if new.is_empty() {
+            return Ok(false);
         }
-        Ok(!new.is_empty())
+        let Crashes { runs, fenced } = self.ctx.store().note_crashes(&new).await?;
+        if runs > 0 {
+            self.ctx.metrics().jobs.crashed.inc_by(runs);
+            tracing::warn!(runs, "processes died while they ran these jobs");
+        }
+        for (slice, epoch) in &fenced {
+            // It is not claimed from: its jobs' marks are fenced too.
+            self.leases.forget(Consumer::Jobs, *slice, *epoch);
+        }
+        let noted = new.into_iter().filter(|lease| !fenced.contains(lease));
+        self.oversight.seen.extend(noted);
+        Ok(true)
     }
 
     /// Ends the cancelled jobs that wait, and aborts those that run here.

@@ -1,17 +1,19 @@
-//! Which of the due jobs start: plain values in, plain values out.
+//! Which of the jobs that wait start: plain values in, plain values out.
 //!
-//! A job *fits* if and only if it is not paused, fewer jobs of its key run than its limit, no
+//! A job *fits* if and only if fewer jobs of its key run than its limit, no
 //! earlier job of its key waits, and it is no suspect or no other suspect runs. To an *ordered* job
 //! those that hold its key count as running; one that holds it itself is earlier than all that do
 //! not. Of those that fit, priorities share the slots 8:4:2:1, and within a priority fair keys take
 //! turns: first the one of which the fewest run, then the one whose last
 //! turn is longest ago. So nothing starves that fits, and jobs of a key start in their order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use store::{DueJob, Lane, Pauses};
+use store::{DueJob, Lane};
 use uuid::Uuid;
 
+use super::Due;
+use super::backlog::{Backlog, Waiting};
 use super::lanes::Key;
 use crate::claimed::SUSPECT;
 use crate::running::Taken;
@@ -25,8 +27,6 @@ pub(super) struct Offer<'a> {
     pub(super) taken: Taken,
     /// Jobs that may start.
     pub(super) slots: usize,
-    /// What is paused.
-    pub(super) pauses: &'a Pauses,
     /// Keys with parked jobs: those go first.
     pub(super) parked: &'a BTreeMap<Key, Option<i16>>,
     /// Ordered jobs that have started, have not ended and do not run.
@@ -40,20 +40,9 @@ pub(super) type Holders = BTreeMap<Key, BTreeSet<Uuid>>;
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
     /// To be started, in this order.
-    pub(super) start: Vec<DueJob>,
-    /// Paused.
-    pub(super) paused: Vec<DueJob>,
+    pub(super) start: Vec<Due>,
     /// Behind jobs of their key.
-    pub(super) blocked: Vec<DueJob>,
-    /// Of those that fit, what found no slot.
-    pub(super) left: Vec<DueJob>,
-}
-
-impl Chosen {
-    /// Whether something is left that fits once a run has ended.
-    pub(super) fn is_held_up(&self) -> bool {
-        !self.blocked.is_empty() || !self.left.is_empty()
-    }
+    pub(super) blocked: Vec<Due>,
 }
 
 /// Whose turn it is. Kept from choice to choice.
@@ -86,43 +75,11 @@ impl Shares {
     }
 }
 
-/// Jobs of one priority, by whose they are, each in their order.
-#[derive(Default)]
-struct Waiting(BTreeMap<String, VecDeque<DueJob>>);
-
-impl Waiting {
-    /// The owner whose turn it is.
-    fn owner(&self, taken: &Taken, shares: &Shares) -> Option<String> {
-        let runs = |whose: &String| taken.fair_keys.get(whose).copied().unwrap_or_default();
-        let last = |whose: &String| shares.last_turns.get(whose).copied().unwrap_or_default();
-        self.0.keys().min_by_key(|whose| (runs(whose), last(whose))).cloned()
-    }
-
-    /// The next job of an owner.
-    fn pop(&mut self, whose: &str) -> Option<DueJob> {
-        let jobs = self.0.get_mut(whose)?;
-        let job = jobs.pop_front();
-        if jobs.is_empty() {
-            self.0.remove(whose);
-        }
-        job
-    }
-}
-
-/// Chooses among due jobs, sorted by priority and time.
-pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -> Chosen {
-    let Offer { mut taken, mut slots, pauses, parked, mut holders } = offer;
+/// Chooses among the jobs that wait; those that do not start stay there, but for the blocked ones.
+pub(super) fn choose(backlog: &mut Backlog, offer: Offer<'_>, shares: &mut Shares) -> Chosen {
+    let Offer { mut taken, mut slots, parked, mut holders } = offer;
     let mut chosen = Chosen::default();
-    let mut waiting: [Waiting; 4] = std::array::from_fn(|_| Waiting::default());
-    for job in jobs {
-        if pauses.hold(&job) {
-            chosen.paused.push(job);
-        } else {
-            let nth = usize::try_from(job.priority - 1).unwrap_or_default().min(3);
-            let whose = job.fair_key.clone().unwrap_or_default();
-            waiting[nth].0.entry(whose).or_default().push_back(job);
-        }
-    }
+    let waiting = &mut backlog.priorities;
     let owners: HashSet<String> = waiting.iter().flat_map(|w| w.0.keys().cloned()).collect();
     shares.last_turns.retain(|whose, _| owners.contains(whose));
     let mut closed: BTreeSet<String> = BTreeSet::new();
@@ -131,7 +88,8 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
             pass_blocked(&mut waiting[nth], &taken, &mut closed, (parked, &holders), &mut chosen)
         });
         let Some(nth) = shares.next(has) else { break };
-        let Some(whose) = waiting[nth].owner(&taken, shares) else { break };
+        let last = |whose: &str| shares.last_turns.get(whose).copied().unwrap_or_default();
+        let Some(whose) = waiting[nth].owner(&taken, last) else { break };
         let Some(job) = waiting[nth].pop(&whose) else { break };
         slots -= 1;
         shares.took(&whose);
@@ -141,12 +99,11 @@ pub(super) fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -
         {
             holding.remove(&job.id);
         }
-        *taken.keys.entry(job.key().to_owned()).or_default() += 1;
-        *taken.fair_keys.entry(whose).or_default() += 1;
-        taken.has_suspect |= job.crashes >= SUSPECT;
+        *taken.keys.entry(job.key().into()).or_default() += 1;
+        *taken.fair_keys.entry(whose.into()).or_default() += 1;
+        taken.suspects += usize::from(job.crashes >= SUSPECT);
         chosen.start.push(job);
     }
-    chosen.left.extend(waiting.into_iter().flat_map(|w| w.0.into_values().flatten()));
     chosen
 }
 
@@ -173,7 +130,7 @@ fn pass_blocked(
                 && job.lane != Lane::Parked
                 && parked.contains_key(&key_of(job));
             let is_full = runs + others >= usize::from(job.limit.unsigned_abs())
-                || taken.has_suspect && job.crashes >= SUSPECT
+                || taken.suspects > 0 && job.crashes >= SUSPECT
                 || closed.contains(job.key()) && !holds;
             if !is_behind && !is_full {
                 break;

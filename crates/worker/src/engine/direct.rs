@@ -11,7 +11,7 @@ use domain::event::{Event, NewEvent, TimerElapsed};
 use domain::ids::derived_id;
 use store::{Consumer, DueJob, Ending, Error, Finish};
 
-use super::{outcome, relays};
+use super::{Due, outcome, relays};
 use crate::context::Context;
 use crate::leases::{Leases, chain};
 use crate::notes::About;
@@ -25,9 +25,9 @@ pub(super) async fn perform(
     leases: &Leases,
     slice: i16,
     epoch: i64,
-    jobs: Vec<DueJob>,
+    jobs: Vec<Due>,
 ) {
-    let (words, jobs): (Vec<DueJob>, _) = jobs.into_iter().partition(|job| job.kind == RELAY);
+    let (words, jobs): (Vec<Due>, _) = jobs.into_iter().partition(|job| job.kind == RELAY);
     let mut finishes = Vec::with_capacity(jobs.len());
     let mut runs = Vec::with_capacity(jobs.len());
     let mut waiting = relays::perform(ctx, leases, words).await;

@@ -9,9 +9,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use store::{Consumer, DueJob, Ending, Error, Finish};
+use store::{Consumer, Ending, Error, Finish};
 
-use super::Engine;
+use super::{Due, Engine};
 use crate::leases::chain;
 
 /// Starts of one slice in doubt.
@@ -25,8 +25,8 @@ pub(crate) struct Doubt {
 
 impl Doubt {
     /// Of jobs that may have been started under a lease, given by slice and epoch.
-    pub(super) fn of((slice, epoch): (i16, i64), jobs: &[DueJob]) -> Self {
-        let run = |job: &DueJob| Finish {
+    pub(super) fn of((slice, epoch): (i16, i64), jobs: &[Due]) -> Self {
+        let run = |job: &Due| Finish {
             id: job.id,
             attempt: job.attempt + 1,
             ending: Ending::Released,

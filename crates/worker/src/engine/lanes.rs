@@ -13,8 +13,8 @@ use store::{DueJob, Error, Holder, Lane, Pauses};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Engine;
-use super::choose::{Chosen, Holders, Shares};
+use super::choose::{Holders, Shares};
+use super::{Due, Engine};
 use crate::news::News;
 use crate::running::Taken;
 
@@ -58,7 +58,7 @@ impl Lanes {
     /// Parked keys that may have a job to start, the next in turn.
     fn probes(&mut self, slices: &HashMap<i16, i64>, taken: &Taken) -> Vec<Key> {
         let may_start = |(key, limit): &(&Key, &Option<i16>)| {
-            let runs = taken.keys.get(&key.1).copied().unwrap_or_default();
+            let runs = taken.keys.get(key.1.as_str()).copied().unwrap_or_default();
             slices.contains_key(&key.0)
                 && limit.is_none_or(|limit| runs < usize::from(limit.unsigned_abs()))
                 && !self.pauses.keys.contains(&key.1)
@@ -142,7 +142,7 @@ impl Engine {
         slices: &HashMap<i16, i64>,
         taken: &Taken,
         slots: usize,
-    ) -> Result<Vec<DueJob>, Error> {
+    ) -> Result<Vec<Due>, Error> {
         if slots == 0 || self.lanes.parked.is_empty() {
             return Ok(Vec::new());
         }
@@ -165,13 +165,16 @@ impl Engine {
                 self.ctx.store().still_parked(&empty).await?.into_iter().collect();
             self.lanes.parked.retain(|key, _| !empty.contains(key) || left.contains(key));
         }
-        Ok(jobs)
+        Ok(jobs.into_iter().map(Due::new).collect())
     }
 
-    /// The jobs that hold keys of due ordered ones and do not run: they wait for their next try. Read
+    /// The jobs that hold keys of ordered ones in the backlog and do not run: they wait for their next try. Read
     /// after what runs was noted, so that one whose run ends meanwhile is counted once.
-    pub(super) async fn holders(&self, due: &[DueJob], taken: &Taken) -> Result<Holders, Error> {
-        let ordered = due.iter().filter(|job| job.ordered);
+    pub(super) async fn holders(&self, taken: &Taken) -> Result<Holders, Error> {
+        if !self.ahead.backlog.has_ordered {
+            return Ok(Holders::new());
+        }
+        let ordered = self.ahead.backlog.iter().filter(|job| job.ordered);
         let keys: BTreeSet<Key> = ordered.map(|job| (job.slice, job.key().to_owned())).collect();
         if keys.is_empty() {
             return Ok(Holders::new());
@@ -191,11 +194,12 @@ impl Engine {
     pub(super) async fn clear_way(
         &mut self,
         slices: &HashMap<i16, i64>,
-        chosen: &Chosen,
+        blocked: &[Due],
+        paused: &[Due],
     ) -> Result<bool, Error> {
         let mut moved = 0;
         let full = &self.ahead.full;
-        for (slice, in_way) in in_way(&chosen.blocked, |job| full.has(job)) {
+        for (slice, in_way) in in_way(blocked, |job| full.has(job)) {
             let keys: Vec<String> = in_way.keys.into_iter().collect();
             // Before it is sent: an answer that is lost may have parked them.
             self.lanes.parked.extend(keys.iter().map(|key| ((slice, key.clone()), None)));
@@ -205,7 +209,7 @@ impl Engine {
         }
         // At the front of a parked key it would hide what is not paused.
         let hides = |job: &DueJob| full.has(job) || job.lane == Lane::Parked;
-        for (slice, in_way) in in_way(&chosen.paused, hides) {
+        for (slice, in_way) in in_way(paused, hides) {
             let fair_keys: Vec<String> = in_way.fair_keys.into_iter().collect();
             let pauses = &self.lanes.pauses;
             let store = self.ctx.store();
@@ -226,7 +230,7 @@ pub(super) struct Full {
 
 impl Full {
     /// Of what was read, so many of each slice and priority at most.
-    pub(super) fn of(due: &[DueJob], page: usize) -> Self {
+    pub(super) fn of(due: &[Due], page: usize) -> Self {
         let mut full = Self::default();
         for job in due {
             match (&job.fair_key, job.lane) {
@@ -275,7 +279,7 @@ struct InWay {
     fair_keys: BTreeSet<String>,
 }
 
-fn in_way(jobs: &[DueJob], is: impl Fn(&DueJob) -> bool) -> BTreeMap<i16, InWay> {
+fn in_way(jobs: &[Due], is: impl Fn(&DueJob) -> bool) -> BTreeMap<i16, InWay> {
     let mut slices: BTreeMap<i16, InWay> = BTreeMap::new();
     for job in jobs.iter().filter(|job| is(job)) {
         let in_way = slices.entry(job.slice).or_default();

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use store::{Consumer, DueJob, Ending, Error, EventWait, Finish, Relay, Word};
+use store::{Consumer, Ending, Error, EventWait, Finish, Relay, Word};
 use uuid::Uuid;
 
+use super::Due;
 use crate::context::Context;
 use crate::leases::{Leases, chain};
 use crate::steps;
@@ -27,7 +28,7 @@ struct There {
 }
 
 /// Performs relays. Returns the ends of those that are done.
-pub(super) async fn perform(ctx: &Context, leases: &Leases, jobs: Vec<DueJob>) -> Vec<Finish> {
+pub(super) async fn perform(ctx: &Context, leases: &Leases, jobs: Vec<Due>) -> Vec<Finish> {
     let mut finishes = Vec::new();
     let mut slices: BTreeMap<i16, There> = BTreeMap::new();
     for job in jobs {

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use store::{Consumer, DueJob, Ending, Error, Finish, Started, StartedAll, Starts};
+use store::{Consumer, Ending, Error, Finish, Started, StartedAll, Starts};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::doubt::{Doubt, Doubts};
-use super::{Engine, finish, outcome};
+use super::{Due, Engine, finish, outcome};
 use crate::claimed::ClaimedJob;
 use crate::context::Context;
 use crate::jobs;
@@ -27,7 +27,7 @@ pub(crate) type Marks = Arc<Mutex<()>>;
 
 /// A job that was chosen, and the epoch of the lease to start it under.
 pub(crate) struct ToStart {
-    job: DueJob,
+    job: Due,
     epoch: i64,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Starter {
 }
 
 /// Chosen jobs by their leases, slices in ascending order.
-type Parts = BTreeMap<(i16, i64), Vec<DueJob>>;
+type Parts = BTreeMap<(i16, i64), Vec<Due>>;
 
 /// What a round of marks came to.
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl Marked {
 
 impl Engine {
     /// Starts jobs of the ready slices, in this order.
-    pub(super) async fn start(&mut self, ready: &HashMap<i16, i64>, chosen: Vec<DueJob>) {
+    pub(super) async fn start(&mut self, ready: &HashMap<i16, i64>, chosen: Vec<Due>) {
         let mut to_mark = Vec::new();
         for job in chosen {
             let epoch = ready[&job.slice];
@@ -85,7 +85,7 @@ impl Engine {
             } else {
                 let attempt = job.attempt + 1;
                 self.ctx.metrics().jobs.started(&job.kind, job.waited.so_far());
-                let job = ClaimedJob::new(job, epoch, attempt);
+                let job = ClaimedJob::new(*job, epoch, attempt);
                 hand_out(&self.jobs, &self.running, job).await;
             }
         }
@@ -147,7 +147,7 @@ impl Starter {
 
     /// Marks jobs, by one transaction where the database can do that.
     async fn mark(&self, parts: &Parts) -> Marked {
-        let of = |(&(slice, epoch), jobs): (&(i16, i64), &Vec<DueJob>)| Starts {
+        let of = |(&(slice, epoch), jobs): (&(i16, i64), &Vec<Due>)| Starts {
             slice,
             epoch,
             ids: jobs.iter().map(|job| job.id).collect(),
@@ -180,7 +180,7 @@ impl Starter {
                 };
                 job.args = start.args.unwrap_or(job.args);
                 self.ctx.metrics().jobs.started(&job.kind, job.waited.so_far());
-                let job = ClaimedJob::new(job, epoch, start.attempt);
+                let job = ClaimedJob::new(*job, epoch, start.attempt);
                 if start.crashes > jobs::max_crashes(&job.kind) {
                     self.quarantine(&job, start.crashes).await;
                 } else {

@@ -4,8 +4,8 @@ use domain::ids::Timestamp;
 use uuid::Uuid;
 
 use super::{DeadRow, JobRow, NEVER, is_held, is_reserved};
-use crate::testing::tables::Tables;
-use crate::{Cancellation, Cancelled, Consumer, Error};
+use crate::testing::tables::{SliceTables, Tables};
+use crate::{Cancellation, Cancelled, Consumer, Crashes, Error};
 
 impl Tables {
     pub(in crate::testing) fn acquit(
@@ -95,19 +95,31 @@ impl Tables {
 
     pub(in crate::testing) fn note_crashes(
         &mut self,
-        slice: i16,
-        epoch: i64,
-    ) -> Result<u64, Error> {
-        let tables = self.fence(Consumer::Jobs, slice, epoch)?;
+        leases: &[(i16, i64)],
+    ) -> Result<Crashes, Error> {
+        let mut crashes = Crashes::default();
+        for (slice, epoch) in leases {
+            match self.fence(Consumer::Jobs, *slice, *epoch) {
+                Ok(tables) => crashes.runs += tables.note_crashes(*epoch),
+                Err(Error::Fenced { slice }) => crashes.fenced.push((slice, *epoch)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(crashes)
+    }
+}
+
+impl SliceTables {
+    fn note_crashes(&mut self, epoch: i64) -> u64 {
         let mut noted = 0;
-        for (id, job) in &tables.jobs {
+        for (id, job) in &self.jobs {
             let is_crashed = job.run_epoch.is_some_and(|run| run < epoch);
             let run = (*id, job.attempt);
-            if is_crashed && !tables.attempts.iter().any(|(of, _)| *of == run) {
-                tables.attempts.push((run, "crashed"));
+            if is_crashed && !self.attempts.iter().any(|(of, _)| *of == run) {
+                self.attempts.push((run, "crashed"));
                 noted += 1;
             }
         }
-        Ok(noted)
+        noted
     }
 }

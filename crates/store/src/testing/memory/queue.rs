@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::Memory;
 use crate::{
-    Answer, Begin, Cancellation, Child, DueJob, DueSchedule, EnqueueOptions, EventWait, Finish,
-    Finished, Finishes, Fire, Holder, JobSample, Pauses, Queue, Started, StartedAll, Starts, Step,
-    TableRows, Word,
+    Answer, Begin, Cancellation, Child, Crashes, DueJob, DueSchedule, EnqueueOptions, EventWait,
+    Finish, Finished, Finishes, Fire, Holder, JobSample, Pauses, Queue, Started, StartedAll,
+    Starts, Step, TableRows, Word,
 };
 
 impl Queue for Memory {
@@ -155,8 +155,9 @@ impl Queue for Memory {
         self.call("job_tables", |_, _| Ok(Vec::new()))
     }
 
-    fn note_crashes(&self, slice: i16, epoch: i64) -> Answer<'_, u64> {
-        self.call("note_crashes", move |tables, _| tables.note_crashes(slice, epoch))
+    fn note_crashes<'a>(&'a self, leases: &'a [(i16, i64)]) -> Answer<'a, Crashes> {
+        let leases = leases.to_vec();
+        self.call("note_crashes", move |tables, _| tables.note_crashes(&leases))
     }
 
     fn cancellations(&self, process: Uuid) -> Answer<'_, Vec<Cancellation>> {

@@ -276,10 +276,7 @@ pub(super) enum Call {
         force: bool,
     },
     Cancellations(Uuid),
-    NoteCrashes {
-        slice: i16,
-        epoch: i64,
-    },
+    NoteCrashes(Vec<(i16, i64)>),
     /// Tokens of a bucket that refills by the hour.
     TakeTokens {
         name: &'static str,

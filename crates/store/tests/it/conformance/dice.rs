@@ -474,7 +474,9 @@ impl Dice<'_> {
     }
 
     pub(super) fn note_crashes(&mut self, slice: i16) -> Call {
-        Call::NoteCrashes { slice, epoch: self.epoch(Consumer::Jobs, slice) }
+        let slices = [slice, (slice + 1) % SLICES];
+        let slices = &slices[..if self.once_in(2) { 1 } else { 2 }];
+        Call::NoteCrashes(slices.iter().map(|s| (*s, self.epoch(Consumer::Jobs, *s))).collect())
     }
 
     /// Rates whose waits are whole hours or far from half of one.

@@ -148,7 +148,7 @@ impl Side {
             | Call::Mark { .. }
             | Call::MarkAll(_)
             | Call::Cancellations(_)
-            | Call::NoteCrashes { .. }
+            | Call::NoteCrashes(_)
             | Call::TakeTokens { .. }
             | Call::JobAge { .. }
             | Call::AwaitedSessions
@@ -254,7 +254,10 @@ impl Side {
                 let found = work.cancellations(*process).await;
                 told(found.map(|all| sorted(all.iter().map(told_one).collect())))
             }
-            Call::NoteCrashes { slice, epoch } => told(work.note_crashes(*slice, *epoch).await),
+            Call::NoteCrashes(leases) => {
+                let crashes = work.note_crashes(leases).await;
+                told(crashes.map(|told| (told.runs, sorted(told.fenced))))
+            }
             Call::Finish { slice, epoch, runs } => {
                 let runs: Vec<Finish> = runs.iter().map(Self::run).collect();
                 let ended = work.finish(*slice, *epoch, &runs).await;

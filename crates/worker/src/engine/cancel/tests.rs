@@ -130,7 +130,8 @@ async fn a_quarantine_tells_which_args_killed_which_build() {
         let lease = store.claim(Consumer::Jobs, slice, process, Duration::ZERO).await.unwrap();
         let epoch = lease.unwrap().epoch;
         // What an engine does with a slice that it takes.
-        assert_eq!(store.note_crashes(slice, epoch).await.unwrap(), u64::from(n > 0));
+        let crashes = store.note_crashes(&[(slice, epoch)]).await.unwrap();
+        assert_eq!(crashes.runs, u64::from(n > 0));
         store.mark_started(slice, epoch, &[id]).await.unwrap();
         killed.push((process, format!("9.{n}")));
     }

@@ -38,6 +38,13 @@ fn of(n: u32, whose: &str) -> DueJob {
     DueJob { fair_key: Some(whose.to_owned()), lane: Lane::Shared, ..job(n, &n.to_string(), 2) }
 }
 
+/// Chooses among these. What is left waits no longer than the test.
+fn choose(jobs: Vec<DueJob>, offer: Offer<'_>, shares: &mut Shares) -> Chosen {
+    let mut backlog = Backlog::default();
+    backlog.put(jobs.into_iter().map(Due::new));
+    super::choose(&mut backlog, offer, shares)
+}
+
 fn pick_held(
     jobs: Vec<DueJob>,
     taken: Taken,
@@ -45,8 +52,8 @@ fn pick_held(
     holders: Holders,
     shares: &mut Shares,
 ) -> Chosen {
-    let (pauses, parked) = (Pauses::default(), BTreeMap::new());
-    choose(jobs, Offer { taken, slots, pauses: &pauses, parked: &parked, holders }, shares)
+    let parked = BTreeMap::new();
+    choose(jobs, Offer { taken, slots, parked: &parked, holders }, shares)
 }
 
 /// Chooses with so many slots, nothing paused, parked or held.
@@ -54,7 +61,7 @@ fn pick(jobs: Vec<DueJob>, taken: Taken, slots: usize, shares: &mut Shares) -> C
     pick_held(jobs, taken, slots, Holders::new(), shares)
 }
 
-fn numbers(jobs: &[DueJob]) -> Vec<u128> {
+fn numbers(jobs: &[Due]) -> Vec<u128> {
     jobs.iter().map(|job| job.id.as_u128()).collect()
 }
 
@@ -64,7 +71,6 @@ fn jobs_of_a_key_start_one_at_a_time_and_in_order() {
     let chosen = pick(due, Taken::default(), 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [1, 3]);
     assert_eq!(numbers(&chosen.blocked), [2]);
-    assert!(chosen.is_held_up());
 }
 
 #[test]
@@ -75,8 +81,7 @@ fn a_suspect_starts_while_no_other_suspect_runs_and_holds_up_nobody_else() {
     let chosen = pick(due.clone(), Taken::default(), 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [1, 3, 5]);
     assert_eq!(numbers(&chosen.blocked), [2, 4], "and the jobs of its key stay behind it");
-    assert!(chosen.is_held_up());
-    let taken = Taken { has_suspect: true, ..Taken::default() };
+    let taken = Taken { suspects: 1, ..Taken::default() };
     let chosen = pick(due, taken, 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [3, 5]);
 }
@@ -84,7 +89,7 @@ fn a_suspect_starts_while_no_other_suspect_runs_and_holds_up_nobody_else() {
 #[test]
 fn as_many_of_a_key_run_as_its_limit_says_counting_those_that_run() {
     let limited = |n| DueJob { limit: 3, limit_key: Some("k".to_owned()), ..job(n, "x", 2) };
-    let taken = Taken { keys: HashMap::from([("k".to_owned(), 1)]), ..Taken::default() };
+    let taken = Taken { keys: HashMap::from([("k".into(), 1)]), ..Taken::default() };
     let chosen = pick((1..6).map(limited).collect(), taken, 9, &mut Shares::default());
     assert_eq!(numbers(&chosen.start), [1, 2]);
 }
@@ -131,7 +136,7 @@ fn an_ordered_job_waits_for_the_one_that_holds_its_key_and_that_one_goes_before_
 fn of_a_key_with_a_limit_so_many_hold_it_whether_they_run_or_wait() {
     let due: Vec<DueJob> = (1..=4).map(|n| ordered(n, 3)).collect();
     let of = |runs, holders: &[u128]| {
-        let taken = Taken { keys: HashMap::from([("a".to_owned(), runs)]), ..Taken::default() };
+        let taken = Taken { keys: HashMap::from([("a".into(), runs)]), ..Taken::default() };
         let due = due.clone();
         numbers(&pick_held(due, taken, 9, held_by(holders), &mut Shares::default()).start)
     };
@@ -144,9 +149,9 @@ fn of_a_key_with_a_limit_so_many_hold_it_whether_they_run_or_wait() {
 fn a_holder_of_a_parked_key_is_not_behind_what_is_parked() {
     let parked = BTreeMap::from([((0, "a".to_owned()), None)]);
     let due = vec![DueJob { lane: Lane::Parked, ..ordered(1, 1) }, ordered(9, 1)];
-    let (taken, pauses) = (Taken::default(), Pauses::default());
+    let taken = Taken::default();
     let holders = held_by(&[9]);
-    let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
+    let offer = Offer { taken, slots: 9, parked: &parked, holders };
     let chosen = choose(due, offer, &mut Shares::default());
     assert_eq!((numbers(&chosen.start), numbers(&chosen.blocked)), (vec![9], vec![1]));
 }
@@ -156,10 +161,10 @@ fn parked_jobs_of_a_key_go_before_those_found_by_time() {
     let parked = BTreeMap::from([((0, "a".to_owned()), None)]);
     let mut due = vec![job(1, "a", 2), DueJob { lane: Lane::Parked, ..job(2, "a", 2) }];
     let choose = |due| {
-        let (taken, pauses) = (Taken::default(), Pauses::default());
+        let taken = Taken::default();
         let holders = Holders::new();
-        let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
-        super::choose(due, offer, &mut Shares::default())
+        let offer = Offer { taken, slots: 9, parked: &parked, holders };
+        self::choose(due, offer, &mut Shares::default())
     };
     assert_eq!(numbers(&choose(due.clone()).start), [2]);
     due.pop();
@@ -211,19 +216,30 @@ fn who_had_no_turn_for_longest_is_next_also_over_many_looks() {
 
 #[test]
 fn who_runs_least_is_next() {
-    let taken = Taken { fair_keys: HashMap::from([("a".to_owned(), 2)]), ..Taken::default() };
+    let taken = Taken { fair_keys: HashMap::from([("a".into(), 2)]), ..Taken::default() };
     let due = (0..9).map(|n| of(n, if n % 2 == 0 { "a" } else { "b" })).collect();
     let chosen = pick(due, taken, 2, &mut Shares::default());
     assert!(chosen.start.iter().all(|job| job.fair_key.as_deref() == Some("b")));
 }
 
 #[test]
-fn paused_jobs_do_not_start_and_hold_up_nobody() {
-    let pauses = Pauses { kinds: vec!["test_ok".to_owned()], ..Pauses::default() };
-    let due = vec![job(1, "a", 2), DueJob { kind: "test_other".to_owned(), ..job(2, "a", 2) }];
-    let (taken, parked, holders) = (Taken::default(), BTreeMap::new(), Holders::new());
-    let offer = Offer { taken, slots: 9, pauses: &pauses, parked: &parked, holders };
-    let chosen = choose(due, offer, &mut Shares::default());
-    assert_eq!((numbers(&chosen.start), numbers(&chosen.paused)), (vec![2], vec![1]));
-    assert!(!chosen.is_held_up());
+fn what_is_left_waits_for_the_next_choice_in_its_order_with_what_is_put_in_later() {
+    let mut backlog = Backlog::default();
+    let mut shares = Shares::default();
+    let mut start = |backlog: &mut Backlog| {
+        let parked = BTreeMap::new();
+        let (taken, holders) = (Taken::default(), Holders::new());
+        let offer = Offer { taken, slots: 2, parked: &parked, holders };
+        let Chosen { start, blocked } = super::choose(backlog, offer, &mut shares);
+        backlog.put(blocked);
+        numbers(&start)
+    };
+    backlog.put([3, 4, 5, 7].map(|n| Due::new(job(n, "a", 2))));
+    backlog.put([6, 8].map(|n| Due::new(job(n, &n.to_string(), 2))));
+    assert_eq!(start(&mut backlog), [3, 6], "one of the key");
+    backlog.put([1, 2].map(|n| Due::new(job(n, "a", 2))));
+    assert_eq!(start(&mut backlog), [1, 8]);
+    backlog.retain(|job| job.id != Uuid::from_u128(4));
+    assert_eq!([1; 3].map(|_| start(&mut backlog)), [[2], [5], [7]]);
+    assert!(backlog.is_empty() && start(&mut backlog).is_empty());
 }
