@@ -211,11 +211,9 @@ impl Engine {
         let hides = |job: &DueJob| full.has(job) || job.lane == Lane::Parked;
         for (slice, in_way) in in_way(paused, hides) {
             let fair_keys: Vec<String> = in_way.fair_keys.into_iter().collect();
-            let pauses = &self.lanes.pauses;
-            let store = self.ctx.store();
+            let (store, by) = (self.ctx.store(), &self.lanes.pauses);
             let _marks = self.marks.lock().await;
-            moved +=
-                store.set_aside(slice, slices[&slice], pauses, &fair_keys, &in_way.ids).await?;
+            moved += store.set_aside(slice, slices[&slice], by, &fair_keys, &in_way.ids).await?;
         }
         Ok(moved > 0)
     }
