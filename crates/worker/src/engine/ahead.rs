@@ -17,7 +17,7 @@ use super::{Due, Engine};
 use crate::news::News;
 
 /// Due jobs of a slice and priority that are read at once, at least and at most.
-const PAGE: (usize, usize) = (64, 512);
+const PAGE: (usize, usize) = (64, 1_024);
 
 /// Times the slots that are read at once.
 const READS: usize = 8;
