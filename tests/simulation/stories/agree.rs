@@ -48,7 +48,10 @@ fn streams(sessions: &[(String, SessionRow)]) -> BTreeMap<i64, Vec<&(String, Ses
         streams.entry(session.1.live_stream.0).or_default().push(session);
     }
     for sessions in streams.values_mut() {
-        sessions.sort_by_key(|(_, row)| row.detail.moments.first().map(|moment| moment.at));
+        // Two that were asked for in one moment had it one after the other all the same.
+        sessions.sort_by_cached_key(|(_, row)| {
+            row.detail.moments.iter().map(|moment| moment.at).collect::<Vec<_>>()
+        });
     }
     streams
 }
