@@ -168,8 +168,9 @@ impl Engine {
         Ok(jobs.into_iter().map(Due::new).collect())
     }
 
-    /// The jobs that hold keys of ordered ones in the backlog and do not run: they wait for their next try. Read
-    /// after what runs was noted, so that one whose run ends meanwhile is counted once.
+    /// The jobs that hold keys of ordered ones in the backlog and do not run: they wait for their
+    /// next try. Read after what runs was noted, so that one whose run ends meanwhile is counted
+    /// once.
     pub(super) async fn holders(&self, taken: &Taken) -> Result<Holders, Error> {
         if !self.ahead.backlog.has_ordered {
             return Ok(Holders::new());

@@ -1,26 +1,29 @@
 //! One of the two stores: makes a call to it and tells its answer in a form that can be compared.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use domain::effect::NewJob;
-use domain::event::{NewEvent, RecordedEvent};
+use domain::event::NewEvent;
 use domain::ids::{LiveStreamId, Subject, Timestamp, VideoId};
 use domain::view::{AccountRow, Row, SessionRow, VideoRow};
 use serde_json::json;
 use store::testing::Memory;
 use store::{
-    Awaits, Bucket, Committed, Consumer, DueJob, Ending, EnqueueOptions, Error, Finish, Finishes,
-    Lease, Mended, ParkedEvent, PendingRequest, Reacting, Reaction, Work,
+    Awaits, Bucket, Committed, Consumer, DueJob, Ending, EnqueueOptions, Finish, Finishes, Lease,
+    Mended, ParkedEvent, PendingRequest, Reacting, Reaction, Work,
 };
 use uuid::Uuid;
 
 use super::call::{Call, Enqueue, Event, How, IsPresent, Job, React, Run};
 use crate::support::{Db, READ_NOW};
 
+mod told;
 mod waiting;
+
+pub(super) use told::told;
+use told::{kind_of, sorted, told_events, told_lease, told_starts};
 
 /// How far a clock is ahead of the machine's, in hours.
 #[derive(Debug, Clone, Default)]
@@ -533,56 +536,6 @@ fn new_event(event: &Event) -> NewEvent {
 
 /// A trace that some jobs are part of.
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-/// What an answer comes to: the value, or the kind of its error.
-pub(super) fn told<T: Debug>(answer: Result<T, Error>) -> String {
-    match answer {
-        Ok(value) => format!("{value:?}"),
-        Err(error) => kind_of(&error).to_owned(),
-    }
-}
-
-fn told_lease(answer: Result<Option<Lease>, Error>) -> String {
-    told(answer.map(|lease| lease.map(|l| (l.slice, l.epoch, l.position, l.recorded_at))))
-}
-
-fn told_starts(started: Vec<store::Started>) -> Vec<(Uuid, i32, i32, Option<String>)> {
-    let told_one =
-        |s: store::Started| (s.id, s.attempt, s.crashes, s.args.map(|args| args.to_string()));
-    sorted(started.into_iter().map(told_one).collect())
-}
-
-fn told_events(events: &[RecordedEvent]) -> Vec<String> {
-    events.iter().map(super::dump::event).collect()
-}
-
-fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
-    values.sort();
-    values
-}
-
-/// What kind of error it is: what callers tell apart.
-fn kind_of(error: &Error) -> &'static str {
-    if let Error::Fenced { .. } = error {
-        "fenced"
-    } else if let Error::Data { .. } = error {
-        "refused"
-    } else if let Error::Invalid { .. } = error {
-        "invalid"
-    } else if let Error::TooMany { .. } = error {
-        "too many"
-    } else if let Error::NoSuchJob { .. } = error {
-        "no such job"
-    } else if let Error::NotParked { .. } = error {
-        "not parked"
-    } else if let Error::RequestReplaced { .. } = error {
-        "replaced"
-    } else if let Error::Hole { .. } = error {
-        "hole"
-    } else {
-        panic!("an error that no call should come to: {error:?}")
-    }
-}
 
 /// A row of a session of the source `a`.
 fn session(id: i64, status: &str) -> Row {

@@ -4,7 +4,8 @@ use serde_json::json;
 use store::{Begin, EventWait, Step, Word};
 
 use super::super::call::{Beginning, Lanes, Waits};
-use super::{Side, awaits, hours, sorted, told};
+use super::told::{sorted, told};
+use super::{Side, awaits, hours};
 
 impl Side {
     /// Makes the calls of lanes.
