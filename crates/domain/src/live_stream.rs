@@ -96,8 +96,8 @@ pub struct LiveStream {
     pub listed_last: bool,
     /// Losses of the encoder, in all sessions: numbers the grace and steady timers.
     pub interruptions: u64,
-    /// Sessions that are not over, in order, and the last that is: of its recording there may be
-    /// news for as long as its videos are there.
+    /// Sessions that are not over, in order, and the last that is and had the live stream: of its
+    /// recording there may be news for as long as its videos are there.
     pub sessions: Vec<Session>,
     /// Which session a video belongs to, for ever.
     #[serde(with = "crate::recording::owners")]
@@ -264,9 +264,11 @@ impl LiveStream {
     }
 
     /// Whether the next event takes session `at` out of the state: it is over, and so is a later one.
+    /// One that never had the live stream is later than none that had: there may be files of this.
     pub(crate) fn leaves(&self, at: usize) -> bool {
         let (session, later) = (&self.sessions[at], &self.sessions[at + 1..]);
-        session.is_over() && later.iter().any(Session::is_over)
+        let follows = |s: &Session| s.began_at.is_some() || session.began_at.is_none();
+        session.is_over() && later.iter().any(|s| s.is_over() && follows(s))
     }
 
     /// Applies what concerns a session that is not over.

@@ -206,7 +206,7 @@ impl LiveStream {
         // A part has one session for ever, whatever a stop returns.
         let is_free = |id: &VideoId| self.videos.get(id).is_none_or(|owner| Some(*owner) == caller);
         let video = video.filter(|video| is_free(&video.id));
-        if let Some(video) = video.as_ref().filter(|video| self.is_of_another(caller, video)) {
+        if let Some(video) = video.as_ref().filter(|video| self.began_before(caller, video)) {
             // The platform held the file of the session before open, and the stop closed that.
             self.on(caller, |s| s.recording.stopped_another());
             let named = VideoObserved { status: VideoStatus::Unknown, ..video.clone() };
@@ -218,12 +218,10 @@ impl LiveStream {
         }
     }
 
-    /// Whether a video is of a session before the one that stopped it: it is older, and the session
-    /// that had the live stream then can still take it.
-    fn is_of_another(&self, caller: Option<Uuid>, video: &VideoObserved) -> bool {
-        let since = caller.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
-        let is_older = video.began_at().zip(since).is_some_and(|(began, since)| began < since);
-        is_older && self.is_somebodys(video)
+    /// Whether a video is older than the session that stopped it.
+    fn began_before(&self, session: Option<Uuid>, video: &VideoObserved) -> bool {
+        let since = session.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
+        video.began_at().zip(since).is_some_and(|(began, since)| began < since)
     }
 
     /// Not every answer tells the recording flag: some time after a stop it is taken as cleared.

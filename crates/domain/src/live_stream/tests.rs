@@ -219,17 +219,6 @@ fn a_late_webhook_of_the_session_before_only_makes_the_next_one_ask() {
     s.then_status(second, Status::Interrupted);
 }
 
-/// The answer to a stop: its file began five seconds before `session` did.
-fn stops_older_file(s: &mut Scenario, session: Uuid) {
-    let began = s.session(session).began_at.unwrap() - Duration::from_secs(5);
-    let video = json!({
-        "id": VIDEO + 1, "stream_id": STREAM, "status": "pending",
-        "recording_started_at": began.to_rfc3339(),
-    });
-    let stopped = CallResult::RecordingStopped { video: Some(video) };
-    s.answer("stop_recording", Answer::Done(stopped));
-}
-
 #[test]
 fn a_file_that_the_platform_held_open_is_of_the_session_in_which_it_began() {
     let (mut s, first) = processing();
@@ -238,29 +227,38 @@ fn a_file_that_the_platform_held_open_is_of_the_session_in_which_it_began() {
     s.recording_shows(STREAM, true);
     s.platform.hold("stop_recording");
     s.end(second);
-    stops_older_file(&mut s, second);
+    let began = s.session(second).began_at.unwrap() - Duration::from_secs(5);
+    let video = json!({
+        "id": VIDEO + 1, "stream_id": STREAM, "status": "pending",
+        "recording_started_at": began.to_rfc3339(),
+    });
+    let stopped = CallResult::RecordingStopped { video: Some(video) };
+    s.answer("stop_recording", Answer::Done(stopped));
     assert_eq!(parts(&s, second), [0; 0]);
     assert!(!s.session(second).recording.expects_file, "nothing of it is waited for");
     assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
 }
 
 #[test]
-fn a_file_of_a_session_that_is_forgotten_is_of_the_one_that_stopped_it() {
+fn a_session_that_never_ran_makes_nobody_forget_the_one_before() {
     let (mut s, first) = processing();
     s.tell_video(VIDEO, "ready");
     s.then_status(first, Status::Ended);
     let second = reuse(&mut s, "key-2");
     let third = reuse(&mut s, "key-3");
     s.encoder_connects(STREAM);
-    s.recording_shows(STREAM, true);
-    s.platform.hold("stop_recording");
-    s.end(second);
-    // The third never ran, and ends: nothing more is told of the first.
     s.end(third);
+    s.then_status(third, Status::Ended);
+    // Its file was cut after the second had begun, and had begun before.
+    let began = s.session(second).began_at.unwrap() - Duration::from_secs(5);
     s.pass(seconds(60));
-    assert!(s.live_stream(STREAM).sessions.iter().all(|session| session.id != first));
-    stops_older_file(&mut s, second);
-    assert_eq!(parts(&s, second), [VIDEO + 1]);
+    s.given();
+    let body = json!({"type": "video", "message": {"video": {
+        "id": VIDEO + 1, "stream_id": STREAM, "status": "pending",
+        "recording_started_at": began.to_rfc3339(),
+    }}});
+    s.webhook(body.to_string().as_bytes());
+    assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
 }
 
 /// The webhook of a file that is closed now and lasts so long.

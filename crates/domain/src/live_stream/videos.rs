@@ -65,11 +65,6 @@ impl LiveStream {
         }
     }
 
-    /// Whether a session that is known had the live stream when a video began.
-    pub(super) fn is_somebodys(&self, seen: &VideoObserved) -> bool {
-        !matches!(self.whose(seen), Whose::Nobodys)
-    }
-
     /// Whose a video is that nobody has claimed. What a webhook tells is when its file was closed: it
     /// began so long before as it lasts, or earlier by what the platform held it open for a return.
     fn whose(&self, seen: &VideoObserved) -> Whose {
