@@ -263,6 +263,13 @@ impl Session {
         self.broadcasts_given_up.clear();
     }
 
+    /// Whether it had the live stream at some time from `since` to `until`. What was made for it was
+    /// nobody's before.
+    pub(crate) fn had_it(&self, since: Timestamp, until: Timestamp) -> bool {
+        self.began_at.is_some_and(|began| self.created || began <= until)
+            && self.off_air_at.is_none_or(|end| end >= since)
+    }
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         self.status == Status::Ended

@@ -244,6 +244,14 @@ impl VideoObserved {
             end.checked_sub_signed(duration)
         })
     }
+
+    /// When its file was closed: as its name tells, else so long after its beginning as it lasts.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        self.name.as_deref().and_then(recording_end).or_else(|| {
+            let duration = TimeDelta::try_milliseconds(self.duration_ms?)?;
+            self.recording_started_at?.checked_add_signed(duration)
+        })
+    }
 }
 
 /// How the platform begins the name of a recording.

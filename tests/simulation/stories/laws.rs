@@ -16,6 +16,7 @@ use domain::event::{Event, RecordedEvent};
 use domain::ids::{Subject, Timestamp};
 use domain::live_stream::LiveStream;
 use domain::scenario::invariants;
+use domain::session::Session;
 use domain::state::{Body, State, evolve};
 use domain::timer::Policy;
 use domain::webhook::{Observation, VideoStatus};
@@ -341,7 +342,8 @@ fn starts(of: &SliceTables, seen: &mut Seen) -> Result<(), String> {
     Ok(())
 }
 
-/// A part began before its session was off air, and not before it was there.
+/// A part began before its session was off air; and not before it was there, unless that was when
+/// nobody had the live stream.
 fn late(stream: &LiveStream) -> Result<(), String> {
     for session in &stream.sessions {
         let Some(bound) = session.moments.first() else { continue };
@@ -350,7 +352,12 @@ fn late(stream: &LiveStream) -> Result<(), String> {
             let Some(began) = part.video.recording_started_at else { continue };
             let name = &session.name;
             let video = part.video.id.0;
-            law!("late", began >= bound.at, "video {video} is older than its session {name}");
+            let had_it = |s: &Session| {
+                s.began_at.is_some_and(|since| since <= began)
+                    && s.off_air_at.is_none_or(|off| began <= off)
+            };
+            let is_older = began < bound.at && stream.sessions.iter().any(had_it);
+            law!("late", !is_older, "video {video} is older than its session {name}");
             let is_after = session.off_air_at.is_some_and(|off| began > off);
             law!("late", !is_after, "video {video} began after its session {name} was off air");
         }

@@ -206,7 +206,7 @@ impl LiveStream {
         // A part has one session for ever, whatever a stop returns.
         let is_free = |id: &VideoId| self.videos.get(id).is_none_or(|owner| Some(*owner) == caller);
         let video = video.filter(|video| is_free(&video.id));
-        if let Some(video) = video.as_ref().filter(|video| self.began_before(caller, video)) {
+        if let Some(video) = video.as_ref().filter(|video| self.is_of_another(caller, video)) {
             // The platform held the file of the session before open, and the stop closed that.
             self.on(caller, |s| s.recording.stopped_another());
             let named = VideoObserved { status: VideoStatus::Unknown, ..video.clone() };
@@ -216,12 +216,6 @@ impl LiveStream {
         if let (Some(video), Some(session)) = (video, caller) {
             self.videos.entry(video.id).or_insert(session);
         }
-    }
-
-    /// Whether a video is older than the session that stopped it.
-    fn began_before(&self, session: Option<Uuid>, video: &VideoObserved) -> bool {
-        let since = session.and_then(|id| self.sessions.iter().find(|s| s.id == id)?.began_at);
-        video.began_at().zip(since).is_some_and(|(began, since)| began < since)
     }
 
     /// Not every answer tells the recording flag: some time after a stop it is taken as cleared.

@@ -261,6 +261,38 @@ fn a_session_that_never_ran_makes_nobody_forget_the_one_before() {
     assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
 }
 
+#[test]
+fn a_file_that_began_between_two_sessions_is_of_the_second_if_it_lasted_into_it() {
+    for (duration, of_second) in [(60, true), (20, false)] {
+        let (mut s, first) = processing();
+        s.pass(seconds(60));
+        let began = s.now();
+        s.pass(seconds(40));
+        let second = reuse(&mut s, "key-2");
+        s.encoder_connects(STREAM);
+        s.given();
+        let body = json!({"type": "video", "message": {"video": {
+            "id": VIDEO + 1, "stream_id": STREAM, "status": "pending",
+            "recording_started_at": began.to_rfc3339(), "duration": duration * 1000,
+        }}});
+        s.webhook(body.to_string().as_bytes());
+        assert_eq!(parts(&s, first), [VIDEO]);
+        assert_eq!(parts(&s, second).contains(&(VIDEO + 1)), of_second, "{duration} s");
+    }
+}
+
+#[test]
+fn a_file_that_was_held_open_long_after_its_session_is_asked_for() {
+    let (mut s, first) = processing();
+    let began = s.session(first).began_at.unwrap() + Duration::from_secs(10);
+    s.pass(seconds(60));
+    s.platform.add_video(STREAM, VIDEO + 1, "ready", began);
+    s.given();
+    tell_file(&mut s, VIDEO + 1, 10);
+    s.then_calls(&["fetch_video"]);
+    assert_eq!(parts(&s, first), [VIDEO, VIDEO + 1]);
+}
+
 /// The webhook of a file that is closed now and lasts so long.
 fn tell_file(s: &mut Scenario, video: i64, seconds: i64) {
     let name = format!("Stream Record: x, {}", s.now().format("%Y-%m-%d %H:%M:%S +0000"));

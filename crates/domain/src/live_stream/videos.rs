@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{CLOCKS_DIFFER, LiveStream};
 use crate::call::CallResult;
-use crate::ids::{Timestamp, VideoId};
+use crate::ids::VideoId;
 use crate::session::Session;
 use crate::webhook::{self, VideoObserved, VideoStatus};
 
@@ -17,8 +17,8 @@ const LONGEST_HOLD: TimeDelta = TimeDelta::minutes(2);
 enum Whose {
     /// A session's.
     Of(Uuid),
-    /// A session's, by what is known; another may have it.
-    PerhapsOf(Uuid),
+    /// A session's or another's, by what is known.
+    InDoubt,
     /// Nobody's.
     Nobodys,
 }
@@ -36,10 +36,10 @@ impl LiveStream {
         match whose {
             Whose::Of(session) => self.claim(session, seen, by_api),
             // Of one that is gone nothing more will be told.
-            Whose::PerhapsOf(session) if seen.status == VideoStatus::Deleted => {
-                self.claim(session, seen, by_api);
+            Whose::InDoubt if seen.status == VideoStatus::Deleted => {
+                self.claim_likely(seen, by_api)
             }
-            Whose::PerhapsOf(_) => self.unclaimed.push(seen.clone()),
+            Whose::InDoubt => self.unclaimed.push(seen.clone()),
             Whose::Nobodys => {}
         }
     }
@@ -60,40 +60,54 @@ impl LiveStream {
     pub(super) fn claimed_at_last(&mut self, id: VideoId) {
         let Some(at) = self.unclaimed.iter().position(|video| video.id == id) else { return };
         let seen = self.unclaimed.remove(at);
-        if let Whose::Of(session) | Whose::PerhapsOf(session) = self.whose(&seen) {
-            self.claim(session, &seen, false);
+        self.claim_likely(&seen, false);
+    }
+
+    fn claim_likely(&mut self, seen: &VideoObserved, by_api: bool) {
+        if let Some(session) = self.likely_session(seen) {
+            self.claim(session, seen, by_api);
         }
     }
 
     /// Whose a video is that nobody has claimed. What a webhook tells is when its file was closed: it
     /// began so long before as it lasts, or earlier by what the platform held it open for a return.
     fn whose(&self, seen: &VideoObserved) -> Whose {
-        let latest = seen.began_at();
-        let Some(session) = self.session_at(latest) else { return Whose::Nobodys };
-        if seen.recording_started_at.is_some() {
-            return Whose::Of(session);
-        }
-        let earliest = latest.map(|latest| latest - LONGEST_HOLD);
-        let is_other = |s: &Session| s.id != session && s.began_at.is_some();
-        let had_it = |s: &Session| s.off_air_at.is_none_or(|end| earliest.is_none_or(|e| end >= e));
-        let began_before = |s: &Session| s.began_at <= latest;
-        let is_doubtful = self.sessions.iter().any(|s| is_other(s) && had_it(s) && began_before(s));
-        if latest.is_some() && is_doubtful { Whose::PerhapsOf(session) } else { Whose::Of(session) }
+        let session = self.likely_session(seen);
+        let is_other = |s: &Session| Some(s.id) != session && s.began_at.is_some();
+        let in_doubt = match (seen.recording_started_at, seen.began_at()) {
+            (None, Some(latest)) => {
+                let earliest = latest - LONGEST_HOLD;
+                self.sessions.iter().any(|s| is_other(s) && s.had_it(earliest, latest))
+            }
+            _ => false,
+        };
+        if in_doubt { Whose::InDoubt } else { session.map_or(Whose::Nobodys, Whose::Of) }
     }
 
-    /// The session of a video that began at `began`: the one that had the live stream then, so that
-    /// what somebody recorded by hand between two sessions is no part of either. Without that time
-    /// only the one session of a live stream that was made for it is certain: elsewhere the video
-    /// may be an earlier one's, and a list of the live stream's videos will tell.
-    fn session_at(&self, began: Option<Timestamp>) -> Option<Uuid> {
-        let mut holders = self.sessions.iter().rev().filter_map(|s| Some((s, s.began_at?)));
-        let (session, _) = match began {
-            Some(time) => holders
-                .find(|(s, since)| s.created || *since <= time)
-                .filter(|(s, _)| s.off_air_at.is_none_or(|end| time - end <= CLOCKS_DIFFER))?,
-            None => holders.next().filter(|(s, _)| s.created)?,
-        };
-        Some(session.id)
+    /// The session of a video by when it began: the one that had the live stream then. What began
+    /// while nobody had it is of the first that had it before the file ended, else of one that had
+    /// only just let go of it; what somebody recorded by hand between two sessions is no part of
+    /// either.
+    fn likely_session(&self, seen: &VideoObserved) -> Option<Uuid> {
+        let Some(began) = seen.began_at() else { return self.only_session() };
+        let ended = seen.ended_at().unwrap_or(began).max(began);
+        let just_left = |s: &&Session| s.had_it(began - CLOCKS_DIFFER, began);
+        let session = self.sessions.iter().find(|s| s.had_it(began, ended));
+        session.or_else(|| self.sessions.iter().rfind(just_left)).map(|s| s.id)
+    }
+
+    /// Of a video that does not tell when it began only the one session of a live stream that was
+    /// made for it is certain: elsewhere it may be an earlier one's, and a list of the live stream's
+    /// videos will tell.
+    fn only_session(&self) -> Option<Uuid> {
+        let latest = self.sessions.iter().rfind(|s| s.began_at.is_some())?;
+        latest.created.then_some(latest.id)
+    }
+
+    /// Whether a session other than `but` had the live stream when a video began.
+    pub(super) fn is_of_another(&self, but: Option<Uuid>, seen: &VideoObserved) -> bool {
+        let had_it = |began| self.sessions.iter().find(|s| s.had_it(began, began));
+        seen.began_at().and_then(had_it).is_some_and(|session| Some(session.id) != but)
     }
 
     /// The session that `video` belongs to, if it is not over.
