@@ -37,7 +37,7 @@ impl LiveStream {
             Whose::Of(session) => self.claim(session, seen, by_api),
             // Of one that is gone nothing more will be told.
             Whose::InDoubt if seen.status == VideoStatus::Deleted => {
-                self.claim_likely(seen, by_api)
+                self.claim_likely(seen, by_api);
             }
             Whose::InDoubt => self.unclaimed.push(seen.clone()),
             Whose::Nobodys => {}
