@@ -356,9 +356,9 @@ impl Recording {
         self.needs_list() && self.lists == 0 && !self.expects_file && self.is_settled()
     }
 
-    /// Whether one may have run of which nothing was told.
+    /// Whether one may have run of whose file nothing was told: that a start was accepted tells of none.
     pub(crate) fn is_untold(&self) -> bool {
-        self.may_have_run && !self.ran
+        self.may_have_run && self.parts.is_empty()
     }
 
     /// Whether the end of its session is not the end before a list told of its files.
