@@ -85,6 +85,29 @@ fn a_start_that_met_a_lost_encoder_is_no_refusal_and_made_when_it_returns() {
 }
 
 #[test]
+fn a_file_of_a_recording_that_nobody_saw_run_is_looked_for_twice() {
+    let (mut s, session) = on_air();
+    s.platform.hold("start_recording");
+    // No webhook is heard; the start's first answer was lost, and it is accepted again too late.
+    s.platform.set(STREAM, |t| t.live = true);
+    s.reconcile(STREAM);
+    s.then_status(session, Status::Live);
+    let began = s.now();
+    s.pass(seconds(20));
+    s.platform.set(STREAM, |t| t.live = false);
+    s.end(session);
+    s.reconcile(STREAM);
+    let accepted = CallResult::RecordingStarted { warnings: Vec::new() };
+    s.answer("start_recording", Answer::Done(accepted));
+    s.pass(seconds(20));
+    s.then_status(session, Status::Processing);
+    s.platform.add_video(STREAM, VIDEO, "ready", began + seconds(5));
+    s.pass(seconds(300));
+    s.then_status(session, Status::Ended);
+    assert_eq!(s.session(session).recording.parts.len(), 1);
+}
+
+#[test]
 fn a_start_without_effect_is_made_three_times_in_all() {
     let (mut s, session) = on_air();
     s.encoder_connects(STREAM);
