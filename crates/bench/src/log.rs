@@ -10,7 +10,7 @@ use store::Store;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::generator::sessions::{Emitted, History, PER_SESSION};
+use crate::generator::sessions::{Emitted, History, Left, PER_SESSION};
 use crate::processes::{Installation, Role};
 use crate::report::{note, rate, whole};
 
@@ -34,7 +34,7 @@ pub(crate) struct Log {
     /// The log as our own code reaches it.
     pub(crate) store: Store,
     connection: PgConnection,
-    sessions: u64,
+    left: Left,
 }
 
 /// How fast a backlog was applied.
@@ -55,7 +55,7 @@ impl Log {
         };
         let store = Store::connect(&config).await.context("connect to the installation")?;
         let connection = installation.cluster.connect().await?;
-        Ok(Self { store, connection, sessions: 0 })
+        Ok(Self { store, connection, left: Left::default() })
     }
 
     /// Appends a history of about `events` events, no worker running. Returns how many there are.
@@ -68,8 +68,8 @@ impl Log {
         let before = self.heads().await?;
         let sessions = (events / PER_SESSION).max(1);
         let (slices, installation) = (self.store.slices(), self.store.installation());
-        let history = History::plan(slices, before.clone(), installation, self.sessions, sessions);
-        self.sessions += sessions;
+        let left = std::mem::take(&mut self.left);
+        let history = History::plan(slices, before.clone(), installation, left, sessions);
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
         for _ in 0..WRITERS {
@@ -77,13 +77,14 @@ impl Log {
             queues.push(queue);
             tasks.spawn(write(self.store.clone(), batches));
         }
-        let heads = tokio::task::spawn_blocking(move || make(history, &queues))
+        let made = tokio::task::spawn_blocking(move || make(history, &queues))
             .await
             .context("make a history")?;
         while let Some(done) = tasks.join_next().await {
             done.context("append a history")??;
         }
-        let heads = heads?;
+        let (heads, left) = made?;
+        self.left = left;
         if self.heads().await? != heads {
             bail!("the log does not end where the history ends: was something else appended?");
         }
@@ -221,8 +222,9 @@ async fn write(store: Store, mut batches: mpsc::Receiver<Batch>) -> Result<()> {
     Ok(())
 }
 
-/// Makes a history and hands it out in batches; returns where the slices end then.
-fn make(mut history: History, queues: &[mpsc::Sender<Batch>]) -> Result<Vec<i64>> {
+/// Makes a history and hands it out in batches; returns where the slices end then, and what it
+/// leaves to the next.
+fn make(mut history: History, queues: &[mpsc::Sender<Batch>]) -> Result<(Vec<i64>, Left)> {
     let mut gathered: BTreeMap<i16, Vec<NewEvent>> = BTreeMap::new();
     let send = |slice: i16, events: Vec<NewEvent>| {
         let queue = &queues[usize::from(slice.unsigned_abs()) % queues.len()];
@@ -241,5 +243,5 @@ fn make(mut history: History, queues: &[mpsc::Sender<Batch>]) -> Result<Vec<i64>
     for (slice, events) in gathered {
         send(slice, events)?;
     }
-    Ok(history.heads().to_vec())
+    Ok((history.heads().to_vec(), history.left()))
 }

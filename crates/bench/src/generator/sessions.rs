@@ -99,8 +99,21 @@ impl Ord for Due {
     }
 }
 
+/// What a history leaves to the next one of its log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Left {
+    /// How many sessions there were.
+    sessions: u64,
+    /// When it ended; `None`: there was none.
+    now: Option<Timestamp>,
+    /// The state of the source's quota, which all sessions share.
+    quota: Option<State>,
+}
+
 /// A history in the making.
 pub(crate) struct History {
+    first: u64,
+    sessions: u64,
     slices: SliceCount,
     heads: Vec<i64>,
     keys: HashSet<(i16, Uuid)>,
@@ -120,17 +133,22 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Plans `sessions` sessions for a log whose slices end at `heads`. Sessions are numbered from
-    /// `first`: no two histories of one log may share numbers.
+    /// Plans `sessions` sessions for a log whose slices end at `heads`, after what another history
+    /// has `left` there.
     pub(crate) fn plan(
         slices: SliceCount,
         heads: Vec<i64>,
         installation: Uuid,
-        first: u64,
+        left: Left,
         sessions: u64,
     ) -> Self {
-        let now = DateTime::from_timestamp(BEGIN, 0).unwrap_or_default();
+        let begin = || DateTime::from_timestamp(BEGIN, 0).unwrap_or_default();
+        let now = left.now.unwrap_or_else(begin);
+        let first = left.sessions;
+        let quota = left.quota.map(|state| (Subject::quota(SOURCE), state));
         let mut history = Self {
+            first,
+            sessions,
             slices,
             heads,
             keys: HashSet::new(),
@@ -139,7 +157,7 @@ impl History {
             now,
             planned: 0,
             agenda: BinaryHeap::new(),
-            states: HashMap::new(),
+            states: quota.into_iter().collect(),
             unread: VecDeque::new(),
             emitted: Vec::new(),
             inputs: 0,
@@ -169,6 +187,15 @@ impl History {
     /// Where the slices end after all that was emitted.
     pub(crate) fn heads(&self) -> &[i64] {
         &self.heads
+    }
+
+    /// What the next history of this log goes on from.
+    pub(crate) fn left(&self) -> Left {
+        Left {
+            sessions: self.first + self.sessions,
+            now: Some(self.now),
+            quota: self.states.get(&Subject::quota(SOURCE)).cloned(),
+        }
     }
 
     /// Sessions that are over.
