@@ -1,9 +1,10 @@
 //! A *generation* of the projections: one set of their tables, in a schema of its own. Loads one,
 //! writes to one, reads one back.
 
+use std::io;
+
 use domain::ids::{Subject, Timestamp};
 use domain::state::State;
-use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -57,7 +58,12 @@ pub(crate) fn copy_texts(slice: i16, outcome: Outcome) -> Result<Vec<CopyText>, 
     for (subject, state, position) in &outcome.states {
         field(&mut text, slice.to_string().as_bytes(), b'\t');
         field(&mut text, subject.as_str().as_bytes(), b'\t');
-        field(&mut text, to_json("subject_state", subject.as_str(), state)?.as_bytes(), b'\t');
+        serde_json::to_writer(Escaped(&mut text), state).map_err(|source| Error::Inconsistent {
+            table: "subject_state",
+            row: subject.to_string(),
+            source,
+        })?;
+        text.push(b'\t');
         field(&mut text, position.to_string().as_bytes(), b'\n');
     }
     let columns = "slice, subject, state, position".to_owned();
@@ -93,18 +99,18 @@ pub(crate) fn join_texts(all: &mut Vec<CopyText>, more: Vec<CopyText>) {
 
 /// The text for a table whose rows are JSON objects of its columns; `None`: there are none.
 fn copy_text(slice: i16, table: &'static str, rows: &[Value]) -> Option<CopyText> {
-    let names: Vec<&String> = rows.first()?.as_object()?.keys().collect();
     let mut columns = "slice".to_owned();
-    for name in &names {
+    for name in rows.first()?.as_object()?.keys() {
         columns += ", ";
         columns += name;
     }
     let mut text = Vec::new();
     for row in rows {
         text.extend_from_slice(slice.to_string().as_bytes());
-        for name in &names {
+        // The rows of a table have the same columns, and an object has them in one order.
+        for value in row.as_object()?.values() {
             text.push(b'\t');
-            match &row[name.as_str()] {
+            match value {
                 Value::Null => text.extend_from_slice(b"\\N"),
                 Value::String(value) => escape(&mut text, value.as_bytes()),
                 value
@@ -123,25 +129,34 @@ fn field(text: &mut Vec<u8>, value: &[u8], end: u8) {
     text.push(end);
 }
 
-/// Writes a value so that COPY reads it back.
-fn escape(text: &mut Vec<u8>, value: &[u8]) {
-    for byte in value {
-        match byte {
-            b'\\' => text.extend_from_slice(b"\\\\"),
-            b'\n' => text.extend_from_slice(b"\\n"),
-            b'\r' => text.extend_from_slice(b"\\r"),
-            b'\t' => text.extend_from_slice(b"\\t"),
-            byte => text.push(*byte),
-        }
+/// A field that is written piece by piece.
+struct Escaped<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Escaped<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        escape(self.0, piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-fn to_json<T: Serialize>(table: &'static str, row: &str, value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|source| Error::Inconsistent {
-        table,
-        row: row.to_owned(),
-        source,
-    })
+/// Writes a value so that COPY reads it back. Most have nothing to escape, and are copied whole.
+fn escape(text: &mut Vec<u8>, value: &[u8]) {
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(|b| matches!(b, b'\\' | b'\n' | b'\r' | b'\t')) {
+        text.extend_from_slice(&rest[..at]);
+        text.extend_from_slice(match rest[at] {
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            _ => b"\\\\",
+        });
+        rest = &rest[at + 1..];
+    }
+    text.extend_from_slice(rest);
 }
 
 /// Fills empty tables of a generation.
@@ -323,4 +338,25 @@ async fn upsert(
         .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_field_is_escaped_alike_whole_and_piece_by_piece() {
+        let value = "\tname\\\n\"Ä\"\r";
+        let expected = "\\tname\\\\\\n\"Ä\"\\r\t";
+        let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+        field(&mut whole, value.as_bytes(), b'\t');
+        for byte in value.as_bytes() {
+            Escaped(&mut pieces).write_all(std::slice::from_ref(byte)).unwrap();
+        }
+        pieces.push(b'\t');
+        assert_eq!(whole, expected.as_bytes());
+        assert_eq!(pieces, whole);
+    }
 }
